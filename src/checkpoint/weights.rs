@@ -1,0 +1,220 @@
+//! What a network's constructor asks for its tensors.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+};
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{Checkpoint, CheckpointError};
+
+/// Name and shape of a tensor, as a model expects it in its file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TensorSpec {
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
+/// Where tensors come from.
+#[derive(Clone)]
+enum Source {
+    File(Checkpoint),
+    Memory(Arc<HashMap<String, Tensor>>),
+    /// Gives zeros without memory and remembers what was asked for.
+    Recorder(Arc<Mutex<BTreeMap<String, Vec<usize>>>>),
+}
+
+/// Tensors under a name prefix, converted to one dtype on one device.
+///
+/// Constructors of networks take this and ask for every tensor by name and shape, so that the same code that builds a
+/// model also tells what its file must hold ([`Weights::recorder`]).
+#[derive(Clone)]
+pub struct Weights {
+    source: Source,
+    prefix: String,
+    dtype: DType,
+    device: Device,
+}
+
+impl Weights {
+    /// Tensors of a file.
+    pub fn from_checkpoint(checkpoint: Checkpoint, dtype: DType, device: &Device) -> Self {
+        Self::new(Source::File(checkpoint), dtype, device)
+    }
+
+    /// Tensors in memory (tests, benchmarks with random weights).
+    pub fn from_tensors(tensors: HashMap<String, Tensor>, dtype: DType, device: &Device) -> Self {
+        Self::new(Source::Memory(Arc::new(tensors)), dtype, device)
+    }
+
+    /// Weights that hold nothing and record what is asked for; see [`Weights::recorded`].
+    pub fn recorder() -> Self {
+        Self::new(Source::Recorder(Arc::default()), DType::F32, &Device::Cpu)
+    }
+
+    fn new(source: Source, dtype: DType, device: &Device) -> Self {
+        Self {
+            source,
+            prefix: String::new(),
+            dtype,
+            device: device.clone(),
+        }
+    }
+
+    /// What was asked of a [`Weights::recorder`] so far, sorted by name; empty for other sources.
+    pub fn recorded(&self) -> Vec<TensorSpec> {
+        let Source::Recorder(seen) = &self.source else {
+            return Vec::new();
+        };
+        let seen = seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        seen.iter()
+            .map(|(name, shape)| TensorSpec {
+                name: name.clone(),
+                shape: shape.clone(),
+            })
+            .collect()
+    }
+
+    /// The same weights under a longer prefix: `w.pp("blocks").pp(3)` asks for `blocks.3.*`.
+    pub fn pp(&self, name: impl std::fmt::Display) -> Self {
+        Self {
+            prefix: self.full_name(&name.to_string()),
+            ..self.clone()
+        }
+    }
+
+    /// Device on which tensors are given out.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Dtype in which tensors are given out.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Whether the source has the tensor `name` (always true for a recorder).
+    pub fn contains(&self, name: &str) -> bool {
+        match &self.source {
+            Source::Recorder(_) => true,
+            _ => self.shape(name).is_some(),
+        }
+    }
+
+    /// Shape of tensor `name`, if the source has it; a recorder has none.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let name = self.full_name(name);
+        match &self.source {
+            Source::File(file) => file.shape(&name),
+            Source::Memory(tensors) => tensors.get(&name).map(|t| t.dims().to_vec()),
+            Source::Recorder(_) => None,
+        }
+    }
+
+    /// Tensor `name`, which must have exactly this shape.
+    ///
+    /// # Errors
+    /// When it is missing, has another shape, or holds values that are not finite.
+    pub fn get(&self, shape: impl Into<Vec<usize>>, name: &str) -> Result<Tensor, CheckpointError> {
+        let shape = shape.into();
+        self.get_as(shape.clone(), name, shape)
+    }
+
+    /// Tensor `name` of shape `stored` in the file, reshaped to `wanted` (same element count).
+    ///
+    /// # Errors
+    /// As [`Weights::get`].
+    pub fn get_as(
+        &self,
+        stored: impl Into<Vec<usize>>,
+        name: &str,
+        wanted: impl Into<Vec<usize>>,
+    ) -> Result<Tensor, CheckpointError> {
+        let (stored, wanted, name) = (stored.into(), wanted.into(), self.full_name(name));
+        let device_error = |source| CheckpointError::Device {
+            name: name.clone(),
+            source,
+        };
+        let tensor = match &self.source {
+            Source::Recorder(seen) => {
+                seen.lock()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner())
+                    .insert(name.clone(), stored);
+                // Stride 0: a full-size model is recorded without its memory.
+                return Tensor::zeros((), self.dtype, &self.device)
+                    .and_then(|zero| zero.broadcast_as(wanted))
+                    .map_err(device_error);
+            }
+            Source::File(file) => {
+                let found = file.shape(&name).ok_or_else(|| self.missing(&name))?;
+                self.check_shape(&name, found, &stored)?;
+                file.tensor(&name, self.dtype, &self.device)?
+            }
+            Source::Memory(tensors) => {
+                let tensor = tensors.get(&name).ok_or_else(|| self.missing(&name))?;
+                self.check_shape(&name, tensor.dims().to_vec(), &stored)?;
+                tensor
+                    .to_dtype(self.dtype)
+                    .and_then(|t| t.to_device(&self.device))
+                    .map_err(device_error)?
+            }
+        };
+        tensor.reshape(wanted).map_err(device_error)
+    }
+
+    /// Rows `rows` of matrix `name` of shape `[count, columns]`, without reading the rest: `[rows.len(), columns]`.
+    ///
+    /// # Errors
+    /// As [`Weights::get`]; also when a row lies outside the matrix.
+    pub fn rows(&self, shape: [usize; 2], name: &str, rows: &[u32]) -> Result<Tensor, CheckpointError> {
+        let Source::File(file) = &self.source else {
+            let matrix = self.get(shape, name)?;
+            return Tensor::new(rows, matrix.device())
+                .and_then(|index| matrix.index_select(&index, 0))
+                .map_err(|source| CheckpointError::Device {
+                    name: self.full_name(name),
+                    source,
+                });
+        };
+        let name = self.full_name(name);
+        let found = file.shape(&name).ok_or_else(|| self.missing(&name))?;
+        self.check_shape(&name, found, &shape)?;
+        file.rows(&name, rows, self.dtype, &self.device)
+    }
+
+    /// Names the file, for messages.
+    pub fn origin(&self) -> String {
+        match &self.source {
+            Source::File(file) => file.path().display().to_string(),
+            Source::Memory(_) => "memory".into(),
+            Source::Recorder(_) => "recorder".into(),
+        }
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        match self.prefix.as_str() {
+            "" => name.into(),
+            prefix => format!("{prefix}.{name}"),
+        }
+    }
+
+    fn missing(&self, name: &str) -> CheckpointError {
+        CheckpointError::Missing {
+            name: name.into(),
+            origin: self.origin(),
+        }
+    }
+
+    fn check_shape(&self, name: &str, found: Vec<usize>, expected: &[usize]) -> Result<(), CheckpointError> {
+        if found == expected {
+            return Ok(());
+        }
+        Err(CheckpointError::Shape {
+            name: name.into(),
+            origin: self.origin(),
+            found,
+            expected: expected.into(),
+        })
+    }
+}

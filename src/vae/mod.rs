@@ -1,0 +1,1 @@
+//! Streaming video autoencoders: latent frames in, pictures out (and back).

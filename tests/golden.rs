@@ -1,0 +1,120 @@
+//! Parity with the reference implementations: walks a folder of golden cases and compares every stored tensor.
+//!
+//! `tests/golden/` is the default; `DEEPFORCING_GOLDEN=DIR` names another folder. A case is a folder with a
+//! `meta.json`; its `kind` chooses the code that runs it. An unknown kind fails; kinds of systems that are not
+//! implemented yet are listed in [`PENDING`] and never counted as passed.
+
+mod parity;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use parity::{Case, Run};
+
+/// Kinds that have a runner.
+const KINDS: &[(&str, Run)] = &[];
+
+/// Kinds of systems still to come.
+const PENDING: &[&str] = &[
+    "causal_forcing",
+    "causvid",
+    "longlive",
+    "longlive_lora",
+    "rolling_forcing",
+    "mg2_action",
+    "mg2_clip_visual",
+    "mg2_forward",
+    "mg2_image_condition",
+    "mg2_image_preprocess",
+    "mg2_rollout",
+    "mg2_streaming_actions",
+];
+
+fn main() -> ExitCode {
+    let root = std::env::var_os("DEEPFORCING_GOLDEN")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"));
+    let filter = std::env::args().nth(1).filter(|a| !a.starts_with('-'));
+    let mut folders = Vec::new();
+    if let Err(error) = find_cases(&root, &mut folders) {
+        eprintln!("cannot read {}: {error}", root.display());
+        return ExitCode::FAILURE;
+    }
+    folders.sort();
+    if let Some(filter) = filter {
+        folders.retain(|f| f.to_string_lossy().contains(&filter));
+    }
+    let (mut passed, mut failed, mut pending) = (0, 0, 0);
+    for folder in &folders {
+        match run(&root, folder) {
+            Outcome::Passed(compared) => {
+                passed += 1;
+                println!("pass     {} ({compared} comparisons)", name(&root, folder));
+            }
+            Outcome::Pending(kind) => {
+                pending += 1;
+                println!("pending  {} (`{kind}` is not implemented yet)", name(&root, folder));
+            }
+            Outcome::Failed(reasons) => {
+                failed += 1;
+                println!("FAIL     {}", name(&root, folder));
+                for reason in reasons.iter().take(20) {
+                    println!("           {reason}");
+                }
+                if reasons.len() > 20 {
+                    println!("           … and {} more", reasons.len() - 20);
+                }
+            }
+        }
+    }
+    if folders.is_empty() {
+        println!("no golden case found in {}", root.display());
+        failed = 1;
+    }
+    println!("{passed} passed, {failed} failed, {pending} pending");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+enum Outcome {
+    Passed(usize),
+    Failed(Vec<String>),
+    Pending(String),
+}
+
+fn run(root: &Path, folder: &Path) -> Outcome {
+    let case = match Case::load(root, folder) {
+        Ok(case) => case,
+        Err(error) => return Outcome::Failed(vec![format!("{error:#}")]),
+    };
+    let kind = case.kind();
+    if PENDING.contains(&kind.as_str()) {
+        return Outcome::Pending(kind);
+    }
+    let Some((_, runner)) = KINDS.iter().find(|(k, _)| *k == kind) else {
+        return Outcome::Failed(vec![format!("no runner for kind `{kind}`")]);
+    };
+    if let Err(error) = runner(&case) {
+        case.fail(format!("{error:#}"));
+    }
+    let (compared, failures) = case.finish();
+    if failures.is_empty() { Outcome::Passed(compared) } else { Outcome::Failed(failures) }
+}
+
+fn find_cases(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if folder.join("meta.json").is_file() {
+        found.push(folder.into());
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_cases(&path, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn name(root: &Path, folder: &Path) -> String {
+    folder.strip_prefix(root).unwrap_or(folder).display().to_string()
+}

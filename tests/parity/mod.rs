@@ -1,0 +1,156 @@
+//! One golden case: its inputs, its expected tensors, and what was compared so far.
+//!
+//! Add a file per kind, each with a function `run(case: &Case) -> anyhow::Result<()>`, and name it in `golden.rs`.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeSet, HashMap},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+/// A function that runs one case.
+pub type Run = fn(&Case) -> Result<()>;
+
+/// A folder with `meta.json` and, mostly, `io.safetensors`.
+pub struct Case {
+    root: PathBuf,
+    dir: PathBuf,
+    /// The whole `meta.json`.
+    pub meta: Value,
+    io: HashMap<String, Tensor>,
+    used: RefCell<BTreeSet<String>>,
+    compared: Cell<usize>,
+    failures: RefCell<Vec<String>>,
+}
+
+impl Case {
+    pub fn load(root: &Path, dir: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(dir.join("meta.json"))?;
+        let meta = serde_json::from_str(&text).context("meta.json")?;
+        let io = dir.join("io.safetensors");
+        let io = match io.is_file() {
+            true => candle_core::safetensors::load(io, &Device::Cpu)?,
+            false => HashMap::new(),
+        };
+        Ok(Self {
+            root: root.into(),
+            dir: dir.into(),
+            meta,
+            io,
+            used: RefCell::default(),
+            compared: Cell::new(0),
+            failures: RefCell::default(),
+        })
+    }
+
+    pub fn kind(&self) -> String {
+        self.meta["kind"].as_str().unwrap_or("(none)").into()
+    }
+
+    /// A file named by `meta.json`, relative to the case or to the folder of all cases.
+    pub fn file(&self, name: &str) -> PathBuf {
+        let beside = self.dir.join(name);
+        if beside.exists() { beside } else { self.root.join(name) }
+    }
+
+    /// Names of all tensors of `io.safetensors`.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.io.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.io.contains_key(name)
+    }
+
+    /// A stored tensor, used as an input.
+    pub fn input(&self, name: &str) -> Result<Tensor> {
+        self.used.borrow_mut().insert(name.into());
+        let tensor = self.io.get(name).with_context(|| format!("io.safetensors has no `{name}`"))?;
+        Ok(tensor.clone())
+    }
+
+    /// A stored integer or float tensor as `i64`, flattened (integers exactly).
+    pub fn integers(&self, name: &str) -> Result<Vec<i64>> {
+        Ok(self.input(name)?.to_dtype(DType::I64)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// Compares `got` with the stored tensor `name` by relative L2 over the whole tensor.
+    pub fn close(&self, name: &str, got: &Tensor, tolerance: f64) {
+        match self.input(name) {
+            Ok(want) => self.close_to(name, got, &want, tolerance),
+            Err(error) => self.fail(format!("{error:#}")),
+        }
+    }
+
+    /// Compares two tensors by relative L2: `‖got − want‖ / ‖want‖`.
+    pub fn close_to(&self, what: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
+        self.compared.set(self.compared.get() + 1);
+        if got.dims() != want.dims() {
+            return self.fail(format!("{what}: shape {:?}, expected {:?}", got.dims(), want.dims()));
+        }
+        match relative_l2(got, want) {
+            Ok(distance) if distance <= tolerance => {}
+            Ok(distance) => self.fail(format!("{what}: relative L2 {distance:.3e}, allowed {tolerance:.0e}")),
+            Err(error) => self.fail(format!("{what}: {error}")),
+        }
+    }
+
+    /// Compares integers exactly with the stored tensor `name`.
+    pub fn exact(&self, name: &str, got: &[i64]) {
+        self.compared.set(self.compared.get() + 1);
+        match self.integers(name) {
+            Ok(want) if want == got => {}
+            Ok(want) => {
+                let at = want.iter().zip(got).position(|(w, g)| w != g);
+                self.fail(format!(
+                    "{name}: {} values, expected {}; first difference at {at:?}",
+                    got.len(),
+                    want.len()
+                ));
+            }
+            Err(error) => self.fail(format!("{error:#}")),
+        }
+    }
+
+    /// Records a comparison made by the caller.
+    pub fn check(&self, what: impl std::fmt::Display, ok: bool) {
+        self.compared.set(self.compared.get() + 1);
+        if !ok {
+            self.fail(what.to_string());
+        }
+    }
+
+    pub fn fail(&self, reason: String) {
+        self.failures.borrow_mut().push(reason);
+    }
+
+    /// Number of comparisons and what failed; a stored tensor that nobody used is a failure.
+    pub fn finish(self) -> (usize, Vec<String>) {
+        let used = self.used.into_inner();
+        let mut failures = self.failures.into_inner();
+        let mut unused: Vec<_> = self.io.keys().filter(|name| !used.contains(*name)).collect();
+        unused.sort();
+        failures.extend(unused.iter().map(|name| format!("{name}: stored but never compared")));
+        if self.compared.get() == 0 {
+            failures.push("nothing was compared".into());
+        }
+        (self.compared.get(), failures)
+    }
+}
+
+/// `‖a − b‖ / ‖b‖` over the whole tensor, in f64.
+pub fn relative_l2(a: &Tensor, b: &Tensor) -> Result<f64> {
+    let a = a.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let b = b.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let distance: f64 = a.iter().zip(&b).map(|(x, y)| (x - y).powi(2)).sum();
+    let norm: f64 = b.iter().map(|y| y * y).sum();
+    // NaN must fail, whatever the tolerance.
+    let relative = (distance / norm.max(f64::MIN_POSITIVE)).sqrt();
+    Ok(if relative.is_nan() { f64::INFINITY } else { relative })
+}
