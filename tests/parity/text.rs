@@ -36,7 +36,10 @@ pub fn cleaning(case: &Case) -> Result<()> {
 pub fn tokenizer(case: &Case) -> Result<()> {
     let number = |name: &str| case.meta[name].as_u64().with_context(|| format!("meta.json: `{name}`"));
     let length = number("seq_len")? as usize;
-    let inputs = strings(case.file("../text_cleaning/cases.json"))?;
+    // A sentence that names the file of the strings.
+    let sentence = case.meta["inputs"].as_str().unwrap_or_default();
+    let file = sentence.split_whitespace().find(|word| word.ends_with(".json"));
+    let inputs = strings(case.file(file.context("meta.json: `inputs` names no file")?))?;
     for name in case.names() {
         let Some(stem) = name.strip_suffix(".ids") else {
             continue;
