@@ -14,7 +14,11 @@ use std::{
 use parity::{Case, Run};
 
 /// Kinds that have a runner.
-const KINDS: &[(&str, Run)] = &[];
+const KINDS: &[(&str, Run)] = &[
+    ("text_cleaning", parity::text::cleaning),
+    ("tokenizer", parity::text::tokenizer),
+    ("umt5", parity::umt5::run),
+];
 
 /// Kinds of systems still to come.
 const PENDING: &[&str] = &[
