@@ -32,7 +32,8 @@ have_libclang() {
     [[ -n $library && ( -n $header || -n ${LIBCLANG_PATH:-} ) ]]
 }
 
-cargo_version() { cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9.]*\).*/\1/p'; }
+# Empty without cargo.
+cargo_version() { { cargo --version 2>/dev/null || true; } | sed -n 's/^cargo \([0-9.]*\).*/\1/p'; }
 
 have_rust() {
     local version
@@ -76,7 +77,7 @@ install_rust() {
         # A machine may have rustup and no toolchain at all.
         [[ -n $version ]] || rustup default stable
     elif have curl; then
-        say "installing Rust with rustup from https://sh.rustup.rs into ${CARGO_HOME:-$HOME/.cargo}"
+        say "installing Rust with rustup from https://sh.rustup.rs into ${CARGO_HOME:-${HOME:-/root}/.cargo}"
         # Not straight into a shell: a broken download must not run.
         local installer
         installer=$(mktemp)
@@ -86,12 +87,13 @@ install_rust() {
             fail "Rust could not be downloaded (no network?). Install Rust $rust_wanted or newer, see https://rustup.rs"
         fi
         rm -f "$installer"
-        say "for your own shells: . \"${CARGO_HOME:-$HOME/.cargo}/env\""
+        say "for your own shells: . \"${CARGO_HOME:-${HOME:-/root}/.cargo}/env\""
     else
         fail "install Rust $rust_wanted or newer, see https://rustup.rs"
     fi
     hash -r
-    have_rust || fail "cargo is still $(cargo_version), $rust_wanted or newer is needed. Is another toolchain pinned?"
+    version=$(cargo_version)
+    have_rust || fail "cargo is still ${version:-missing}, $rust_wanted or newer is needed. Is another toolchain pinned?"
 }
 
 # 'make test' checks format and lints.

@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn without_any_encoder_all_are_named() {
         let error = open_encoder(&["libnothing", "libnone"], &VideoSettings::new(64, 64))
-            .unwrap_err()
+            .err()
+            .unwrap()
             .to_string();
         assert!(
             error.contains("libnothing") && error.contains("libnone") && error.contains("libx264"),

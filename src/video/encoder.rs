@@ -58,11 +58,15 @@ impl VideoEncoder {
     /// # Errors
     /// [`VideoError`]: settings out of range, a path that no mp4 can be written to, another run writing it, no encoder.
     pub fn create(path: &Path, settings: VideoSettings) -> Result<Self, VideoError> {
+        Self::create_with(&PREFERRED, path, settings)
+    }
+
+    fn create_with(encoders: &[&'static str], path: &Path, settings: VideoSettings) -> Result<Self, VideoError> {
         settings.check()?;
         quiet();
         let output = Output::new(path)?;
         output.check_folder()?;
-        let (encoder, info) = open_encoder(&PREFERRED, &settings)?;
+        let (encoder, info) = open_encoder(encoders, &settings)?;
         let lock = output.open_partial()?;
         match FragmentedStream::create(&output.partial, encoder, &settings) {
             Ok(stream) => Ok(Self {
@@ -120,7 +124,7 @@ impl VideoEncoder {
         let at = self.frames as i64;
         self.write(|stream| stream.push(rgb, at))?;
         self.frames += 1;
-        if self.frames % u64::from(self.settings.keyframe_interval) == 0 {
+        if self.frames.is_multiple_of(self.settings.keyframe_interval.into()) {
             self.flush()
         } else {
             Ok(())
@@ -357,5 +361,39 @@ pub(super) fn url(path: &Path) -> Result<String, ffmpeg::Error> {
         _ => Err(ffmpeg::Error::Other {
             errno: ffmpeg::error::EINVAL,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::video::{Codec, read_frames};
+
+    #[test]
+    fn the_last_resort_encoder_makes_a_proper_video() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clip.mp4");
+        let mut encoder =
+            VideoEncoder::create_with(&["libnothing", "mpeg4"], &path, VideoSettings::new(64, 32)).unwrap();
+        let colour = [200u8, 60, 40].repeat(64 * 32);
+        for _ in 0..14 {
+            encoder.push(&colour).unwrap();
+        }
+        // The encoder holds nothing back.
+        encoder.flush().unwrap();
+        assert_eq!(read_frames(encoder.partial_path(), 99).unwrap().frames.len(), 14);
+        let summary = encoder.finish().unwrap();
+        assert_eq!((summary.frames, summary.encoder.codec), (14, Codec::Mpeg4));
+        let clip = read_frames(&path, 99).unwrap();
+        assert_eq!((clip.frames.len(), clip.fps), (14, Some(16.0)));
+        let worst = clip
+            .frames
+            .concat()
+            .iter()
+            .zip(colour.iter().cycle())
+            .map(|(a, b)| a.abs_diff(*b))
+            .max()
+            .unwrap();
+        assert!(worst <= 6, "{worst}");
     }
 }
