@@ -41,6 +41,7 @@ pub(super) struct Output {
     folder: PathBuf,
 }
 
+#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 impl Output {
     /// Takes apart the name; touches no file.
     pub fn new(path: &Path) -> Result<Self, VideoError> {
