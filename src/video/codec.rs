@@ -60,7 +60,7 @@ fn open(name: &str, codec: ffmpeg::Codec, settings: &VideoSettings) -> Result<en
     let options: Dictionary = match name {
         "libx264" => {
             let preset = settings.preset.as_str();
-            // zerolatency: a killed run loses no frame to the encoder's look-ahead. Scene cuts would move the keyframes.
+            // zerolatency: a killed run loses no frame to look-ahead. Scene cuts would move the keyframes.
             [
                 ("preset", preset),
                 ("crf", &crf),

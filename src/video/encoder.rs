@@ -162,8 +162,8 @@ impl VideoEncoder {
         })
     }
 
-    /// Completes the video with the frames there are, for a run that the user interrupts: a proper video under the final
-    /// name. `None`, and no file, if no frame was pushed.
+    /// Completes the video with the frames there are, for a run that the user interrupts: a proper video under the
+    /// final name. `None`, and no file, if no frame was pushed.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
