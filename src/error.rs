@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::{
     cache::{PolicyError, plan::PlanError},
     checkpoint::CheckpointError,
+    rollout::SpanError,
+    sampler::SamplerError,
     text::TextError,
     video::VideoError,
 };
@@ -27,6 +29,21 @@ pub enum Error {
     /// The cache has no room for a chunk.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Denoising steps that cannot be.
+    #[error("{0}")]
+    Sampler(#[from] SamplerError),
+    /// A length that cannot be cut into chunks.
+    #[error("{0}")]
+    Span(#[from] SpanError),
+    /// A rollout without a prompt for its first chunk.
+    #[error("no prompt for the first chunk")]
+    NoPrompt,
+    /// Starting latents of another size than the video's.
+    #[error("given latents have shape {found:?}, expected [frames, {}, {}, {}]", expected[0], expected[1], expected[2])]
+    GivenLatents { found: Vec<usize>, expected: Vec<usize> },
+    /// The caller asked to stop at once.
+    #[error("cancelled")]
+    Cancelled,
     /// A configuration file that is not what it should be.
     #[error("cannot read `{}`: {reason}", path.display())]
     Config { path: PathBuf, reason: String },

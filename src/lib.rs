@@ -24,6 +24,8 @@ pub mod cache;
 pub mod checkpoint;
 mod error;
 pub mod kernels;
+pub mod rollout;
+pub mod sampler;
 pub mod text;
 pub mod transformer;
 pub mod vae;

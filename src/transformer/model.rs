@@ -160,14 +160,9 @@ impl CausalWan {
     /// # Errors
     /// On a device failure.
     pub fn time_embedding(&self, timesteps: &[f64]) -> Result<TimeEmbedding> {
-        let half = self.config.freq_dim / 2;
-        let mut sinusoid = Vec::with_capacity(timesteps.len() * self.config.freq_dim);
-        for t in timesteps {
-            let angle = |i: usize| t * 10000f64.powf(-(i as f64) / half as f64);
-            sinusoid.extend((0..half).map(|i| angle(i).cos() as f32));
-            sinusoid.extend((0..half).map(|i| angle(i).sin() as f32));
-        }
-        let sinusoid = Tensor::from_vec(sinusoid, (timesteps.len(), 2 * half), &self.device)?;
+        let freq_dim = self.config.freq_dim;
+        let sinusoids = timesteps.iter().flat_map(|t| sinusoid(*t, freq_dim)).map(|v| v as f32);
+        let sinusoid = Tensor::from_vec(sinusoids.collect(), (timesteps.len(), freq_dim), &self.device)?;
         let hidden = kernels::silu(self.time_embedding[0].forward(&sinusoid)?)?;
         let time = self.time_embedding[1].forward(&hidden)?;
         let modulation = self.time_projection.forward(&kernels::silu(time.copy()?)?)?;
@@ -280,6 +275,16 @@ impl CausalWan {
     pub fn dtype(&self) -> DType {
         self.head_modulation.dtype()
     }
+}
+
+/// Sinusoidal embedding of a timestep: `dim/2` cosines, then as many sines, of `timestep · 10000^(−i/(dim/2))`.
+pub fn sinusoid(timestep: f64, dim: usize) -> Vec<f64> {
+    let half = dim / 2;
+    let angle = |i: usize| timestep * 10000f64.powf(-(i as f64) / half as f64);
+    (0..half)
+        .map(|i| angle(i).cos())
+        .chain((0..half).map(|i| angle(i).sin()))
+        .collect()
 }
 
 /// `[frames, channels, height, width]` to `[tokens, channels·2·2]`; values of a patch ordered channel, row, column.

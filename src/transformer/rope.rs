@@ -40,12 +40,17 @@ impl Rope {
         }
     }
 
+    /// Pairs of channels that rotate with frame, row and column.
+    pub fn pairs(&self) -> [usize; 3] {
+        [self.time.len(), self.row.len(), self.column.len()]
+    }
+
     /// Angles of tokens, computed in f64 and rounded once.
     ///
     /// # Errors
     /// On a device failure.
     pub fn angles(&self, positions: impl Iterator<Item = TokenPosition>, device: &Device) -> Result<Angles> {
-        let pairs = self.time.len() + self.row.len() + self.column.len();
+        let pairs = self.pairs().iter().sum::<usize>();
         let (mut time, mut rows, mut columns) = (Axis::new(&self.time), Axis::new(&self.row), Axis::new(&self.column));
         let (mut cos, mut sin, mut tokens) = (Vec::new(), Vec::new(), 0);
         for position in positions {

@@ -2,7 +2,10 @@
 //!
 //! Add a file per kind, each with a function `run(case: &Case) -> anyhow::Result<()>`, and name it in `golden.rs`.
 
+pub mod rollout;
+pub mod schedule;
 pub mod text;
+pub mod transformer;
 pub mod umt5;
 
 use std::{
@@ -148,6 +151,16 @@ impl Case {
         }
         (self.compared.get(), failures)
     }
+}
+
+/// A number of `meta.json`.
+pub fn number<T: serde::de::DeserializeOwned>(value: &Value, key: &str) -> Result<T> {
+    serde_json::from_value(value[key].clone()).with_context(|| format!("`{key}` of meta.json"))
+}
+
+/// The tolerance that a case recommends for its tensors, or `default`.
+pub fn tolerance(case: &Case, default: f64) -> f64 {
+    case.meta["tolerance"]["recommended"].as_f64().unwrap_or(default)
 }
 
 /// `‖a − b‖ / ‖b‖` over the whole tensor, in f64.
