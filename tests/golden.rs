@@ -14,7 +14,9 @@ use std::{
 use parity::{Case, Run};
 
 /// Kinds that have a runner.
-const KINDS: &[(&str, Run)] = &[];
+const KINDS: &[(&str, Run)] = &[
+    ("checkpoint_containers", parity::checkpoint::run),
+];
 
 /// Kinds of systems still to come.
 const PENDING: &[&str] = &[

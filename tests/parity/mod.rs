@@ -2,6 +2,8 @@
 //!
 //! Add a file per kind, each with a function `run(case: &Case) -> anyhow::Result<()>`, and name it in `golden.rs`.
 
+pub mod checkpoint;
+
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeSet, HashMap},
