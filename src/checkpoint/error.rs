@@ -60,10 +60,13 @@ pub enum CheckpointError {
     )]
     MissingShards { path: PathBuf, files: Vec<String> },
     /// A tensor that the model needs is not in the file.
-    #[error("tensor `{name}` is missing from `{origin}`")]
+    #[error("tensor `{name}` is missing from `{origin}`; check that the file belongs to this model")]
     Missing { name: String, origin: String },
     /// A tensor has another shape than the model needs.
-    #[error("tensor `{name}` in `{origin}` has shape {found:?}, expected {expected:?}")]
+    #[error(
+        "tensor `{name}` in `{origin}` has shape {found:?}, expected {expected:?}; \
+         check that the file belongs to this model"
+    )]
     Shape {
         name: String,
         origin: String,
@@ -109,8 +112,5 @@ pub enum CheckpointError {
     },
     /// Moving a tensor to the device failed.
     #[error("tensor `{name}`: {source}")]
-    Device {
-        name: String,
-        source: candle_core::Error,
-    },
+    Device { name: String, source: candle_core::Error },
 }

@@ -50,9 +50,16 @@ pub(super) fn choose_state_dict<'a>(
     dicts: &[(&'a str, usize)],
     wanted: Option<&str>,
 ) -> Result<Option<&'a str>, String> {
-    let find = |key: &str| dicts.iter().find(|(name, tensors)| *name == key && *tensors > 0).map(|(name, _)| *name);
+    let find = |key: &str| {
+        dicts
+            .iter()
+            .find(|(name, tensors)| *name == key && *tensors > 0)
+            .map(|(name, _)| *name)
+    };
     match wanted {
-        Some(key) => find(key).map(Some).ok_or_else(|| format!("it has no state dict `{key}`")),
+        Some(key) => find(key)
+            .map(Some)
+            .ok_or_else(|| format!("it has no state dict `{key}`")),
         None => Ok(STATE_DICTS.iter().find_map(|key| find(key))),
     }
 }
@@ -60,13 +67,31 @@ pub(super) fn choose_state_dict<'a>(
 /// Models whose files people mix up.
 const LAYOUTS: &[(&str, &[&str])] = &[
     ("a LoRA", &["lora_A", "lora_B"]),
-    ("a Wan diffusion model with Diffusers names", &["attn1.to_q", "condition_embedder"]),
-    ("a Wan diffusion model", &["blocks.0.self_attn.q.weight", "head.modulation"]),
+    (
+        "a Wan diffusion model with Diffusers names",
+        &["attn1.to_q", "condition_embedder"],
+    ),
+    (
+        "a Wan diffusion model",
+        &["blocks.0.self_attn.q.weight", "head.modulation"],
+    ),
     ("a Wan VAE", &["decoder.conv1.weight", "decoder.middle.0"]),
-    ("a Wan VAE with Diffusers names", &["decoder.conv_in.weight", "decoder.mid_block"]),
-    ("a UMT5 text encoder", &["token_embedding.weight", "blocks.0.attn.q.weight"]),
-    ("a T5 text encoder with Hugging Face names", &["shared.weight", "encoder.block.0"]),
-    ("a tiny autoencoder (TAEHV)", &["decoder.1.weight", "decoder.3.conv.0.weight"]),
+    (
+        "a Wan VAE with Diffusers names",
+        &["decoder.conv_in.weight", "decoder.mid_block"],
+    ),
+    (
+        "a UMT5 text encoder",
+        &["token_embedding.weight", "blocks.0.attn.q.weight"],
+    ),
+    (
+        "a T5 text encoder with Hugging Face names",
+        &["shared.weight", "encoder.block.0"],
+    ),
+    (
+        "a tiny autoencoder (TAEHV)",
+        &["decoder.1.weight", "decoder.3.conv.0.weight"],
+    ),
     ("a CLIP vision encoder", &["visual."]),
 ];
 
@@ -86,7 +111,10 @@ mod tests {
     fn wrapper_names_are_stripped() {
         for (stored, bare) in [
             ("model.head.head.weight", "head.head.weight"),
-            ("model._fsdp_wrapped_module.blocks.1._fsdp_wrapped_module.norm3.bias", "blocks.1.norm3.bias"),
+            (
+                "model._fsdp_wrapped_module.blocks.1._fsdp_wrapped_module.norm3.bias",
+                "blocks.1.norm3.bias",
+            ),
             ("_fsdp_wrapped_module.model.head.modulation", "head.modulation"),
             ("model.model.x", "model.x"),
             ("conv1.weight", "conv1.weight"),
@@ -106,7 +134,10 @@ mod tests {
         assert_eq!(choose_state_dict(&all[..1], None), Ok(None));
         assert_eq!(choose_state_dict(&all, Some("critic")), Ok(Some("critic")));
         assert!(choose_state_dict(&all, Some("ema")).unwrap_err().contains("`ema`"));
-        assert_eq!(choose_state_dict(&[("generator_ema", 0), ("generator", 1)], None), Ok(Some("generator")));
+        assert_eq!(
+            choose_state_dict(&[("generator_ema", 0), ("generator", 1)], None),
+            Ok(Some("generator"))
+        );
     }
 
     #[test]

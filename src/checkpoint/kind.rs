@@ -67,7 +67,10 @@ impl FileKind {
         let lower = text.to_ascii_lowercase();
         if text.starts_with("version https://git-lfs") {
             Self::LfsPointer
-        } else if ["<!doctype", "<html", "<?xml", "<head", "<body"].iter().any(|tag| lower.starts_with(tag)) {
+        } else if ["<!doctype", "<html", "<?xml", "<head", "<body"]
+            .iter()
+            .any(|tag| lower.starts_with(tag))
+        {
             Self::Html
         } else if text.starts_with(['{', '[']) {
             Self::Json
@@ -86,7 +89,10 @@ impl FileKind {
                 "load it in PyTorch and save its state dict again with a current `torch.save` or as `.safetensors`"
             }
             Self::LfsPointer => "fetch the real file with `git lfs pull` or download it from its repository",
-            Self::Html | Self::Text(_) => "the server sent a page in place of the file: check the address and whether the repository asks for a log-in, then download it again",
+            Self::Html | Self::Text(_) => {
+                "the server sent a page in place of the file: check the address and whether the repository asks for a \
+                 log-in, then download it again"
+            }
             Self::Gzip => "unpack it first",
             Self::Gguf | Self::Hdf5 => "get the `.safetensors` or `.pt` version of the model",
             Self::Json => "name the model file itself, or its `*.safetensors.index.json`",
@@ -101,7 +107,9 @@ impl fmt::Display for FileKind {
             Self::Empty => f.write_str("empty"),
             Self::Safetensors => f.write_str("a safetensors file"),
             Self::Zip => f.write_str("a zip archive (as `torch.save` writes)"),
-            Self::LegacyTorch => f.write_str("a PyTorch file in the old format from before PyTorch 1.6 (not a zip archive)"),
+            Self::LegacyTorch => {
+                f.write_str("a PyTorch file in the old format from before PyTorch 1.6 (not a zip archive)")
+            }
             Self::Pickle => f.write_str("a bare Python pickle"),
             Self::Gguf => f.write_str("a GGUF file"),
             Self::Gzip => f.write_str("a gzip archive"),
@@ -124,7 +132,10 @@ mod tests {
         let cases: &[(&[u8], FileKind)] = &[
             (b"", FileKind::Empty),
             (b"PK\x03\x04rest", FileKind::Zip),
-            (b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", FileKind::LegacyTorch),
+            (
+                b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
+                FileKind::LegacyTorch,
+            ),
             (b"\x80\x02}q\0.", FileKind::Pickle),
             (b"\x08\0\0\0\0\0\0\0{}      ", FileKind::Safetensors),
             (b"version https://git-lfs.github.com/spec/v1\noid", FileKind::LfsPointer),
@@ -142,7 +153,10 @@ mod tests {
     #[test]
     fn text_cut_inside_a_character_is_still_text() {
         let text = "é".repeat(600);
-        assert!(matches!(FileKind::of(&text.as_bytes()[..1023]), FileKind::Unknown | FileKind::Text(_)));
+        assert!(matches!(
+            FileKind::of(&text.as_bytes()[..1023]),
+            FileKind::Unknown | FileKind::Text(_)
+        ));
         assert!(matches!(FileKind::of(format!("a{text}").as_bytes()), FileKind::Text(_)));
     }
 }

@@ -80,7 +80,11 @@ impl Checkpoint {
     pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Self, CheckpointError> {
         let map = map_file(path)?;
         let kind = FileKind::of(&map);
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let extension = path
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_ascii_lowercase();
         let wanted = options.state_dict.as_deref();
         let contents = match (extension.as_str(), &kind) {
             ("json", FileKind::Json) => safetensors_file::open_index(path, &map)?,
@@ -89,7 +93,11 @@ impl Checkpoint {
             ("safetensors", _) => return Err(wrong_kind(path, &kind, "a safetensors file")),
             ("pt" | "pth" | "bin" | "ckpt", FileKind::Zip) => torch_file::open(path, &map, wanted)?,
             ("pt" | "pth" | "bin" | "ckpt", _) => {
-                return Err(wrong_kind(path, &kind, "a zip archive as `torch.save` writes since PyTorch 1.6"));
+                return Err(wrong_kind(
+                    path,
+                    &kind,
+                    "a zip archive as `torch.save` writes since PyTorch 1.6",
+                ));
             }
             (_, FileKind::Zip) => torch_file::open(path, &map, wanted)?,
             (_, FileKind::Safetensors) => safetensors_file::open(path, &map)?,
@@ -174,10 +182,7 @@ impl Checkpoint {
     }
 
     fn label<'a>(&'a self, name: &'a str) -> Label<'a> {
-        Label {
-            name,
-            path: &self.path,
-        }
+        Label { name, path: &self.path }
     }
 }
 
@@ -242,10 +247,15 @@ fn wrong_kind(path: &Path, kind: &FileKind, expected: &'static str) -> Checkpoin
 /// The error for a folder, with the files in it that could be meant.
 fn directory(path: &Path) -> CheckpointError {
     let is_model = |name: &String| {
-        [".safetensors", ".safetensors.index.json", ".pt", ".pth"].iter().any(|ending| name.ends_with(ending))
+        [".safetensors", ".safetensors.index.json", ".pt", ".pth"]
+            .iter()
+            .any(|ending| name.ends_with(ending))
     };
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let mut names: Vec<_> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(is_model).collect();
+    let mut names: Vec<_> = entries
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .filter(is_model)
+        .collect();
     names.sort();
     names.truncate(5);
     CheckpointError::WrongKind {

@@ -110,7 +110,11 @@ impl Pickle {
 
     /// Entries of a dict whose keys are strings.
     pub(super) fn entries<'a>(&'a self, dict: &'a Value) -> impl Iterator<Item = (&'a str, &'a Value)> {
-        let entries = if let Value::Dict(entries) = dict { entries.as_slice() } else { &[] };
+        let entries = if let Value::Dict(entries) = dict {
+            entries.as_slice()
+        } else {
+            &[]
+        };
         entries.iter().filter_map(|(key, value)| match self.value(*key) {
             Value::Str(key) => Some((key.as_str(), self.value(*value))),
             _ => None,
@@ -228,7 +232,10 @@ impl<'a> Machine<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
-        self.take(N)?.first_chunk().copied().ok_or_else(|| "it ends too early".into())
+        self.take(N)?
+            .first_chunk()
+            .copied()
+            .ok_or_else(|| "it ends too early".into())
     }
 
     fn byte(&mut self) -> Step<u8> {
@@ -237,7 +244,11 @@ impl<'a> Machine<'a> {
 
     /// An unsigned little-endian number of so many bytes.
     fn length(&mut self, bytes: usize) -> Step<usize> {
-        let value = self.take(bytes)?.iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
+        let value = self
+            .take(bytes)?
+            .iter()
+            .rev()
+            .fold(0u64, |value, byte| value << 8 | u64::from(*byte));
         usize::try_from(value).map_err(|_| "a length is too large".into())
     }
 
@@ -296,13 +307,16 @@ impl<'a> Machine<'a> {
         if self.stack.len() <= floor {
             return Err("it takes a value where there is none".into());
         }
-        self.stack.pop().ok_or_else(|| "it takes a value where there is none".into())
+        self.stack
+            .pop()
+            .ok_or_else(|| "it takes a value where there is none".into())
     }
 
     fn top(&self) -> Step<Id> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let top = self.stack.get(floor..).and_then(<[Id]>::last);
-        top.copied().ok_or_else(|| "it takes a value where there is none".into())
+        top.copied()
+            .ok_or_else(|| "it takes a value where there is none".into())
     }
 
     fn set_mark(&mut self) -> Step<()> {
@@ -397,7 +411,12 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, slot: usize) -> Step<()> {
-        let id = self.memo.get(slot).copied().flatten().ok_or("it recalls a value that it never stored")?;
+        let id = self
+            .memo
+            .get(slot)
+            .copied()
+            .flatten()
+            .ok_or("it recalls a value that it never stored")?;
         self.push_id(id)
     }
 
@@ -455,7 +474,15 @@ impl<'a> Machine<'a> {
 
 /// Refuses a name; what a stranger wrote is shortened and made printable.
 fn forbidden(module: &str, name: &str) -> Stop {
-    Stop::Forbidden(module.chars().chain(['.']).chain(name.chars()).take(200).flat_map(char::escape_debug).collect())
+    Stop::Forbidden(
+        module
+            .chars()
+            .chain(['.'])
+            .chain(name.chars())
+            .take(200)
+            .flat_map(char::escape_debug)
+            .collect(),
+    )
 }
 
 fn pairs(items: Vec<Id>) -> Step<Vec<(Id, Id)>> {

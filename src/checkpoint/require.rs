@@ -46,8 +46,11 @@ impl Checkpoint {
             }
         }
         let names = self.names();
-        let unexpected: Vec<_> =
-            names.iter().filter(|name| !wanted.contains_key(name.as_str()) && !ignored(name)).cloned().collect();
+        let unexpected: Vec<_> = names
+            .iter()
+            .filter(|name| !wanted.contains_key(name.as_str()) && !ignored(name))
+            .cloned()
+            .collect();
         if missing.is_empty() && misshapen.is_empty() && unexpected.is_empty() {
             return Ok(());
         }
@@ -85,7 +88,10 @@ impl fmt::Display for Mismatch {
         list(f, "mis-shaped", &self.misshapen, |(name, found, expected)| {
             format!("`{name}` has shape {found:?}, expected {expected:?}")
         })?;
-        write!(f, "\n  use the file that belongs to this model, or the preset that belongs to this file")
+        write!(
+            f,
+            "\n  use the file that belongs to this model, or the preset that belongs to this file"
+        )
     }
 }
 

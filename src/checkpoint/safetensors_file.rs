@@ -65,15 +65,25 @@ pub(super) fn open_index(path: &Path, text: &[u8]) -> Result<Contents, Checkpoin
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (tensor, file) in &index.weight_map {
-        if !matches!(Path::new(file).components().collect::<Vec<_>>().as_slice(), [Component::Normal(_)]) {
-            return Err(damaged(format!("it names the file `{}`, which is not in the same folder", file.escape_debug())));
+        if !matches!(
+            Path::new(file).components().collect::<Vec<_>>().as_slice(),
+            [Component::Normal(_)]
+        ) {
+            return Err(damaged(format!(
+                "it names the file `{}`, which is not in the same folder",
+                file.escape_debug()
+            )));
         }
         files.entry(file).or_default().push(tensor);
     }
     if files.is_empty() {
         return Err(damaged("it names no tensors".into()));
     }
-    let missing: Vec<_> = files.keys().filter(|file| !folder.join(file).is_file()).map(|file| format!("`{file}`")).collect();
+    let missing: Vec<_> = files
+        .keys()
+        .filter(|file| !folder.join(file).is_file())
+        .map(|file| format!("`{file}`"))
+        .collect();
     if !missing.is_empty() {
         return Err(CheckpointError::MissingShards {
             path: path.into(),
@@ -120,13 +130,15 @@ fn explain(bytes: &[u8], error: &SafeTensorError) -> String {
         SafeTensorError::InvalidHeaderLength => {
             format!("its header alone has {header} bytes, but the file has {found}: it is cut off")
         }
-        SafeTensorError::MetadataIncompleteBuffer => match data_length(bytes, start).map(|data| start.saturating_add(data)) {
-            Some(expected) if found < expected => {
-                format!("it should have {expected} bytes by its header, but has {found}: it is cut off")
+        SafeTensorError::MetadataIncompleteBuffer => {
+            match data_length(bytes, start).map(|data| start.saturating_add(data)) {
+                Some(expected) if found < expected => {
+                    format!("it should have {expected} bytes by its header, but has {found}: it is cut off")
+                }
+                Some(expected) => format!("it should have {expected} bytes by its header, but has {found}"),
+                None => "its header does not match its length".into(),
             }
-            Some(expected) => format!("it should have {expected} bytes by its header, but has {found}"),
-            None => "its header does not match its length".into(),
-        },
+        }
         other => format!("its header cannot be read ({other})"),
     }
 }
@@ -135,5 +147,8 @@ fn explain(bytes: &[u8], error: &SafeTensorError) -> String {
 fn data_length(bytes: &[u8], start: u64) -> Option<u64> {
     let header = bytes.get(8..usize::try_from(start).ok()?)?;
     let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
-    header.values().filter_map(|info| info.get("data_offsets")?.get(1)?.as_u64()).max()
+    header
+        .values()
+        .filter_map(|info| info.get("data_offsets")?.get(1)?.as_u64())
+        .max()
 }

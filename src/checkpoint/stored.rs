@@ -76,17 +76,28 @@ impl Stored {
         let last = shape.iter().zip(&strides).try_fold(offset, |at, (dim, stride)| {
             at.checked_add(dim.saturating_sub(1).checked_mul(*stride)?)
         });
-        let values = if count == 0 { Some(offset) } else { last.and_then(|last| last.checked_add(1)) };
-        let end = values.and_then(|n| n.checked_mul(size)).and_then(|bytes| bytes.checked_add(storage.start));
+        let values = if count == 0 {
+            Some(offset)
+        } else {
+            last.and_then(|last| last.checked_add(1))
+        };
+        let end = values
+            .and_then(|n| n.checked_mul(size))
+            .and_then(|bytes| bytes.checked_add(storage.start));
         if storage.end > file.len() || end.is_none_or(|end| end > storage.end) {
             return Err(outside());
         }
         // Stride 0 repeats values: a tiny file must not ask for all memory.
         let bytes = count.checked_mul(size.max(1)).ok_or_else(outside)?;
         if bytes > file.len().max(1 << 20) {
-            return Err(format!("shape {shape:?} repeats values to more bytes than the file has"));
+            return Err(format!(
+                "shape {shape:?} repeats values to more bytes than the file has"
+            ));
         }
-        let start = offset.checked_mul(size).and_then(|o| o.checked_add(storage.start)).ok_or_else(outside)?;
+        let start = offset
+            .checked_mul(size)
+            .and_then(|o| o.checked_add(storage.start))
+            .ok_or_else(outside)?;
         // Strides that are never taken may be anything.
         let taken = |(dim, stride): (&usize, &usize)| if count == 0 || *dim == 1 { 0 } else { *stride };
         let strides = shape.iter().zip(&strides).map(taken).collect();
@@ -108,12 +119,7 @@ impl Stored {
     }
 
     /// Reads and converts the whole tensor.
-    pub(super) fn read(
-        &self,
-        label: Label,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Tensor, CheckpointError> {
+    pub(super) fn read(&self, label: Label, dtype: DType, device: &Device) -> Result<Tensor, CheckpointError> {
         let whole = [Part {
             start: self.start,
             shape: &self.shape,
@@ -311,7 +317,10 @@ impl Runs {
             if stride == S::SIZE {
                 convert_run(bytes.chunks_exact(S::SIZE).map(S::read), out_run)?;
             } else {
-                convert_run((0..take).map(|i| S::read(bytes.get(i * stride..).unwrap_or_default())), out_run)?;
+                convert_run(
+                    (0..take).map(|i| S::read(bytes.get(i * stride..).unwrap_or_default())),
+                    out_run,
+                )?;
             }
             done += take;
         }
@@ -349,7 +358,9 @@ mod tests {
     fn mapped(values: &[f32]) -> Arc<Mmap> {
         let file = tempfile::NamedTempFile::new().unwrap();
         // One leading byte: nothing is aligned.
-        let bytes: Vec<u8> = std::iter::once(7).chain(values.iter().flat_map(|v| v.to_le_bytes())).collect();
+        let bytes: Vec<u8> = std::iter::once(7)
+            .chain(values.iter().flat_map(|v| v.to_le_bytes()))
+            .collect();
         std::fs::write(file.path(), bytes).unwrap();
         // SAFETY: the temporary file is not changed afterwards.
         Arc::new(unsafe { Mmap::map(&std::fs::File::open(file.path()).unwrap()) }.unwrap())
@@ -357,19 +368,33 @@ mod tests {
 
     fn stored(values: &[f32], offset: usize, shape: &[usize], strides: &[usize]) -> Result<Stored, String> {
         let file = mapped(values);
-        Stored::new(&file, 1..1 + 4 * values.len(), Element::F32, offset, shape.to_vec(), strides.to_vec())
+        Stored::new(
+            &file,
+            1..1 + 4 * values.len(),
+            Element::F32,
+            offset,
+            shape.to_vec(),
+            strides.to_vec(),
+        )
     }
 
     fn values(stored: &Stored, dtype: DType) -> Result<Vec<f64>, CheckpointError> {
         let tensor = stored.read(label(), dtype, &Device::Cpu)?;
         assert_eq!((tensor.dims(), tensor.dtype()), (stored.shape(), dtype));
-        Ok(tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap())
+        Ok(tensor
+            .to_dtype(DType::F64)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap())
     }
 
     #[test]
     fn strides_are_followed() {
         let data: Vec<f32> = (0..30).map(|v| v as f32).collect();
-        let cases: &[(usize, &[usize], &[usize], &[f64])] = &[
+        type Case<'a> = (usize, &'a [usize], &'a [usize], &'a [f64]);
+        let cases: &[Case] = &[
             (0, &[2, 3], &[3, 1], &[0., 1., 2., 3., 4., 5.]),
             (5, &[2, 3], &[1, 2], &[5., 7., 9., 6., 8., 10.]),
             (1, &[2, 2, 2], &[10, 1, 4], &[1., 5., 2., 6., 11., 15., 12., 16.]),
@@ -381,7 +406,11 @@ mod tests {
         for (offset, shape, strides, want) in cases {
             let stored = stored(&data, *offset, shape, strides).unwrap();
             for dtype in [DType::F32, DType::BF16, DType::F64, DType::I64, DType::U8, DType::I32] {
-                assert_eq!(values(&stored, dtype).unwrap(), *want, "{shape:?} {strides:?} {dtype:?}");
+                assert_eq!(
+                    values(&stored, dtype).unwrap(),
+                    *want,
+                    "{shape:?} {strides:?} {dtype:?}"
+                );
             }
         }
     }
@@ -395,10 +424,14 @@ mod tests {
         for (i, value) in got.iter().enumerate() {
             assert_eq!(*value, ((i % rows) * columns + i / rows) as f64);
         }
-        let rows = transposed.read_rows(&[3, 0, 299], label(), DType::F32, &Device::Cpu).unwrap();
+        let rows = transposed
+            .read_rows(&[3, 0, 299], label(), DType::F32, &Device::Cpu)
+            .unwrap();
         assert_eq!(rows.dims(), [3, 700]);
         assert_eq!(rows.to_vec2::<f32>().unwrap()[2][1], 599.);
-        let error = transposed.read_rows(&[300], label(), DType::F32, &Device::Cpu).unwrap_err();
+        let error = transposed
+            .read_rows(&[300], label(), DType::F32, &Device::Cpu)
+            .unwrap_err();
         assert!(error.to_string().contains("row 300"), "{error}");
     }
 
@@ -418,7 +451,10 @@ mod tests {
             (0, &[0, usize::MAX, usize::MAX], &[1, 1, 1]),
         ];
         for (offset, shape, strides) in bad {
-            assert!(stored(&data, *offset, shape, strides).is_err(), "{offset} {shape:?} {strides:?}");
+            assert!(
+                stored(&data, *offset, shape, strides).is_err(),
+                "{offset} {shape:?} {strides:?}"
+            );
         }
         assert!(stored(&data, 8, &[0], &[1]).is_ok());
         let strides_not_taken = stored(&data, 7, &[1, 1], &[usize::MAX, usize::MAX]).unwrap();
@@ -430,9 +466,15 @@ mod tests {
     #[test]
     fn values_that_are_not_finite_are_refused() {
         let nan = stored(&[0., f32::NAN], 0, &[2], &[1]).unwrap();
-        assert!(matches!(values(&nan, DType::BF16), Err(CheckpointError::NotFinite { .. })));
+        assert!(matches!(
+            values(&nan, DType::BF16),
+            Err(CheckpointError::NotFinite { .. })
+        ));
         let large = stored(&[0., 1e5], 0, &[2], &[1]).unwrap();
-        assert!(matches!(values(&large, DType::F16), Err(CheckpointError::TooLarge { .. })));
+        assert!(matches!(
+            values(&large, DType::F16),
+            Err(CheckpointError::TooLarge { .. })
+        ));
         assert!(values(&large, DType::BF16).is_ok());
     }
 }

@@ -35,7 +35,11 @@ pub(super) fn open(path: &Path, map: &Arc<Mmap>, wanted: Option<&str>) -> Result
     let state_dict = find_state_dict(path, &pickle, wanted)?;
     let dict = match &state_dict {
         // Of equal keys the last counts.
-        Some(key) => pickle.entries(pickle.root()).filter(|(name, _)| name == key).last().map(|(_, dict)| dict),
+        Some(key) => pickle
+            .entries(pickle.root())
+            .filter(|(name, _)| name == key)
+            .last()
+            .map(|(_, dict)| dict),
         None => Some(pickle.root()),
     };
     let mut tensors = HashMap::new();
@@ -45,7 +49,9 @@ pub(super) fn open(path: &Path, map: &Arc<Mmap>, wanted: Option<&str>) -> Result
             _ => drop(tensors.remove(name)),
         }
     }
-    let tensors = tensors.into_iter().map(|(name, tensor)| Ok((name.into(), archive.stored(&pickle, name, tensor)?)));
+    let tensors = tensors
+        .into_iter()
+        .map(|(name, tensor)| Ok((name.into(), archive.stored(&pickle, name, tensor)?)));
     Ok(Contents {
         tensors: tensors.collect::<Result<_, CheckpointError>>()?,
         state_dict,
@@ -64,17 +70,30 @@ fn find_state_dict(path: &Path, pickle: &Pickle, wanted: Option<&str>) -> Result
         let reason = format!("it holds {}, expected a dict of tensors", root.describe());
         return Err(no_state_dict(reason, "save the model's `state_dict()`".into()));
     }
-    let count = |value| pickle.entries(value).filter(|(_, value)| matches!(value, Value::Tensor(_))).count();
+    let count = |value| {
+        pickle
+            .entries(value)
+            .filter(|(_, value)| matches!(value, Value::Tensor(_)))
+            .count()
+    };
     let dicts: Vec<_> = pickle
         .entries(root)
         .filter(|(_, value)| matches!(value, Value::Dict(_)))
         .map(|(name, value)| (name, count(value)))
         .collect();
-    let found = || match dicts.iter().filter(|(_, tensors)| *tensors > 0).collect::<Vec<_>>().as_slice() {
+    let found = || match dicts
+        .iter()
+        .filter(|(_, tensors)| *tensors > 0)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         [] => "it holds no state dict with tensors".to_string(),
         dicts => {
-            let names: Vec<_> =
-                dicts.iter().take(10).map(|(name, count)| format!("`{}` ({count} tensors)", printable(name))).collect();
+            let names: Vec<_> = dicts
+                .iter()
+                .take(10)
+                .map(|(name, count)| format!("`{}` ({count} tensors)", printable(name)))
+                .collect();
             format!("it has {}; choose one of them by its key", names.join(", "))
         }
     };
@@ -111,10 +130,15 @@ impl<'a> Archive<'a> {
         check_entry_count(bytes).map_err(damaged)?;
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
             let length = bytes.len();
-            damaged(format!("the directory at the end of the zip archive is missing or broken ({error}); the file is probably cut off after {length} bytes"))
+            damaged(format!(
+                "the directory at the end of the zip archive is missing or broken ({error}); \
+                 the file is probably cut off after {length} bytes"
+            ))
         })?;
         let pickles = zip.file_names().filter_map(|name| name.strip_suffix("data.pkl"));
-        let root = pickles.filter(|root| root.is_empty() || root.ends_with('/')).min_by_key(|root| root.len());
+        let root = pickles
+            .filter(|root| root.is_empty() || root.ends_with('/'))
+            .min_by_key(|root| root.len());
         let Some(root) = root.map(str::to_string) else {
             return Err(CheckpointError::WrongKind {
                 path: path.into(),
@@ -157,21 +181,35 @@ impl<'a> Archive<'a> {
         let Some(index) = self.zip.index_for_name(&full) else {
             return Ok(None);
         };
-        let entry = self
-            .zip
-            .by_index_raw(index)
-            .map(|e| (e.data_start(), e.compressed_size(), e.size(), e.compression(), e.encrypted()));
+        let entry = self.zip.by_index_raw(index).map(|e| {
+            (
+                e.data_start(),
+                e.compressed_size(),
+                e.size(),
+                e.compression(),
+                e.encrypted(),
+            )
+        });
         let broken = |error| format!("zip entry `{}` cannot be found ({error})", printable(&full));
         let (start, stored, size, method, encrypted) = entry.map_err(|error| self.damaged(broken(error)))?;
         if method != CompressionMethod::Stored || encrypted {
-            let how = if encrypted { "encrypted".to_string() } else { format!("compressed ({method})") };
+            let how = if encrypted {
+                "encrypted".to_string()
+            } else {
+                format!("compressed ({method})")
+            };
             return Err(CheckpointError::Unsupported {
                 path: self.path.clone(),
-                reason: format!("zip entry `{}` is {how}, so it cannot be read in place", printable(&full)),
+                reason: format!(
+                    "zip entry `{}` is {how}, so it cannot be read in place",
+                    printable(&full)
+                ),
                 advice: "unpack the archive and pack it again without compression, or save it again with `torch.save`",
             });
         }
-        let end = start.and_then(|start| start.checked_add(size)).and_then(|end| usize::try_from(end).ok());
+        let end = start
+            .and_then(|start| start.checked_add(size))
+            .and_then(|end| usize::try_from(end).ok());
         match (start.and_then(|start| usize::try_from(start).ok()), end) {
             (Some(start), Some(end)) if end <= self.map.len() && stored == size => Ok(Some(start..end)),
             _ => Err(self.damaged(format!(
@@ -201,7 +239,10 @@ impl<'a> Archive<'a> {
     fn pickle(&mut self) -> Result<Pickle, CheckpointError> {
         let place = self.place("data.pkl")?.unwrap_or_default();
         if place.len() > MAX_PICKLE {
-            return Err(self.damaged(format!("its `data.pkl` has {} bytes, expected at most {MAX_PICKLE}", place.len())));
+            return Err(self.damaged(format!(
+                "its `data.pkl` has {} bytes, expected at most {MAX_PICKLE}",
+                place.len()
+            )));
         }
         Pickle::load(self.map.get(place).unwrap_or_default()).map_err(|error| match error {
             PickleError::Forbidden(class) => CheckpointError::ForbiddenClass {
@@ -236,10 +277,19 @@ impl<'a> Archive<'a> {
             && place.len() / size != storage.count
         {
             let (count, found) = (storage.count, place.len() / size);
-            let reason = format!("its storage should hold {count} values, but entry `data/{}` has {found}", storage.key);
+            let reason = format!(
+                "its storage should hold {count} values, but entry `data/{}` has {found}",
+                storage.key
+            );
             return Err(bad(&self.path, reason));
         }
-        let TensorRef { element, offset, shape, strides, .. } = tensor;
+        let TensorRef {
+            element,
+            offset,
+            shape,
+            strides,
+            ..
+        } = tensor;
         Stored::new(self.map, place, *element, *offset, shape.clone(), strides.clone())
             .map_err(|reason| bad(&self.path, reason))
     }

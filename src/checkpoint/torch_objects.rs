@@ -109,6 +109,11 @@ pub(super) fn call(machine: &mut Machine, function: Global, arguments: &[Id]) ->
                 Value::Global(Global::Dtype(element)) => Some(*element),
                 _ => None,
             });
+            // A view that is negated or conjugated when read: `{'neg': True}`.
+            let flagged = |id: &Id| matches!(machine.value(*id), Value::Dict(flags) if !flags.is_empty());
+            if rest.iter().skip(2).any(flagged) {
+                return Err("a tensor is a negated or conjugated view".into());
+            }
             let Value::Storage(StorageRef { element, .. }) = machine.value(*storage) else {
                 return Err("a tensor is not made from a storage".into());
             };
@@ -122,11 +127,15 @@ pub(super) fn call(machine: &mut Machine, function: Global, arguments: &[Id]) ->
         }
         (Global::RebuildParameter, [data, ..]) => tensor(machine, *data),
         (Global::RebuildFromType, [function, _class, inner, ..]) => {
-            let &Value::Global(function @ (Global::RebuildTensor | Global::RebuildParameter)) = machine.value(*function)
+            let &Value::Global(function @ (Global::RebuildTensor | Global::RebuildParameter)) =
+                machine.value(*function)
             else {
                 return Err("a tensor is rebuilt by something else than a known function".into());
             };
-            let inner = machine.items(*inner).ok_or("the arguments of a call are not a tuple")?.to_vec();
+            let inner = machine
+                .items(*inner)
+                .ok_or("the arguments of a call are not a tuple")?
+                .to_vec();
             machine.spend(inner.len())?;
             call(machine, function, &inner)
         }
@@ -137,9 +146,11 @@ pub(super) fn call(machine: &mut Machine, function: Global, arguments: &[Id]) ->
         }
         (Global::Size, []) => Ok(Value::Tuple(Vec::new())),
         (Global::Opaque, _) => Ok(Value::Other),
-        (function, arguments) => {
-            Err(format!("it calls {function:?} with {} arguments, which is not known", arguments.len()).into())
-        }
+        (function, arguments) => Err(format!(
+            "it calls {function:?} with {} arguments, which is not known",
+            arguments.len()
+        )
+        .into()),
     }
 }
 
@@ -176,7 +187,10 @@ fn numbers(machine: &mut Machine, id: Id) -> Result<Vec<usize>, Stop> {
     if items.len() > MAX_RANK {
         return Err(format!("a tensor has {} dimensions", items.len()).into());
     }
-    let numbers = items.iter().map(|item| number(machine, *item)).collect::<Result<Vec<_>, _>>()?;
+    let numbers = items
+        .iter()
+        .map(|item| number(machine, *item))
+        .collect::<Result<Vec<_>, _>>()?;
     machine.spend(numbers.len())?;
     Ok(numbers)
 }
