@@ -1,6 +1,13 @@
 //! The error of the library: what was wrong, with which value, and what to do next.
 
-use crate::{checkpoint::CheckpointError, text::TextError, video::VideoError};
+use std::path::{Path, PathBuf};
+
+use crate::{
+    cache::{PolicyError, plan::PlanError},
+    checkpoint::CheckpointError,
+    text::TextError,
+    video::VideoError,
+};
 
 /// Everything that can go wrong between a prompt and a finished video.
 #[derive(Debug, thiserror::Error)]
@@ -14,9 +21,40 @@ pub enum Error {
     /// The output file or the video encoder.
     #[error(transparent)]
     Video(#[from] VideoError),
+    /// Cache parameters that break a rule.
+    #[error("{0}")]
+    Policy(#[from] PolicyError),
+    /// The cache has no room for a chunk.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A configuration file that is not what it should be.
+    #[error("cannot read `{}`: {reason}", path.display())]
+    Config { path: PathBuf, reason: String },
+    /// A checkpoint that holds some other network.
+    #[error("`{origin}` is not a Wan transformer: {reason}")]
+    NotATransformer { origin: String, reason: String },
+    /// A transformer without blocks.
+    #[error("the transformer has no blocks")]
+    NoBlocks,
+    /// Chunks were given to the cache out of order.
+    #[error("a chunk of {frames} latent frames at {start} cannot follow latent frame {known}")]
+    ChunkOrder { start: u64, frames: usize, known: u64 },
     /// A tensor operation failed on the device.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub(crate) fn config(path: &Path, reason: impl ToString) -> Self {
+        Self::Config {
+            path: path.into(),
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn not_a_transformer(origin: String, reason: String) -> Self {
+        Self::NotATransformer { origin, reason }
+    }
 }
 
 /// Result with the library's [`Error`].

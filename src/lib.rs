@@ -20,10 +20,12 @@
 //! | [`preset`] | model, sampler and cache settings with names |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
+pub mod cache;
 pub mod checkpoint;
 mod error;
 pub mod kernels;
 pub mod text;
+pub mod transformer;
 pub mod vae;
 pub mod video;
 

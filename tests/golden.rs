@@ -16,6 +16,9 @@ use parity::{Case, Run};
 /// Kinds that have a runner.
 const KINDS: &[(&str, Run)] = &[
     ("checkpoint_containers", parity::checkpoint::run),
+    ("text_cleaning", parity::text::cleaning),
+    ("tokenizer", parity::text::tokenizer),
+    ("umt5", parity::umt5::run),
 ];
 
 /// Kinds of systems still to come.
@@ -76,7 +79,11 @@ fn main() -> ExitCode {
         failed = 1;
     }
     println!("{passed} passed, {failed} failed, {pending} pending");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 enum Outcome {
@@ -101,7 +108,11 @@ fn run(root: &Path, folder: &Path) -> Outcome {
         case.fail(format!("{error:#}"));
     }
     let (compared, failures) = case.finish();
-    if failures.is_empty() { Outcome::Passed(compared) } else { Outcome::Failed(failures) }
+    if failures.is_empty() {
+        Outcome::Passed(compared)
+    } else {
+        Outcome::Failed(failures)
+    }
 }
 
 fn find_cases(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {

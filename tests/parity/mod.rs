@@ -3,6 +3,8 @@
 //! Add a file per kind, each with a function `run(case: &Case) -> anyhow::Result<()>`, and name it in `golden.rs`.
 
 pub mod checkpoint;
+pub mod text;
+pub mod umt5;
 
 use std::{
     cell::{Cell, RefCell},
@@ -73,7 +75,10 @@ impl Case {
     /// A stored tensor, used as an input.
     pub fn input(&self, name: &str) -> Result<Tensor> {
         self.used.borrow_mut().insert(name.into());
-        let tensor = self.io.get(name).with_context(|| format!("io.safetensors has no `{name}`"))?;
+        let tensor = self
+            .io
+            .get(name)
+            .with_context(|| format!("io.safetensors has no `{name}`"))?;
         Ok(tensor.clone())
     }
 

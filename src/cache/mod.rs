@@ -1,0 +1,187 @@
+//! The key/value cache of causal self-attention, and which of its tokens stay: the subject of Deep Forcing.
+//!
+//! * [`policy`]: the policies and their parameters, in latent frames, and the rules they must obey.
+//! * [`plan`]: what happens to the tokens when a chunk does not fit, as integer arithmetic without tensors.
+//! * [`store`]: the tensors of one layer; carries plans out.
+//! * [`score`]: Participative Compression's scores and the choice of the top C.
+//!
+//! Keys are kept un-rotated; each slot has a temporal position, and rotation is computed from it. A video owns one
+//! [`KvCache`], made fresh for it.
+
+pub mod plan;
+pub mod policy;
+pub mod score;
+pub mod store;
+
+use candle_core::{DType, Device, Tensor};
+
+pub use plan::{Plan, Slot};
+pub use policy::{CacheSettings, Policy, PolicyError, PolicyName, Positions, Scorer};
+pub use store::LayerCache;
+
+use crate::{Result, transformer::rope::Rope};
+
+/// Sizes that a cache is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheShape {
+    pub layers: usize,
+    pub heads: usize,
+    pub head_dim: usize,
+    /// Token rows of a latent frame (latent height / 2).
+    pub rows: usize,
+    /// Token columns of a latent frame (latent width / 2).
+    pub columns: usize,
+    /// Most latent frames of one chunk.
+    pub chunk: usize,
+}
+
+impl CacheShape {
+    /// Tokens of one latent frame.
+    pub fn tokens_per_frame(&self) -> usize {
+        self.rows * self.columns
+    }
+}
+
+/// The chunk that a forward pass works on, and whether the cache has seen it already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// First latent frame of the chunk, counted from the start of the video.
+    pub start: u64,
+    /// Latent frames of the chunk.
+    pub frames: usize,
+    /// First denoising step of the chunk: room is made and its tokens are appended. Later passes overwrite them.
+    pub first: bool,
+}
+
+/// What a layer did when it made room for a chunk; see [`KvCache::set_probe`].
+pub struct Event<'a> {
+    pub layer: usize,
+    pub pass: Pass,
+    /// Tokens before, the incoming chunk included.
+    pub total: usize,
+    pub plan: &'a Plan,
+    /// Score of each candidate, when candidates were scored.
+    pub scores: Option<&'a [f32]>,
+    /// Indices into `[cached ++ incoming]` that stayed, ascending.
+    pub kept: &'a [usize],
+    /// The layer after the event.
+    pub cache: &'a LayerCache,
+}
+
+/// Observer of cache events.
+pub type Probe = Box<dyn FnMut(Event<'_>) + Send>;
+
+/// Keys and values of all layers, for one video.
+pub struct KvCache {
+    policy: Policy,
+    shape: CacheShape,
+    rope: Rope,
+    layers: Vec<LayerCache>,
+    end: Option<u64>,
+    seed: u64,
+    probe: Option<Probe>,
+}
+
+impl KvCache {
+    /// An empty cache. `seed` feeds the scorer `random` alone.
+    ///
+    /// The memory of the whole video is taken here: window + chunk latent frames per layer, keys twice (as made, and
+    /// rotated) and values once.
+    ///
+    /// # Errors
+    /// When the device cannot hold it.
+    pub fn new(policy: Policy, shape: CacheShape, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
+        let capacity = (policy.window() + shape.chunk) * shape.tokens_per_frame();
+        let layers = (0..shape.layers)
+            .map(|_| LayerCache::new(capacity, shape.heads, shape.head_dim, dtype, device))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            policy,
+            shape,
+            rope: Rope::new(shape.head_dim),
+            layers,
+            end: None,
+            seed,
+            probe: None,
+        })
+    }
+
+    /// Shows every event to `probe`; costs nothing when none is set.
+    pub fn set_probe(&mut self, probe: Probe) {
+        self.probe = Some(probe);
+    }
+
+    /// Tells the cache which chunk the coming forward pass works on.
+    ///
+    /// # Errors
+    /// When the chunk is neither the last one again nor one after it.
+    pub fn begin(&mut self, start: u64, frames: usize) -> Result<Pass> {
+        let end = start + frames as u64;
+        let first = match self.end {
+            Some(known) if known == end => false,
+            Some(known) if start < known => {
+                return Err(crate::Error::ChunkOrder { start, frames, known });
+            }
+            _ => true,
+        };
+        if frames > self.shape.chunk {
+            return Err(crate::Error::ChunkOrder {
+                start,
+                frames,
+                known: self.end.unwrap_or(0),
+            });
+        }
+        self.end = Some(end);
+        Ok(Pass { start, frames, first })
+    }
+
+    /// Writes the chunk's tokens into a layer, making room first if needed, and returns what its queries attend to:
+    /// rotated keys and values, `[tokens, heads, head_dim]`.
+    ///
+    /// `queries` and `rotated` are rotated at the chunk's positions, `keys` are not.
+    ///
+    /// # Errors
+    /// When policy `global` has no room left, or on a device failure.
+    pub fn update(&mut self, layer: usize, pass: Pass, tokens: ChunkTokens<'_>) -> Result<(Tensor, Tensor)> {
+        let cache = &mut self.layers[layer];
+        let context = store::Context {
+            policy: &self.policy,
+            shape: &self.shape,
+            rope: &self.rope,
+            seed: self.seed,
+            layer,
+        };
+        cache.write(&context, pass, &tokens, self.probe.as_mut())?;
+        cache.view()
+    }
+
+    /// The layers, for inspection.
+    pub fn layers(&self) -> &[LayerCache] {
+        &self.layers
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Whether the policy needs the sum of queries of every pass.
+    pub fn scores_queries(&self) -> bool {
+        matches!(self.policy, Policy::DeepForcing { .. })
+    }
+
+    /// Bytes held by all layers.
+    pub fn bytes(&self) -> usize {
+        self.layers.iter().map(LayerCache::bytes).sum()
+    }
+}
+
+/// Queries, keys and values of the current chunk, each `[tokens, heads, head_dim]`.
+pub struct ChunkTokens<'a> {
+    pub queries: &'a Tensor,
+    /// Keys after their norm, un-rotated.
+    pub keys: &'a Tensor,
+    /// The same keys, rotated at the chunk's positions.
+    pub rotated: &'a Tensor,
+    pub values: &'a Tensor,
+}

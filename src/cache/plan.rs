@@ -1,0 +1,236 @@
+//! What happens to the cached tokens when a chunk does not fit: integer arithmetic, without tensors.
+//!
+//! A [`Plan`] splits `[cached ++ incoming]` into sink, candidates and recent tokens; candidates are dropped, or all but
+//! the best `select` of them are. [`reposition`] then gives the survivors their temporal positions
+//! (deep_forcing.md sections 1 to 4).
+
+use std::ops::Range;
+
+use super::policy::{Policy, PolicyError, Positions};
+
+/// One cached token: where it came from and where attention sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Latent frame in which it was made, counted from the start of the video.
+    pub frame: u64,
+    pub row: u32,
+    pub column: u32,
+    /// Temporal position of its key's rotation.
+    pub position: i64,
+    /// Times that Participative Compression has chosen it.
+    pub reuses: u32,
+}
+
+/// How room is made for a chunk, in tokens of `[cached ++ incoming]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Tokens at the front that stay.
+    pub sink: usize,
+    /// Tokens that stay only if they are selected.
+    pub candidates: Range<usize>,
+    /// How many candidates are selected by score; 0: all are dropped, nothing is scored.
+    pub select: usize,
+    /// All tokens, the incoming chunk included; those after the candidates stay.
+    pub total: usize,
+}
+
+impl Plan {
+    /// The plan for `incoming` tokens when `cached` are there, at `per_frame` tokens per latent frame; `None` when they
+    /// fit.
+    ///
+    /// # Errors
+    /// [`PlanError::Full`] when policy `global` has no room.
+    pub fn make(policy: &Policy, cached: usize, incoming: usize, per_frame: usize) -> Result<Option<Self>, PlanError> {
+        let total = cached + incoming;
+        let window = policy.window() * per_frame;
+        if total <= window {
+            return Ok(None);
+        }
+        let sink = (policy.sink() * per_frame).min(cached);
+        let (candidates, select) = match *policy {
+            Policy::Global { capacity } => return Err(PlanError::Full { capacity }),
+            Policy::Fifo { .. } | Policy::Sink { .. } | Policy::SinkRerope { .. } | Policy::DeepSink { .. } => {
+                (sink..sink + (total - window), 0)
+            }
+            Policy::DeepForcing { budget, recent, .. } => {
+                let recent = recent * per_frame;
+                let left = (budget * per_frame).min(window).max(sink + recent).min(total);
+                (sink..(total - recent).max(sink), left.saturating_sub(sink + recent))
+            }
+        };
+        Ok(Some(Self {
+            sink,
+            candidates,
+            select,
+            total,
+        }))
+    }
+
+    /// Indices that stay, ascending, given the candidates that were selected (ascending).
+    pub fn kept(&self, selected: &[usize]) -> Vec<usize> {
+        let mut kept: Vec<usize> = (0..self.sink).collect();
+        kept.extend_from_slice(selected);
+        kept.extend(self.candidates.end..self.total);
+        kept
+    }
+}
+
+/// Why no plan could be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Policy `global` is full.
+    #[error("the cache of policy `global` is full after {capacity} latent frames; choose a policy with a window")]
+    Full { capacity: usize },
+    /// Parameters that break a rule.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+/// The chunk for which room was made.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkSpan {
+    /// First latent frame, counted from the start of the video.
+    pub start: u64,
+    /// Latent frames.
+    pub frames: usize,
+}
+
+/// Gives the tokens that stayed their temporal positions.
+///
+/// `slots` are the survivors in order: `sink` tokens of the sink, `selected` selected ones, then the recent ones with the
+/// incoming chunk. `sink_place` is what the previous event of this layer returned; only [`Positions::Released`] reads
+/// it.
+pub fn reposition(
+    policy: &Policy,
+    slots: &mut [Slot],
+    sink: usize,
+    selected: usize,
+    chunk: ChunkSpan,
+    per_frame: usize,
+    sink_place: Option<i64>,
+) -> Option<i64> {
+    let sink_frames = policy.sink() as i64;
+    let adjacent = |slots: &[Slot]| slots.get(sink).map(|oldest| oldest.position - sink_frames);
+    let behind_tail = |slots: &[Slot]| {
+        let tail = (slots.len() - sink) / per_frame;
+        chunk.start as i64 - tail as i64 - sink_frames
+    };
+    let place = match *policy {
+        Policy::Global { .. } | Policy::Fifo { .. } | Policy::Sink { .. } => return None,
+        Policy::SinkRerope { .. } => adjacent(slots)?,
+        Policy::DeepSink { positions, .. } => match positions {
+            Positions::Paper => adjacent(slots)?,
+            Positions::Official | Positions::Released { .. } => behind_tail(slots),
+        },
+        Policy::DeepForcing { positions, recent, .. } => match positions {
+            Positions::Official | Positions::Released { .. } => behind_tail(slots),
+            Positions::Paper => {
+                let first_recent = chunk.start as i64 + chunk.frames as i64 - recent as i64;
+                let top = first_recent - selected.div_ceil(per_frame) as i64;
+                for (j, slot) in slots[sink..sink + selected].iter_mut().enumerate() {
+                    slot.position = top + (j / per_frame) as i64;
+                }
+                top - sink_frames
+            }
+        },
+    };
+    let start = match *policy {
+        Policy::DeepSink {
+            positions: Positions::Released { first_shift },
+            ..
+        }
+        | Policy::DeepForcing {
+            positions: Positions::Released { first_shift },
+            ..
+        } => {
+            let shift = sink_place.map_or(first_shift, |previous| place - previous);
+            slots.first().map_or(0, |slot| slot.position) + shift
+        }
+        _ => place,
+    };
+    for (i, slot) in slots[..sink].iter_mut().enumerate() {
+        slot.position = start + (i / per_frame) as i64;
+    }
+    Some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::policy::CacheSettings;
+
+    /// Runs `chunks` chunks of three one-token frames, always selecting the first candidates.
+    fn positions_after(settings: CacheSettings, chunks: u64) -> Vec<i64> {
+        let policy = settings.resolve(3, 240).unwrap();
+        let mut slots: Vec<Slot> = Vec::new();
+        let mut place = None;
+        for chunk in 0..chunks {
+            let start = chunk * 3;
+            let plan = Plan::make(&policy, slots.len(), 3, 1).unwrap();
+            slots.extend((start..start + 3).map(|frame| Slot {
+                frame,
+                row: 0,
+                column: 0,
+                position: frame as i64,
+                reuses: 0,
+            }));
+            if let Some(plan) = plan {
+                let selected: Vec<_> = plan.candidates.clone().take(plan.select).collect();
+                slots = plan.kept(&selected).into_iter().map(|i| slots[i]).collect();
+                let span = ChunkSpan { start, frames: 3 };
+                place = reposition(&policy, &mut slots, plan.sink, selected.len(), span, 1, place);
+            }
+        }
+        slots.iter().map(|slot| slot.position).collect()
+    }
+
+    fn settings(policy: &str, positions: &str) -> CacheSettings {
+        CacheSettings {
+            policy: policy.parse().unwrap(),
+            positions: positions.parse().unwrap(),
+            ..CacheSettings::default()
+        }
+    }
+
+    /// The worked example of deep_forcing.md section 4.
+    #[test]
+    fn deep_sink_moves_as_in_the_worked_example() {
+        let official = positions_after(settings("deep-sink", "official"), 9);
+        assert_eq!(official[..10], (3..13).collect::<Vec<i64>>());
+        assert_eq!(official[10..], (16..27).collect::<Vec<i64>>());
+        let paper = positions_after(settings("deep-sink", "paper"), 9);
+        assert_eq!(paper, (6..27).collect::<Vec<i64>>());
+    }
+
+    #[test]
+    fn deep_forcing_moves_as_in_the_worked_example() {
+        let official = positions_after(settings("deep-forcing", "official"), 8);
+        assert_eq!(official[..10], (5..15).collect::<Vec<i64>>());
+        assert_eq!(official[10..], [10, 11, 20, 21, 22, 23]);
+        assert_eq!(positions_after(settings("deep-forcing", "official"), 9).len(), 19);
+        let paper = positions_after(settings("deep-forcing", "paper"), 10);
+        assert_eq!(paper, (14..30).collect::<Vec<i64>>());
+    }
+
+    #[test]
+    fn a_sink_without_rotation_stays_where_it_was() {
+        let slots = positions_after(settings("sink", "official"), 12);
+        assert_eq!(slots[..10], (0..10).collect::<Vec<i64>>());
+        assert_eq!(slots[10..], (25..36).collect::<Vec<i64>>());
+    }
+
+    #[test]
+    fn a_full_global_cache_is_an_error() {
+        let policy = Policy::Global { capacity: 6 };
+        assert_eq!(Plan::make(&policy, 3, 3, 1), Ok(None));
+        assert_eq!(Plan::make(&policy, 6, 3, 1), Err(PlanError::Full { capacity: 6 }));
+    }
+
+    #[test]
+    fn a_window_that_is_no_multiple_of_the_chunk_drops_what_overflows() {
+        let policy = Policy::Fifo { window: 7 };
+        let plan = Plan::make(&policy, 6, 3, 1).unwrap().unwrap();
+        assert_eq!(plan.candidates, 0..2);
+        assert_eq!(plan.kept(&[]), [2, 3, 4, 5, 6, 7, 8]);
+    }
+}

@@ -1,0 +1,265 @@
+//! The tensors of one layer's cache; carries plans out.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{
+    CacheShape, ChunkTokens, Event, Pass, Probe,
+    plan::{ChunkSpan, Plan, Slot, reposition},
+    policy::{Policy, Scorer},
+    score::{self, QuerySums},
+};
+use crate::{
+    Result, kernels,
+    transformer::rope::{Rope, TokenPosition},
+};
+
+/// What a layer needs to know beside its own tensors.
+pub(super) struct Context<'a> {
+    pub policy: &'a Policy,
+    pub shape: &'a CacheShape,
+    pub rope: &'a Rope,
+    pub seed: u64,
+    pub layer: usize,
+}
+
+/// Keys and values of one layer. Buffers have a fixed capacity; the first [`LayerCache::slots`] rows are valid.
+pub struct LayerCache {
+    /// Keys as made, `[capacity, heads, head_dim]`: every re-positioning starts from these, so nothing accumulates.
+    raw: Tensor,
+    /// The same keys rotated at their slot's position, so that unchanged ones are not rotated again in every pass.
+    rotated: Tensor,
+    values: Tensor,
+    slots: Vec<Slot>,
+    queries: QuerySums,
+    sink_place: Option<i64>,
+}
+
+impl LayerCache {
+    pub(super) fn new(capacity: usize, heads: usize, head_dim: usize, dtype: DType, device: &Device) -> Result<Self> {
+        let buffer = || Tensor::zeros((capacity, heads, head_dim), dtype, device);
+        Ok(Self {
+            raw: buffer()?,
+            rotated: buffer()?,
+            values: buffer()?,
+            slots: Vec::with_capacity(capacity),
+            queries: QuerySums::default(),
+            sink_place: None,
+        })
+    }
+
+    /// The valid tokens, in order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Where the sink was last meant to start (for [`super::Positions::Released`], not always where it is).
+    pub fn sink_place(&self) -> Option<i64> {
+        self.sink_place
+    }
+
+    /// Rotated keys and values of the valid tokens, `[tokens, heads, head_dim]`; views, not copies.
+    ///
+    /// # Errors
+    /// On a device failure.
+    pub fn view(&self) -> Result<(Tensor, Tensor)> {
+        let tokens = self.slots.len();
+        Ok((self.rotated.narrow(0, 0, tokens)?, self.values.narrow(0, 0, tokens)?))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        3 * self.raw.elem_count() * self.raw.dtype().size_in_bytes()
+    }
+
+    /// Appends the chunk after making room, or overwrites it when it is there already.
+    pub(super) fn write(
+        &mut self,
+        context: &Context<'_>,
+        pass: Pass,
+        tokens: &ChunkTokens<'_>,
+        probe: Option<&mut Probe>,
+    ) -> Result<()> {
+        let incoming = pass.frames * context.shape.tokens_per_frame();
+        if !pass.first {
+            let at = self.slots.len().saturating_sub(incoming);
+            self.write_tokens(at, context, pass, tokens)?;
+            return self.remember_queries(context, pass, tokens);
+        }
+        let cached = self.slots.len();
+        let plan = Plan::make(context.policy, cached, incoming, context.shape.tokens_per_frame())?;
+        self.write_tokens(cached, context, pass, tokens)?;
+        match plan {
+            Some(plan) => self.make_room(context, pass, tokens, &plan, probe),
+            None => self.remember_queries(context, pass, tokens),
+        }
+    }
+
+    /// Writes the chunk's tokens from slot `at` on; slots that are there are replaced.
+    fn write_tokens(&mut self, at: usize, context: &Context<'_>, pass: Pass, tokens: &ChunkTokens<'_>) -> Result<()> {
+        self.raw.slice_set(tokens.keys, 0, at)?;
+        self.rotated.slice_set(tokens.rotated, 0, at)?;
+        self.values.slice_set(tokens.values, 0, at)?;
+        self.slots.truncate(at);
+        let (rows, columns) = (context.shape.rows as u32, context.shape.columns as u32);
+        for frame in pass.start..pass.start + pass.frames as u64 {
+            for row in 0..rows {
+                self.slots.extend((0..columns).map(|column| Slot {
+                    frame,
+                    row,
+                    column,
+                    position: frame as i64,
+                    reuses: 0,
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out a plan over `[cached ++ incoming]`, which is already in the buffers.
+    fn make_room(
+        &mut self,
+        context: &Context<'_>,
+        pass: Pass,
+        tokens: &ChunkTokens<'_>,
+        plan: &Plan,
+        probe: Option<&mut Probe>,
+    ) -> Result<()> {
+        let scores = self.scores(context, pass, tokens, plan)?;
+        let selected = match (&scores, context.policy) {
+            (Some(scores), Policy::DeepForcing { reuse_limit, .. }) => {
+                let candidates = &self.slots[plan.candidates.clone()];
+                score::choose(scores, candidates, plan.candidates.start, plan.select, *reuse_limit)
+            }
+            _ => Vec::new(),
+        };
+        for index in &selected {
+            self.slots[*index].reuses += 1;
+        }
+        let kept = plan.kept(&selected);
+        self.gather(&kept)?;
+        let before: Vec<i64> = self.slots.iter().map(|slot| slot.position).collect();
+        let span = ChunkSpan {
+            start: pass.start,
+            frames: pass.frames,
+        };
+        let per_frame = context.shape.tokens_per_frame();
+        let place = reposition(
+            context.policy,
+            &mut self.slots,
+            plan.sink,
+            selected.len(),
+            span,
+            per_frame,
+            self.sink_place,
+        );
+        self.sink_place = place.or(self.sink_place);
+        self.rotate_moved(&before, context.rope)?;
+        if let Some(probe) = probe {
+            probe(Event {
+                layer: context.layer,
+                pass,
+                total: plan.total,
+                plan,
+                scores: scores.as_deref(),
+                kept: &kept,
+                cache: self,
+            });
+        }
+        Ok(())
+    }
+
+    /// Scores of the plan's candidates, when the policy selects by score; remembers the pass's queries on the way.
+    fn scores(
+        &mut self,
+        context: &Context<'_>,
+        pass: Pass,
+        tokens: &ChunkTokens<'_>,
+        plan: &Plan,
+    ) -> Result<Option<Vec<f32>>> {
+        let Policy::DeepForcing { scorer, recent, .. } = *context.policy else {
+            return Ok(None);
+        };
+        let current = QuerySums::of_pass(tokens.queries, pass.frames)?;
+        let queries = match scorer {
+            Scorer::Past => self.queries.total()?,
+            Scorer::Denoising => score::sum(current.iter())?,
+            Scorer::Both | Scorer::Random => None,
+        };
+        self.queries.push(current, recent);
+        let queries = match scorer {
+            Scorer::Both => self.queries.total()?,
+            _ => queries,
+        };
+        let count = plan.candidates.len();
+        if scorer == Scorer::Random {
+            let scores = score::random_scores(count, context.seed, context.layer, pass.start);
+            return Ok(Some(scores));
+        }
+        let keys = self.rotated.narrow(0, plan.candidates.start, count)?;
+        match queries {
+            Some(queries) if count > 0 => Ok(Some(score::scores(&keys, &queries)?)),
+            _ => Ok(Some(vec![0.0; count])),
+        }
+    }
+
+    fn remember_queries(&mut self, context: &Context<'_>, pass: Pass, tokens: &ChunkTokens<'_>) -> Result<()> {
+        if let Policy::DeepForcing { recent, .. } = *context.policy {
+            let sums = QuerySums::of_pass(tokens.queries, pass.frames)?;
+            self.queries.push(sums, recent);
+        }
+        Ok(())
+    }
+
+    /// Moves the tokens `kept` (ascending) to the front, in order.
+    fn gather(&mut self, kept: &[usize]) -> Result<()> {
+        // The sink, and whatever else already lies where it belongs, is not touched.
+        let settled = kept.iter().enumerate().take_while(|(to, from)| to == *from).count();
+        let moved = &kept[settled..];
+        let one_run = moved.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        let rows = |buffer: &Tensor| -> candle_core::Result<Tensor> {
+            match moved {
+                [first, ..] if one_run => buffer.narrow(0, *first, moved.len())?.copy(),
+                _ => {
+                    let index: Vec<u32> = moved.iter().map(|i| *i as u32).collect();
+                    buffer.index_select(&Tensor::new(index, buffer.device())?, 0)
+                }
+            }
+        };
+        if !moved.is_empty() {
+            for buffer in [&self.raw, &self.rotated, &self.values] {
+                buffer.slice_set(&rows(buffer)?, 0, settled)?;
+            }
+        }
+        self.slots = kept.iter().map(|i| self.slots[*i]).collect();
+        Ok(())
+    }
+
+    /// Rotates the keys anew whose position is not the one they had.
+    fn rotate_moved(&mut self, before: &[i64], rope: &Rope) -> Result<()> {
+        let mut at = 0;
+        while at < self.slots.len() {
+            let moved = |i: usize| self.slots[i].position != before[i];
+            if !moved(at) {
+                at += 1;
+                continue;
+            }
+            let end = (at..self.slots.len()).find(|i| !moved(*i)).unwrap_or(self.slots.len());
+            let positions = self.slots[at..end].iter().map(TokenPosition::from);
+            let angles = rope.angles(positions, self.raw.device())?;
+            let raw = self.raw.narrow(0, at, end - at)?;
+            self.rotated
+                .slice_set(&kernels::rotate(&raw, &angles.cos, &angles.sin)?, 0, at)?;
+            at = end;
+        }
+        Ok(())
+    }
+}
+
+impl From<&Slot> for TokenPosition {
+    fn from(slot: &Slot) -> Self {
+        Self {
+            time: slot.position,
+            row: slot.row,
+            column: slot.column,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Linear layers: one matrix product with the bias in place of a zeroed result.
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::f32_slice;
+
+/// `x·weightᵀ + bias`: `x` `[rows, in]`, `weight` `[out, in]` as stored, `bias` `[out]`; gives `[rows, out]`.
+///
+/// # Errors
+/// When shapes disagree.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    x.apply_op3_no_bwd(weight, bias, &Linear)
+}
+
+struct Linear;
+
+impl CustomOp3 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, inputs) = x_layout.shape().dims2()?;
+        let (outputs, weight_inputs) = weight_layout.shape().dims2()?;
+        if weight_inputs != inputs || bias_layout.dims() != [outputs] {
+            bail!(
+                "linear: x {:?}, weight {:?}, bias {:?} do not go together",
+                x_layout.dims(),
+                weight_layout.dims(),
+                bias_layout.dims()
+            );
+        }
+        let x = f32_slice(x, x_layout, "linear")?;
+        let weight = f32_slice(weight, weight_layout, "linear")?;
+        let bias = f32_slice(bias, bias_layout, "linear")?;
+        let mut out = Vec::with_capacity(rows * outputs);
+        out.resize(rows * outputs, 0f32);
+        out.par_chunks_mut(outputs.max(1))
+            .with_min_len(64)
+            .for_each(|row| row.copy_from_slice(bias));
+        // SAFETY: sizes and strides are those of the slices, checked above.
+        unsafe {
+            gemm::gemm(
+                rows,
+                outputs,
+                inputs,
+                out.as_mut_ptr(),
+                1,
+                outputs as isize,
+                true,
+                x.as_ptr(),
+                1,
+                inputs as isize,
+                weight.as_ptr(),
+                inputs as isize,
+                1,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                Parallelism::Rayon(rayon::current_num_threads()),
+            );
+        }
+        Ok((CpuStorage::F32(out), (rows, outputs).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn equals_matmul_plus_bias() -> Result<()> {
+        let x = Tensor::randn(0f32, 1f32, (37, 24), &Device::Cpu)?;
+        let w = Tensor::randn(0f32, 1f32, (19, 24), &Device::Cpu)?;
+        let b = Tensor::randn(0f32, 1f32, 19, &Device::Cpu)?;
+        let want = x.matmul(&w.t()?)?.broadcast_add(&b)?;
+        let worst = (linear(&x, &w, &b)? - want)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(worst < 1e-5, "{worst}");
+        assert!(linear(&x, &w.t()?.contiguous()?, &b).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! Rotation of adjacent channel pairs, the arithmetic of rotary position embeddings.
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::f32_slice;
+
+/// Tokens given to one thread at a time.
+const GRAIN: usize = 32;
+
+/// Rotates the pair of channels `(2i, 2i+1)` of every head of a token by the token's angle `i`.
+///
+/// `x` is `[tokens, heads, head_dim]`, `cos` and `sin` are `[tokens, head_dim/2]`.
+///
+/// # Errors
+/// When shapes disagree.
+pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    x.apply_op3_no_bwd(cos, sin, &Rotate)
+}
+
+struct Rotate;
+
+impl CustomOp3 for Rotate {
+    fn name(&self) -> &'static str {
+        "rotate"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        cos: &CpuStorage,
+        cos_layout: &Layout,
+        sin: &CpuStorage,
+        sin_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (tokens, heads, dim) = x_layout.shape().dims3()?;
+        if dim % 2 != 0 || cos_layout.dims() != [tokens, dim / 2] || sin_layout.dims() != cos_layout.dims() {
+            bail!(
+                "rotate: angles {:?} and {:?} do not fit {:?}",
+                cos_layout.dims(),
+                sin_layout.dims(),
+                x_layout.dims()
+            );
+        }
+        let x = f32_slice(x, x_layout, "rotate")?;
+        let cos = f32_slice(cos, cos_layout, "rotate")?;
+        let sin = f32_slice(sin, sin_layout, "rotate")?;
+        let mut out = vec![0f32; x.len()];
+        if !out.is_empty() {
+            out.par_chunks_mut(heads * dim)
+                .zip(x.par_chunks(heads * dim))
+                .zip(cos.par_chunks(dim / 2).zip(sin.par_chunks(dim / 2)))
+                .with_min_len(GRAIN)
+                .for_each(|((out, x), (cos, sin))| {
+                    for (out, x) in out.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
+                        rotate_head(out, x, cos, sin);
+                    }
+                });
+        }
+        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn rotate_head(out: &mut [f32], x: &[f32], cos: &[f32], sin: &[f32]) {
+    for (((out, x), cos), sin) in out.chunks_exact_mut(2).zip(x.chunks_exact(2)).zip(cos).zip(sin) {
+        out[0] = x[0] * cos - x[1] * sin;
+        out[1] = x[0] * sin + x[1] * cos;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_quarter_turn_swaps_the_pair() -> Result<()> {
+        let x = Tensor::new(&[[[1f32, 2., 3., 4.]]], &Device::Cpu)?;
+        let cos = Tensor::new(&[[0f32, 1.]], &Device::Cpu)?;
+        let sin = Tensor::new(&[[1f32, 0.]], &Device::Cpu)?;
+        let got = rotate(&x, &cos, &sin)?.flatten_all()?.to_vec1::<f32>()?;
+        assert_eq!(got, [-2., 1., 3., 4.]);
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! One transformer block: self-attention over the cache, cross-attention to the prompt, feed-forward.
+
+use candle_core::Tensor;
+
+use super::{config::TransformerConfig, model::Observer, rope::Angles};
+use crate::{
+    Result,
+    cache::{ChunkTokens, KvCache, Pass},
+    checkpoint::Weights,
+    kernels,
+};
+
+/// A linear layer with bias; weight `[out, in]` as stored.
+pub(super) struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    pub(super) fn new(inputs: usize, outputs: usize, weights: Weights) -> Result<Self> {
+        Ok(Self {
+            weight: weights.get([outputs, inputs], "weight")?,
+            bias: weights.get([outputs], "bias")?,
+        })
+    }
+
+    /// The same with a weight stored under another shape (a convolution whose kernel equals its stride).
+    pub(super) fn from_patches(stored: [usize; 5], weights: Weights) -> Result<Self> {
+        let inputs = stored[1..].iter().product();
+        Ok(Self {
+            weight: weights.get_as(stored, "weight", [stored[0], inputs])?,
+            bias: weights.get([stored[0]], "bias")?,
+        })
+    }
+
+    /// `[rows, in]` to `[rows, out]`.
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(kernels::linear(x, &self.weight, &self.bias)?)
+    }
+}
+
+/// Query, key, value and output projections with their norms; the same in self- and cross-attention.
+struct Attention {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    norm_q: Tensor,
+    norm_k: Tensor,
+    heads: usize,
+    eps: f32,
+}
+
+impl Attention {
+    fn new(config: &TransformerConfig, weights: Weights) -> Result<Self> {
+        let dim = config.dim;
+        let linear = |name| Linear::new(dim, dim, weights.pp(name));
+        Ok(Self {
+            q: linear("q")?,
+            k: linear("k")?,
+            v: linear("v")?,
+            o: linear("o")?,
+            norm_q: weights.get([dim], "norm_q.weight")?,
+            norm_k: weights.get([dim], "norm_k.weight")?,
+            heads: config.heads,
+            eps: config.eps as f32,
+        })
+    }
+
+    /// `[tokens, dim]` to `[tokens, heads, head_dim]`.
+    fn split(&self, x: &Tensor) -> Result<Tensor> {
+        let (tokens, dim) = x.dims2()?;
+        Ok(x.reshape((tokens, self.heads, dim / self.heads))?)
+    }
+
+    /// Queries after their norm over the whole width.
+    fn queries(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(candle_nn::ops::rms_norm(&self.q.forward(x)?, &self.norm_q, self.eps)?)
+    }
+
+    /// Keys after their norm over the whole width.
+    fn keys(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(candle_nn::ops::rms_norm(&self.k.forward(x)?, &self.norm_k, self.eps)?)
+    }
+
+    fn scale(&self) -> f64 {
+        let dim = self.norm_q.elem_count() / self.heads;
+        1.0 / (dim as f64).sqrt()
+    }
+}
+
+/// Keys and values of the prompt for one block, `[text_len, heads, head_dim]`: computed once per prompt.
+pub struct CrossAttentionTokens {
+    pub keys: Tensor,
+    pub values: Tensor,
+}
+
+/// How much of a forward pass is wanted of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    Full,
+    /// Only the cache is to be written: what follows the keys and values is not computed.
+    CacheOnly,
+}
+
+/// What self-attention attends to.
+pub(super) enum Context<'a> {
+    /// The cache, into which the chunk is written.
+    Cached { cache: &'a mut KvCache, pass: Pass },
+    /// All tokens of the input (bidirectional model).
+    Whole,
+}
+
+pub(super) struct Block {
+    modulation: Tensor,
+    self_attn: Attention,
+    norm3: (Tensor, Tensor),
+    cross_attn: Attention,
+    ffn_in: Linear,
+    ffn_out: Linear,
+    eps: f64,
+    index: usize,
+}
+
+impl Block {
+    pub(super) fn new(config: &TransformerConfig, index: usize, weights: Weights) -> Result<Self> {
+        let (dim, ffn) = (config.dim, config.ffn_dim);
+        Ok(Self {
+            modulation: weights.get([1, 6, dim], "modulation")?,
+            self_attn: Attention::new(config, weights.pp("self_attn"))?,
+            norm3: (weights.get([dim], "norm3.weight")?, weights.get([dim], "norm3.bias")?),
+            cross_attn: Attention::new(config, weights.pp("cross_attn"))?,
+            ffn_in: Linear::new(dim, ffn, weights.pp("ffn.0"))?,
+            ffn_out: Linear::new(ffn, dim, weights.pp("ffn.2"))?,
+            eps: config.eps,
+            index,
+        })
+    }
+
+    /// Keys and values of the prompt `[text_len, dim]` (after the text embedding).
+    pub(super) fn cross_tokens(&self, text: &Tensor) -> Result<CrossAttentionTokens> {
+        let attention = &self.cross_attn;
+        Ok(CrossAttentionTokens {
+            keys: attention.split(&attention.keys(text)?)?,
+            values: attention.split(&attention.v.forward(text)?)?,
+        })
+    }
+
+    /// `x` is `[tokens, dim]`, `modulation` (e0) is `[frames, 6, dim]`. `None` when `depth` asks for no output.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        modulation: &Tensor,
+        angles: &Angles,
+        prompt: &CrossAttentionTokens,
+        context: &mut Context<'_>,
+        depth: Depth,
+        observer: &mut Observer<'_>,
+    ) -> Result<Option<Tensor>> {
+        let modulation = modulation.broadcast_add(&self.modulation)?;
+        let row = |i: usize| modulation.narrow(1, i, 1)?.squeeze(1)?.contiguous();
+        let (shift, scale, gate) = (row(0)?, row(1)?, row(2)?);
+
+        observer.block(self.index, "norm1", || plain_norm(x, self.eps));
+        let z = kernels::modulated_norm(x, &scale, &shift, self.eps)?;
+        let Some(y) = self.self_attention(&z, angles, context, depth, observer)? else {
+            return Ok(None);
+        };
+        let x = kernels::gated_residual(x, &y, &gate)?;
+
+        let z = candle_nn::ops::layer_norm(&x, &self.norm3.0, &self.norm3.1, self.eps as f32)?;
+        observer.block(self.index, "norm3", || Ok(z.clone()));
+        let x = (x + self.cross_attention(&z, prompt, observer)?)?;
+
+        let (shift, scale, gate) = (row(3)?, row(4)?, row(5)?);
+        observer.block(self.index, "norm2", || plain_norm(&x, self.eps));
+        let z = kernels::modulated_norm(&x, &scale, &shift, self.eps)?;
+        let hidden = kernels::gelu_tanh(self.ffn_in.forward(&z)?)?;
+        let y = self.ffn_out.forward(&hidden)?;
+        observer.block(self.index, "ffn", || Ok(y.clone()));
+        Ok(Some(kernels::gated_residual(&x, &y, &gate)?))
+    }
+
+    fn self_attention(
+        &self,
+        z: &Tensor,
+        angles: &Angles,
+        context: &mut Context<'_>,
+        depth: Depth,
+        observer: &mut Observer<'_>,
+    ) -> Result<Option<Tensor>> {
+        let attention = &self.self_attn;
+        observer.block(self.index, "self_attn.q", || attention.q.forward(z));
+        let (queries, keys) = (attention.queries(z)?, attention.keys(z)?);
+        let values = attention.v.forward(z)?;
+        observer.block(self.index, "self_attn.norm_q", || Ok(queries.clone()));
+        observer.block(self.index, "self_attn.norm_k", || Ok(keys.clone()));
+        observer.block(self.index, "self_attn.v", || Ok(values.clone()));
+        let (queries, keys, values) = (
+            attention.split(&queries)?,
+            attention.split(&keys)?,
+            attention.split(&values)?,
+        );
+        let queries = kernels::rotate(&queries, &angles.cos, &angles.sin)?;
+        let rotated = kernels::rotate(&keys, &angles.cos, &angles.sin)?;
+        let (all_keys, all_values) = match context {
+            Context::Whole => (rotated, values),
+            Context::Cached { cache, pass } => cache.update(
+                self.index,
+                *pass,
+                ChunkTokens {
+                    queries: &queries,
+                    keys: &keys,
+                    rotated: &rotated,
+                    values: &values,
+                },
+            )?,
+        };
+        if depth == Depth::CacheOnly {
+            return Ok(None);
+        }
+        let out = kernels::attention(&queries, &all_keys, &all_values, attention.scale())?;
+        let out = attention.o.forward(&out.flatten_from(1)?)?;
+        observer.block(self.index, "self_attn", || Ok(out.clone()));
+        Ok(Some(out))
+    }
+
+    fn cross_attention(
+        &self,
+        z: &Tensor,
+        prompt: &CrossAttentionTokens,
+        observer: &mut Observer<'_>,
+    ) -> Result<Tensor> {
+        let attention = &self.cross_attn;
+        let queries = attention.split(&attention.queries(z)?)?;
+        let out = kernels::attention(&queries, &prompt.keys, &prompt.values, attention.scale())?;
+        let out = attention.o.forward(&out.flatten_from(1)?)?;
+        observer.block(self.index, "cross_attn", || Ok(out.clone()));
+        Ok(out)
+    }
+}
+
+/// LayerNorm without parameters, as an observer wants to see it.
+fn plain_norm(x: &Tensor, eps: f64) -> Result<Tensor> {
+    let zeros = Tensor::zeros((1, x.dim(1)?), x.dtype(), x.device())?;
+    Ok(kernels::modulated_norm(x, &zeros, &zeros, eps)?)
+}

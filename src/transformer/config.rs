@@ -1,0 +1,123 @@
+//! Sizes of a Wan transformer, read from the shapes of its tensors.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::{Error, Result, checkpoint::Weights};
+
+/// Sizes of the network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TransformerConfig {
+    pub dim: usize,
+    pub heads: usize,
+    pub ffn_dim: usize,
+    pub layers: usize,
+    /// Size of the sinusoidal time embedding.
+    pub freq_dim: usize,
+    /// Width of the text encoder's output.
+    pub text_dim: usize,
+    /// Rows of the prompt embedding, padding included.
+    pub text_len: usize,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    /// Of all norms.
+    pub eps: f64,
+}
+
+/// Pixels of a latent frame that make one token, on each side.
+pub const PATCH: usize = 2;
+
+/// What `config.json` beside a checkpoint adds to the shapes of its tensors. Other keys are ignored.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct WanConfigFile {
+    pub num_heads: Option<usize>,
+    pub text_len: Option<usize>,
+    pub eps: Option<f64>,
+}
+
+impl WanConfigFile {
+    /// Reads `config.json`; a folder without one gives the defaults.
+    ///
+    /// # Errors
+    /// When the file is there and is not such JSON.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(Error::config(path, error)),
+        };
+        serde_json::from_str(&text).map_err(|error| Error::config(path, error))
+    }
+}
+
+impl TransformerConfig {
+    /// Wan2.1-T2V-1.3B.
+    pub fn wan_1_3b() -> Self {
+        Self {
+            dim: 1536,
+            heads: 12,
+            ffn_dim: 8960,
+            layers: 30,
+            freq_dim: 256,
+            text_dim: 4096,
+            text_len: 512,
+            in_channels: 16,
+            out_channels: 16,
+            eps: 1e-6,
+        }
+    }
+
+    /// Channels of one head.
+    pub fn head_dim(&self) -> usize {
+        self.dim / self.heads
+    }
+
+    /// Reads all sizes from tensor shapes; `file` gives what shapes cannot tell. Without it heads have 128 channels and
+    /// prompts 512 rows, as in all published Wan2.1 models.
+    ///
+    /// # Errors
+    /// When a tensor that tells a size is missing or has the wrong rank, or the number of heads does not divide `dim`.
+    pub fn from_weights(weights: &Weights, file: &WanConfigFile) -> Result<Self> {
+        let dims = |name: &str, rank: usize| -> Result<Vec<usize>> {
+            match weights.shape(name) {
+                Some(shape) if shape.len() == rank => Ok(shape),
+                Some(shape) => Err(Error::not_a_transformer(
+                    weights.origin(),
+                    format!("tensor `{name}` has shape {shape:?}, expected {rank} axes"),
+                )),
+                None => Err(Error::not_a_transformer(
+                    weights.origin(),
+                    format!("it has no tensor `{name}`"),
+                )),
+            }
+        };
+        let patch = dims("patch_embedding.weight", 5)?;
+        let (dim, in_channels) = (patch[0], patch[1]);
+        let heads = file.num_heads.unwrap_or(dim / 128);
+        if heads == 0 || dim % heads != 0 || (dim / heads) % 2 != 0 {
+            return Err(Error::not_a_transformer(
+                weights.origin(),
+                format!(
+                    "{heads} heads do not divide dim {dim}; name the number of heads as `num_heads` in config.json"
+                ),
+            ));
+        }
+        let mut layers = 0;
+        while weights.contains(&format!("blocks.{layers}.modulation")) {
+            layers += 1;
+        }
+        Ok(Self {
+            dim,
+            heads,
+            ffn_dim: dims("blocks.0.ffn.0.weight", 2)?[0],
+            layers,
+            freq_dim: dims("time_embedding.0.weight", 2)?[1],
+            text_dim: dims("text_embedding.0.weight", 2)?[1],
+            text_len: file.text_len.unwrap_or(512),
+            in_channels,
+            out_channels: dims("head.head.weight", 2)?[0] / (PATCH * PATCH),
+            eps: file.eps.unwrap_or(1e-6),
+        })
+    }
+}

@@ -1,0 +1,10 @@
+//! The causal Wan transformer: predicts the flow of a chunk of noisy latent frames, attending to earlier chunks through
+//! the cache (causal_dit.md).
+
+pub mod block;
+pub mod config;
+pub mod model;
+pub mod rope;
+
+pub use config::{TransformerConfig, WanConfigFile};
+pub use model::{CausalWan, PromptContext, TimeEmbedding};

@@ -1,0 +1,303 @@
+//! The whole network: patches and embeddings in, blocks, flow out.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{
+    block::{Block, Context, CrossAttentionTokens, Depth, Linear},
+    config::{PATCH, TransformerConfig},
+    rope::Rope,
+};
+use crate::{
+    Result,
+    cache::{CacheShape, KvCache},
+    checkpoint::{TensorSpec, Weights},
+    kernels,
+};
+
+/// The causal Wan transformer.
+pub struct CausalWan {
+    config: TransformerConfig,
+    patch_embedding: Linear,
+    text_embedding: [Linear; 2],
+    time_embedding: [Linear; 2],
+    time_projection: Linear,
+    blocks: Vec<Block>,
+    head: Linear,
+    head_modulation: Tensor,
+    rope: Rope,
+    device: Device,
+}
+
+/// What the blocks see of a prompt: keys and values per block.
+pub struct PromptContext {
+    /// One per block.
+    pub blocks: Vec<CrossAttentionTokens>,
+}
+
+/// Embedding of the timesteps of a chunk's frames.
+pub struct TimeEmbedding {
+    /// e, `[frames, dim]`, for the head.
+    pub time: Tensor,
+    /// e0, `[frames, 6, dim]`, for the blocks.
+    pub modulation: Tensor,
+}
+
+/// Optional listener to intermediate tensors, for parity tests; costs nothing when silent.
+pub struct Observer<'a>(Option<&'a mut dyn FnMut(&str, &Tensor)>);
+
+impl<'a> Observer<'a> {
+    pub fn silent() -> Self {
+        Self(None)
+    }
+
+    pub fn new(listener: &'a mut dyn FnMut(&str, &Tensor)) -> Self {
+        Self(Some(listener))
+    }
+
+    fn see(&mut self, name: &str, tensor: &Tensor) {
+        if let Some(listener) = &mut self.0 {
+            listener(name, tensor);
+        }
+    }
+
+    pub(super) fn block(&mut self, index: usize, name: &str, tensor: impl FnOnce() -> Result<Tensor>) {
+        if let Some(listener) = &mut self.0
+            && let Ok(tensor) = tensor()
+        {
+            listener(&format!("block.{index}.{name}"), &tensor);
+        }
+    }
+}
+
+impl CausalWan {
+    /// Builds the network. Asks `weights` for every tensor by its published name (causal_dit.md section 2).
+    ///
+    /// # Errors
+    /// When a tensor is missing, mis-shaped or not finite.
+    pub fn new(config: TransformerConfig, weights: Weights) -> Result<Self> {
+        let (dim, text) = (config.dim, weights.pp("text_embedding"));
+        let time = weights.pp("time_embedding");
+        let patch = [dim, config.in_channels, 1, PATCH, PATCH];
+        let head_outputs = PATCH * PATCH * config.out_channels;
+        Ok(Self {
+            patch_embedding: Linear::from_patches(patch, weights.pp("patch_embedding"))?,
+            text_embedding: [
+                Linear::new(config.text_dim, dim, text.pp(0))?,
+                Linear::new(dim, dim, text.pp(2))?,
+            ],
+            time_embedding: [
+                Linear::new(config.freq_dim, dim, time.pp(0))?,
+                Linear::new(dim, dim, time.pp(2))?,
+            ],
+            time_projection: Linear::new(dim, 6 * dim, weights.pp("time_projection.1"))?,
+            blocks: (0..config.layers)
+                .map(|i| Block::new(&config, i, weights.pp("blocks").pp(i)))
+                .collect::<Result<_>>()?,
+            head: Linear::new(dim, head_outputs, weights.pp("head.head"))?,
+            head_modulation: weights.get([1, 2, dim], "head.modulation")?,
+            rope: Rope::new(config.head_dim()),
+            device: weights.device().clone(),
+            config,
+        })
+    }
+
+    /// Names and shapes of all tensors of a network of these sizes.
+    ///
+    /// # Errors
+    /// Never in practice: nothing is read.
+    pub fn expected_tensors(config: TransformerConfig) -> Result<Vec<TensorSpec>> {
+        let recorder = Weights::recorder();
+        Self::new(config, recorder.clone())?;
+        Ok(recorder.recorded())
+    }
+
+    pub fn config(&self) -> &TransformerConfig {
+        &self.config
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Sizes of a cache for latents of `height`×`width` and chunks of `chunk` latent frames.
+    pub fn cache_shape(&self, height: usize, width: usize, chunk: usize) -> CacheShape {
+        CacheShape {
+            layers: self.config.layers,
+            heads: self.config.heads,
+            head_dim: self.config.head_dim(),
+            rows: height / PATCH,
+            columns: width / PATCH,
+            chunk,
+        }
+    }
+
+    /// Prepares a prompt embedding `[rows ≤ text_len, text_dim]`. Missing rows are zero rows, which are attended to.
+    ///
+    /// # Errors
+    /// On a shape that is not the model's.
+    pub fn prompt_context(&self, embedding: &Tensor) -> Result<PromptContext> {
+        let text = self.text_tokens(embedding)?;
+        let blocks = self.blocks.iter().map(|block| block.cross_tokens(&text));
+        Ok(PromptContext {
+            blocks: blocks.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Text embedding of a prompt, `[text_len, dim]`.
+    ///
+    /// # Errors
+    /// As [`CausalWan::prompt_context`].
+    pub fn text_tokens(&self, embedding: &Tensor) -> Result<Tensor> {
+        let rows = embedding.dim(0)?;
+        let missing = self.config.text_len.saturating_sub(rows);
+        let padded = embedding.pad_with_zeros(0, 0, missing)?;
+        let hidden = kernels::gelu_tanh(self.text_embedding[0].forward(&padded)?)?;
+        self.text_embedding[1].forward(&hidden)
+    }
+
+    /// Embeds one timestep (0 to 1000, fractions allowed) per latent frame, or a single one for all of them.
+    ///
+    /// # Errors
+    /// On a device failure.
+    pub fn time_embedding(&self, timesteps: &[f64]) -> Result<TimeEmbedding> {
+        let half = self.config.freq_dim / 2;
+        let mut sinusoid = Vec::with_capacity(timesteps.len() * self.config.freq_dim);
+        for t in timesteps {
+            let angle = |i: usize| t * 10000f64.powf(-(i as f64) / half as f64);
+            sinusoid.extend((0..half).map(|i| angle(i).cos() as f32));
+            sinusoid.extend((0..half).map(|i| angle(i).sin() as f32));
+        }
+        let sinusoid = Tensor::from_vec(sinusoid, (timesteps.len(), 2 * half), &self.device)?;
+        let hidden = kernels::silu(self.time_embedding[0].forward(&sinusoid)?)?;
+        let time = self.time_embedding[1].forward(&hidden)?;
+        let modulation = self.time_projection.forward(&kernels::silu(time.copy()?)?)?;
+        let modulation = modulation.reshape((timesteps.len(), 6, self.config.dim))?;
+        Ok(TimeEmbedding { time, modulation })
+    }
+
+    /// Flow of a chunk: `latents` `[frames, channels, height, width]` at latent frame `start`, one timestep per frame or
+    /// one for all. The chunk's keys and values are written into `cache`.
+    ///
+    /// # Errors
+    /// On sizes that don't fit, a full cache, or a device failure.
+    pub fn forward(
+        &self,
+        latents: &Tensor,
+        time: &TimeEmbedding,
+        prompt: &PromptContext,
+        start: u64,
+        cache: &mut KvCache,
+        observer: &mut Observer<'_>,
+    ) -> Result<Tensor> {
+        let (frames, ..) = latents.dims4()?;
+        let pass = cache.begin(start, frames)?;
+        let mut context = Context::Cached { cache, pass };
+        self.run(latents, time, prompt, start, &mut context, Depth::Full, observer)?
+            .ok_or(crate::Error::NoBlocks)
+    }
+
+    /// Writes a clean chunk into `cache`, without computing what only its flow would need.
+    ///
+    /// # Errors
+    /// As [`CausalWan::forward`].
+    pub fn fill_cache(
+        &self,
+        latents: &Tensor,
+        time: &TimeEmbedding,
+        prompt: &PromptContext,
+        start: u64,
+        cache: &mut KvCache,
+    ) -> Result<()> {
+        let (frames, ..) = latents.dims4()?;
+        let pass = cache.begin(start, frames)?;
+        let mut context = Context::Cached { cache, pass };
+        let depth = Depth::CacheOnly;
+        self.run(
+            latents,
+            time,
+            prompt,
+            start,
+            &mut context,
+            depth,
+            &mut Observer::silent(),
+        )?;
+        Ok(())
+    }
+
+    /// Flow of a whole clip in which every frame sees every other; positions start at 0.
+    ///
+    /// # Errors
+    /// As [`CausalWan::forward`].
+    pub fn forward_bidirectional(
+        &self,
+        latents: &Tensor,
+        time: &TimeEmbedding,
+        prompt: &PromptContext,
+        observer: &mut Observer<'_>,
+    ) -> Result<Tensor> {
+        self.run(latents, time, prompt, 0, &mut Context::Whole, Depth::Full, observer)?
+            .ok_or(crate::Error::NoBlocks)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn run(
+        &self,
+        latents: &Tensor,
+        time: &TimeEmbedding,
+        prompt: &PromptContext,
+        start: u64,
+        context: &mut Context<'_>,
+        depth: Depth,
+        observer: &mut Observer<'_>,
+    ) -> Result<Option<Tensor>> {
+        let (frames, _, height, width) = latents.dims4()?;
+        let (rows, columns) = (height / PATCH, width / PATCH);
+        let angles = self
+            .rope
+            .chunk_angles(start as i64, frames, rows, columns, &self.device)?;
+        observer.see("time_e", &time.time);
+        observer.see("time_e0", &time.modulation);
+        let mut x = self.patch_embedding.forward(&patchify(latents)?)?;
+        observer.see("patch", &x);
+        for (i, (block, prompt)) in self.blocks.iter().zip(&prompt.blocks).enumerate() {
+            let last = i + 1 == self.blocks.len();
+            let depth = if last { depth } else { Depth::Full };
+            match block.forward(&x, &time.modulation, &angles, prompt, context, depth, observer)? {
+                Some(out) => x = out,
+                None => return Ok(None),
+            }
+            observer.see(&format!("block.{i}"), &x);
+        }
+        let modulation = self.head_modulation.broadcast_add(&time.time.unsqueeze(1)?)?;
+        let row = |i: usize| modulation.narrow(1, i, 1)?.squeeze(1)?.contiguous();
+        let x = kernels::modulated_norm(&x, &row(1)?, &row(0)?, self.config.eps)?;
+        let x = self.head.forward(&x)?;
+        observer.see("head", &x);
+        Ok(Some(unpatchify(&x, frames, self.config.out_channels, rows, columns)?))
+    }
+
+    /// Dtype of activations and cache.
+    pub fn dtype(&self) -> DType {
+        self.head_modulation.dtype()
+    }
+}
+
+/// `[frames, channels, height, width]` to `[tokens, channels·2·2]`; values of a patch ordered channel, row, column.
+fn patchify(latents: &Tensor) -> Result<Tensor> {
+    let (frames, channels, height, width) = latents.dims4()?;
+    let (rows, columns) = (height / PATCH, width / PATCH);
+    Ok(latents
+        .contiguous()?
+        .reshape(vec![frames, channels, rows, PATCH, columns, PATCH])?
+        .permute(vec![0, 2, 4, 1, 3, 5])?
+        .contiguous()?
+        .reshape((frames * rows * columns, channels * PATCH * PATCH))?)
+}
+
+/// `[tokens, 2·2·channels]`, values ordered row, column, channel, to `[frames, channels, height, width]`.
+fn unpatchify(x: &Tensor, frames: usize, channels: usize, rows: usize, columns: usize) -> Result<Tensor> {
+    Ok(x.reshape(vec![frames, rows, columns, PATCH, PATCH, channels])?
+        .permute(vec![0, 5, 1, 3, 2, 4])?
+        .contiguous()?
+        .reshape((frames, channels, rows * PATCH, columns * PATCH))?)
+}

@@ -1,0 +1,121 @@
+//! The choice of FFmpeg encoder: libx264 where it is, else what the installed FFmpeg has.
+
+use std::sync::Once;
+
+use ffmpeg_next::{
+    self as ffmpeg, Dictionary, codec, color, encoder,
+    format::Pixel,
+    log::{self, Level},
+};
+
+use super::{Codec, EncoderInfo, RejectedEncoder, VideoError, VideoSettings};
+
+/// Encoders in order of preference. Debian's FFmpeg has the first, other builds for reasons of licence may not.
+pub(super) const PREFERRED: [&str; 4] = ["libx264", "h264_nvenc", "libopenh264", "mpeg4"];
+
+/// Keeps FFmpeg from printing: its return codes come back as [`VideoError`].
+pub(super) fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| log::set_level(Level::Quiet));
+}
+
+/// Opens the first encoder of `names` that works with `settings`, for yuv420p BT.709 with headers apart from packets,
+/// as mp4 wants them. No encoder holds frames back: a frame sent is a packet to be had.
+pub(super) fn open_encoder(
+    names: &[&'static str],
+    settings: &VideoSettings,
+) -> Result<(encoder::video::Encoder, EncoderInfo), VideoError> {
+    let mut rejected = Vec::new();
+    for &name in names {
+        let opened = match encoder::find_by_name(name) {
+            Some(codec) => open(name, codec, settings).map_err(|error| error.to_string()),
+            None => Err("not in this FFmpeg".to_owned()),
+        };
+        match opened {
+            Ok(encoder) => {
+                let codec = if name == "mpeg4" { Codec::Mpeg4 } else { Codec::H264 };
+                return Ok((encoder, EncoderInfo { name, codec, rejected }));
+            }
+            Err(reason) => rejected.push(RejectedEncoder { name, reason }),
+        }
+    }
+    Err(VideoError::NoEncoder { rejected })
+}
+
+fn open(name: &str, codec: ffmpeg::Codec, settings: &VideoSettings) -> Result<encoder::video::Encoder, ffmpeg::Error> {
+    let mut video = codec::context::Context::new_with_codec(codec).encoder().video()?;
+    video.set_width(settings.width);
+    video.set_height(settings.height);
+    video.set_format(Pixel::YUV420P);
+    video.set_time_base((1, settings.fps as i32));
+    video.set_frame_rate(Some((settings.fps as i32, 1)));
+    video.set_gop(settings.keyframe_interval);
+    video.set_max_b_frames(0);
+    video.set_colorspace(color::Space::BT709);
+    video.set_color_range(color::Range::MPEG);
+    video.set_color_primaries(color::Primaries::BT709);
+    video.set_color_transfer_characteristic(color::TransferCharacteristic::BT709);
+    let mut flags = codec::Flags::GLOBAL_HEADER;
+    let crf = settings.crf.to_string();
+    let options: Dictionary = match name {
+        "libx264" => {
+            let preset = settings.preset.as_str();
+            // zerolatency: a killed run loses no frame to look-ahead. Scene cuts would move the keyframes.
+            [
+                ("preset", preset),
+                ("crf", &crf),
+                ("tune", "zerolatency"),
+                ("sc_threshold", "0"),
+            ]
+            .iter()
+            .collect()
+        }
+        "h264_nvenc" => [("rc", "constqp"), ("qp", &crf), ("zerolatency", "1"), ("delay", "0")]
+            .iter()
+            .collect(),
+        "libopenh264" => {
+            // It has no constant quality: a bit rate generous enough for crf 18 to 23.
+            let pixels_per_second = settings.frame_bytes() / 3 * settings.fps as usize;
+            video.set_bit_rate((pixels_per_second / 4).max(200_000));
+            Dictionary::new()
+        }
+        _ => {
+            // mpeg4's quantiser 1..31; crf 18 looks like quantiser 3.
+            flags |= codec::Flags::QSCALE;
+            video.set_global_quality(i32::from(settings.crf / 6).clamp(1, 31) * ffmpeg::ffi::FF_QP2LAMBDA);
+            Dictionary::new()
+        }
+    };
+    video.set_flags(flags);
+    video.open_with(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_encoder_is_replaced_and_reported() {
+        quiet();
+        let settings = VideoSettings::new(64, 64);
+        let (_, info) = open_encoder(&["libnothing", "mpeg4"], &settings).unwrap();
+        assert_eq!((info.name, info.codec), ("mpeg4", Codec::Mpeg4));
+        assert_eq!(info.rejected.len(), 1);
+        assert_eq!(
+            info.to_string(),
+            "MPEG-4 Part 2 (mpeg4), as libnothing: not in this FFmpeg"
+        );
+    }
+
+    #[test]
+    fn without_any_encoder_all_are_named() {
+        let error = open_encoder(&["libnothing", "libnone"], &VideoSettings::new(64, 64))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("libnothing") && error.contains("libnone") && error.contains("libx264"),
+            "{error}"
+        );
+    }
+}
