@@ -15,12 +15,16 @@ use parity::{Case, Run};
 
 /// Kinds that have a runner.
 const KINDS: &[(&str, Run)] = &[
+<<<<<<< HEAD
     ("dit_bidirectional", parity::transformer::run_bidirectional),
     ("dit_forward", parity::transformer::run_forward),
     ("rollout", parity::rollout::run),
     ("rope", parity::transformer::run_rope),
     ("schedule_examples", parity::schedule::run_examples),
     ("scheduler", parity::schedule::run_scheduler),
+=======
+    ("checkpoint_containers", parity::checkpoint::run),
+>>>>>>> checkpoint
     ("text_cleaning", parity::text::cleaning),
     ("tokenizer", parity::text::tokenizer),
     ("umt5", parity::umt5::run),

@@ -1,72 +1,119 @@
 //! Model files as named tensors.
 //!
 //! [`Checkpoint`] is a file (or an indexed set of files); [`Weights`] is what a network's constructor asks for its
-//! tensors, by name and shape.
+//! tensors, by name and shape. Files are mapped into memory and each tensor is read when it is asked for, so that a
+//! file is never held twice.
 
+mod element;
+mod error;
+mod key_map;
+mod kind;
+mod pickle;
+mod require;
+mod safetensors_file;
+mod stored;
+mod torch_file;
+mod torch_objects;
 mod weights;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use candle_core::{DType, Device, Tensor};
+use memmap2::Mmap;
 
+pub use error::CheckpointError;
+pub use key_map::KeyMap;
+pub use require::Mismatch;
 pub use weights::{TensorSpec, Weights};
 
-/// What is wrong with a model file.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// The file cannot be opened or read.
-    #[error("cannot read `{}`: {reason}", path.display())]
-    Unreadable { path: PathBuf, reason: String },
-    /// A tensor that the model needs is not in the file.
-    #[error("tensor `{name}` is missing from `{origin}`")]
-    Missing { name: String, origin: String },
-    /// A tensor has another shape than the model needs.
-    #[error("tensor `{name}` in `{origin}` has shape {found:?}, expected {expected:?}")]
-    Shape {
-        name: String,
-        origin: String,
-        found: Vec<usize>,
-        expected: Vec<usize>,
-    },
-    /// A tensor holds NaN or infinite values.
-    #[error("tensor `{name}` in `{origin}` holds a value that is not finite; the file is damaged, download it again")]
-    NotFinite { name: String, origin: String },
-    /// Moving a tensor to the device failed.
-    #[error("tensor `{name}`: {source}")]
-    Device { name: String, source: candle_core::Error },
+use kind::FileKind;
+use stored::{Label, Stored};
+
+/// How to read a model file; the default suits the published files.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Key of the state dict to take from a `.pt` file, for instance `generator`. By default the first of
+    /// `generator_ema`, `generator`, `model` that is there, else the file itself is the state dict.
+    pub state_dict: Option<String>,
+    /// How names in the file become names of the model.
+    pub key_map: KeyMap,
 }
 
 /// An opened model file: names, shapes and data of its tensors.
 ///
-/// Cheap to clone; tensors are read when asked for.
+/// Cheap to clone; tensors are read when asked for. The file must not be changed while it is open.
 #[derive(Clone)]
 pub struct Checkpoint {
     path: PathBuf,
-    tensors: Arc<HashMap<String, Tensor>>,
+    state_dict: Option<String>,
+    tensors: Arc<BTreeMap<String, Stored>>,
+}
+
+/// What a file holds, under the names in the file.
+struct Contents {
+    tensors: HashMap<String, Stored>,
+    /// Key of the state dict that was chosen.
+    state_dict: Option<String>,
 }
 
 impl Checkpoint {
     /// Opens `.safetensors`, `.safetensors.index.json`, `.pt` or `.pth`.
+    ///
+    /// Only names and shapes are read. Nothing in the file is executed.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged, of another kind than its name says, or asks for classes that do not belong
+    /// into a state dict.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let unreadable = |reason: candle_core::Error| CheckpointError::Unreadable {
-            path: path.into(),
-            reason: reason.to_string(),
+        Self::open_with(path, &OpenOptions::default())
+    }
+
+    /// Opens a file with a chosen state dict or naming.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; also when the state dict is not there.
+    pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Self, CheckpointError> {
+        let map = map_file(path)?;
+        let kind = FileKind::of(&map);
+        let extension = path
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_ascii_lowercase();
+        let wanted = options.state_dict.as_deref();
+        let contents = match (extension.as_str(), &kind) {
+            ("json", FileKind::Json) => safetensors_file::open_index(path, &map)?,
+            ("json", _) => return Err(wrong_kind(path, &kind, "an index (JSON text)")),
+            ("safetensors", FileKind::Safetensors) => safetensors_file::open(path, &map)?,
+            ("safetensors", _) => return Err(wrong_kind(path, &kind, "a safetensors file")),
+            ("pt" | "pth" | "bin" | "ckpt", FileKind::Zip) => torch_file::open(path, &map, wanted)?,
+            ("pt" | "pth" | "bin" | "ckpt", _) => {
+                return Err(wrong_kind(
+                    path,
+                    &kind,
+                    "a zip archive as `torch.save` writes since PyTorch 1.6",
+                ));
+            }
+            (_, FileKind::Zip) => torch_file::open(path, &map, wanted)?,
+            (_, FileKind::Safetensors) => safetensors_file::open(path, &map)?,
+            _ => return Err(wrong_kind(path, &kind, "a `.safetensors`, `.pt` or `.pth` file")),
         };
-        let tensors = if path.extension().is_some_and(|e| e == "safetensors") {
-            candle_core::safetensors::load(path, &Device::Cpu).map_err(unreadable)?
-        } else {
-            candle_core::pickle::read_all(path)
-                .map_err(unreadable)?
-                .into_iter()
-                .collect()
-        };
+        if let (Some(key), None) = (wanted, &contents.state_dict) {
+            return Err(CheckpointError::NoStateDict {
+                path: path.into(),
+                reason: format!("state dict `{key}` was asked for, but this kind of file holds a single one"),
+                found: "leave the key out".into(),
+            });
+        }
         Ok(Self {
             path: path.into(),
-            tensors: Arc::new(tensors),
+            state_dict: contents.state_dict,
+            tensors: Arc::new(rename(path, contents.tensors, options.key_map)?),
         })
     }
 
@@ -75,41 +122,149 @@ impl Checkpoint {
         &self.path
     }
 
+    /// Key of the state dict that was taken from the file; none if the whole file is one.
+    pub fn state_dict(&self) -> Option<&str> {
+        self.state_dict.as_deref()
+    }
+
     /// Names of all tensors, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.tensors.keys().cloned().collect();
-        names.sort();
-        names
+        self.tensors.keys().cloned().collect()
+    }
+
+    /// Names and shapes of all tensors, sorted by name.
+    pub fn specs(&self) -> Vec<TensorSpec> {
+        let spec = |(name, stored): (&String, &Stored)| TensorSpec {
+            name: name.clone(),
+            shape: stored.shape().to_vec(),
+        };
+        self.tensors.iter().map(spec).collect()
+    }
+
+    /// Number of values in all tensors.
+    pub fn parameters(&self) -> usize {
+        let count = |stored: &Stored| stored.shape().iter().product::<usize>();
+        self.tensors.values().map(count).fold(0, usize::saturating_add)
     }
 
     /// Shape of a tensor, if the file has it.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.tensors.get(name).map(|t| t.dims().to_vec())
+        self.tensors.get(name).map(|stored| stored.shape().to_vec())
+    }
+
+    /// Number format in which a tensor is stored (`f32`, `bf16`, …), if the file has it.
+    pub fn stored_dtype(&self, name: &str) -> Option<&'static str> {
+        self.tensors.get(name).map(|stored| stored.element().name())
     }
 
     /// Reads one tensor and converts it.
+    ///
+    /// # Errors
+    /// When it is missing, holds values that are not finite or too large for `dtype`, or is stored in a format that
+    /// is not supported.
     pub fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, CheckpointError> {
-        let fail = |source| CheckpointError::Device {
-            name: name.into(),
-            source,
-        };
-        let tensor = self.tensors.get(name).ok_or_else(|| CheckpointError::Missing {
-            name: name.into(),
-            origin: self.path.display().to_string(),
-        })?;
-        tensor.to_dtype(dtype).and_then(|t| t.to_device(device)).map_err(fail)
+        self.find(name)?.read(self.label(name), dtype, device)
     }
 
     /// Reads only the given rows (indices along dimension 0) of a matrix: `[rows.len(), columns]`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`]; also when a row lies outside of the matrix.
     pub fn rows(&self, name: &str, rows: &[u32], dtype: DType, device: &Device) -> Result<Tensor, CheckpointError> {
-        let fail = |source| CheckpointError::Device {
+        self.find(name)?.read_rows(rows, self.label(name), dtype, device)
+    }
+
+    fn find(&self, name: &str) -> Result<&Stored, CheckpointError> {
+        self.tensors.get(name).ok_or_else(|| CheckpointError::Missing {
             name: name.into(),
-            source,
-        };
-        let index = Tensor::new(rows, &Device::Cpu).map_err(fail)?;
-        self.tensor(name, dtype, &Device::Cpu)?
-            .index_select(&index, 0)
-            .and_then(|t| t.to_device(device))
-            .map_err(fail)
+            origin: self.path.display().to_string(),
+        })
+    }
+
+    fn label<'a>(&'a self, name: &'a str) -> Label<'a> {
+        Label { name, path: &self.path }
+    }
+}
+
+/// Gives all tensors the names of the model.
+fn rename(
+    path: &Path,
+    tensors: HashMap<String, Stored>,
+    key_map: KeyMap,
+) -> Result<BTreeMap<String, Stored>, CheckpointError> {
+    let mut renamed = BTreeMap::new();
+    let mut origins: HashMap<String, String> = HashMap::new();
+    for (stored_name, stored) in tensors {
+        let name = key_map.apply(&stored_name);
+        if let Some(first) = origins.insert(name.clone(), stored_name.clone()) {
+            return Err(CheckpointError::SameName {
+                path: path.into(),
+                name,
+                first,
+                second: stored_name,
+            });
+        }
+        renamed.insert(name, stored);
+    }
+    Ok(renamed)
+}
+
+/// Maps a file into memory.
+fn map_file(path: &Path) -> Result<Arc<Mmap>, CheckpointError> {
+    let unreadable = |error: std::io::Error| CheckpointError::Unreadable {
+        path: path.into(),
+        reason: error.to_string(),
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(directory(path));
+    }
+    if !metadata.is_file() {
+        return Err(CheckpointError::Unreadable {
+            path: path.into(),
+            reason: "it is not an ordinary file".into(),
+        });
+    }
+    if metadata.len() == 0 {
+        return Err(wrong_kind(path, &FileKind::Empty, "a model file"));
+    }
+    // SAFETY: the map is only read. That nobody shortens the file meanwhile is part of the contract of `Checkpoint`;
+    // model files are replaced by renaming, not rewritten in place.
+    let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
+    Ok(Arc::new(map))
+}
+
+fn wrong_kind(path: &Path, kind: &FileKind, expected: &'static str) -> CheckpointError {
+    CheckpointError::WrongKind {
+        path: path.into(),
+        found: kind.to_string(),
+        expected,
+        advice: kind.advice().into(),
+    }
+}
+
+/// The error for a folder, with the files in it that could be meant.
+fn directory(path: &Path) -> CheckpointError {
+    let is_model = |name: &String| {
+        [".safetensors", ".safetensors.index.json", ".pt", ".pth"]
+            .iter()
+            .any(|ending| name.ends_with(ending))
+    };
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .filter(is_model)
+        .collect();
+    names.sort();
+    names.truncate(5);
+    CheckpointError::WrongKind {
+        path: path.into(),
+        found: "a folder".into(),
+        expected: "a `.safetensors`, `.safetensors.index.json`, `.pt` or `.pth` file",
+        advice: match names.is_empty() {
+            true => "name the model file itself".into(),
+            false => format!("name one of the files in it: {}", names.join(", ")),
+        },
     }
 }

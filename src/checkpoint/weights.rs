@@ -168,19 +168,46 @@ impl Weights {
     /// # Errors
     /// As [`Weights::get`]; also when a row lies outside the matrix.
     pub fn rows(&self, shape: [usize; 2], name: &str, rows: &[u32]) -> Result<Tensor, CheckpointError> {
-        let Source::File(file) = &self.source else {
-            let matrix = self.get(shape, name)?;
-            return Tensor::new(rows, matrix.device())
-                .and_then(|index| matrix.index_select(&index, 0))
-                .map_err(|source| CheckpointError::Device {
-                    name: self.full_name(name),
-                    source,
-                });
+        let device_error = |source| CheckpointError::Device {
+            name: self.full_name(name),
+            source,
+        };
+        let file = match &self.source {
+            Source::File(file) => file,
+            Source::Memory(_) => {
+                self.check_rows(shape, name, rows)?;
+                let matrix = self.get(shape, name)?;
+                return Tensor::new(rows, matrix.device())
+                    .and_then(|index| matrix.index_select(&index, 0))
+                    .map_err(device_error);
+            }
+            Source::Recorder(_) => {
+                self.check_rows(shape, name, rows)?;
+                let columns = self.get(shape, name)?.narrow(0, 0, shape[0].min(1));
+                return columns
+                    .and_then(|row| row.broadcast_as((rows.len(), shape[1])))
+                    .map_err(device_error);
+            }
         };
         let name = self.full_name(name);
         let found = file.shape(&name).ok_or_else(|| self.missing(&name))?;
         self.check_shape(&name, found, &shape)?;
         file.rows(&name, rows, self.dtype, &self.device)
+    }
+
+    fn check_rows(&self, shape: [usize; 2], name: &str, rows: &[u32]) -> Result<(), CheckpointError> {
+        match rows
+            .iter()
+            .find(|row| usize::try_from(**row).map_or(true, |row| row >= shape[0]))
+        {
+            None => Ok(()),
+            Some(row) => Err(CheckpointError::Row {
+                name: self.full_name(name),
+                origin: self.origin(),
+                row: *row,
+                count: shape[0],
+            }),
+        }
     }
 
     /// Names the file, for messages.
@@ -216,5 +243,45 @@ impl Weights {
             found,
             expected: expected.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorder_remembers_and_costs_nothing() {
+        let weights = Weights::recorder();
+        let block = weights.pp("blocks").pp(3);
+        assert_eq!(
+            block.get([1 << 20, 1 << 20], "weight").unwrap().dims(),
+            [1 << 20, 1 << 20]
+        );
+        assert_eq!(weights.get_as([4, 1], "gamma", [4]).unwrap().dims(), [4]);
+        assert_eq!(
+            weights.rows([1 << 30, 1 << 20], "table", &[0, 7]).unwrap().dims(),
+            [2, 1 << 20]
+        );
+        assert!(weights.rows([5, 2], "small", &[5]).is_err());
+        let names: Vec<_> = weights.recorded().into_iter().map(|spec| spec.name).collect();
+        assert_eq!(names, ["blocks.3.weight", "gamma", "table"]);
+    }
+
+    #[test]
+    fn memory_is_asked_by_exact_shape() {
+        let table = Tensor::arange(0f32, 6., &Device::Cpu).unwrap().reshape((3, 2)).unwrap();
+        let weights = Weights::from_tensors([("a.t".into(), table)].into(), DType::F64, &Device::Cpu);
+        let a = weights.pp("a");
+        assert_eq!(
+            a.rows([3, 2], "t", &[2, 0]).unwrap().to_vec2::<f64>().unwrap(),
+            [[4., 5.], [0., 1.]]
+        );
+        assert!(matches!(
+            a.rows([3, 2], "t", &[3]),
+            Err(CheckpointError::Row { row: 3, count: 3, .. })
+        ));
+        assert!(matches!(a.get([2, 3], "t"), Err(CheckpointError::Shape { .. })));
+        assert!(matches!(a.get([2, 3], "u"), Err(CheckpointError::Missing { .. })));
     }
 }

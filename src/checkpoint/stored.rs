@@ -1,0 +1,480 @@
+//! One tensor inside a mapped file: where it lies, and how it is read.
+
+use std::{path::Path, sync::Arc};
+
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use rayon::prelude::*;
+
+use super::{
+    CheckpointError,
+    element::{Element, Source, Target},
+};
+
+/// Values that one thread converts at a time.
+const CHUNK: usize = 1 << 16;
+
+/// More dimensions than any model has; keeps hostile files cheap.
+const MAX_RANK: usize = 32;
+
+/// Place, format and strides of a tensor. [`Stored::new`] guarantees that every element lies inside `storage`.
+#[derive(Clone)]
+pub(super) struct Stored {
+    file: Arc<Mmap>,
+    /// First byte of element `[0, 0, …]`.
+    start: usize,
+    element: Element,
+    shape: Vec<usize>,
+    /// In elements.
+    strides: Vec<usize>,
+}
+
+/// Which tensor of which file, for messages.
+#[derive(Clone, Copy)]
+pub(super) struct Label<'a> {
+    pub(super) name: &'a str,
+    pub(super) path: &'a Path,
+}
+
+impl Label<'_> {
+    fn origin(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// Why values could not be converted.
+enum Bad {
+    NotFinite,
+    TooLarge,
+    OutOfFile,
+}
+
+impl Stored {
+    /// Checks that the tensor lies inside bytes `storage` of the file. `offset` and `strides` count elements.
+    ///
+    /// # Errors
+    /// The reason in words.
+    pub(super) fn new(
+        file: &Arc<Mmap>,
+        storage: std::ops::Range<usize>,
+        element: Element,
+        offset: usize,
+        shape: Vec<usize>,
+        strides: Vec<usize>,
+    ) -> Result<Self, String> {
+        if shape.len() > MAX_RANK || shape.len() != strides.len() {
+            return Err(format!("{} dimensions with {} strides", shape.len(), strides.len()));
+        }
+        // Zeros count as one here: no product of some of the dimensions may overflow either.
+        let most = shape.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)));
+        let most = most.ok_or_else(|| format!("shape {shape:?} is too large"))?;
+        let count = if shape.contains(&0) { 0 } else { most };
+        // A format that cannot be read is reported when the tensor is asked for.
+        let size = element.size().unwrap_or(0);
+        let outside = || format!("shape {shape:?}, strides {strides:?}, offset {offset} reach outside of its storage");
+        let last = shape.iter().zip(&strides).try_fold(offset, |at, (dim, stride)| {
+            at.checked_add(dim.saturating_sub(1).checked_mul(*stride)?)
+        });
+        let values = if count == 0 {
+            Some(offset)
+        } else {
+            last.and_then(|last| last.checked_add(1))
+        };
+        let end = values
+            .and_then(|n| n.checked_mul(size))
+            .and_then(|bytes| bytes.checked_add(storage.start));
+        if storage.end > file.len() || end.is_none_or(|end| end > storage.end) {
+            return Err(outside());
+        }
+        // Stride 0 repeats values: a tiny file must not ask for all memory.
+        let bytes = count.checked_mul(size.max(1)).ok_or_else(outside)?;
+        if bytes > file.len().max(1 << 20) {
+            return Err(format!(
+                "shape {shape:?} repeats values to more bytes than the file has"
+            ));
+        }
+        let start = offset
+            .checked_mul(size)
+            .and_then(|o| o.checked_add(storage.start))
+            .ok_or_else(outside)?;
+        // Strides that are never taken may be anything.
+        let taken = |(dim, stride): (&usize, &usize)| if count == 0 || *dim == 1 { 0 } else { *stride };
+        let strides = shape.iter().zip(&strides).map(taken).collect();
+        Ok(Self {
+            file: file.clone(),
+            start,
+            element,
+            shape,
+            strides,
+        })
+    }
+
+    pub(super) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    pub(super) fn element(&self) -> Element {
+        self.element
+    }
+
+    /// Reads and converts the whole tensor.
+    pub(super) fn read(&self, label: Label, dtype: DType, device: &Device) -> Result<Tensor, CheckpointError> {
+        let whole = [Part {
+            start: self.start,
+            shape: &self.shape,
+            strides: &self.strides,
+        }];
+        self.read_parts(&whole, self.shape.clone(), label, dtype, device)
+    }
+
+    /// Reads and converts the given rows (indices along dimension 0): `[rows.len(), …]`.
+    pub(super) fn read_rows(
+        &self,
+        rows: &[u32],
+        label: Label,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor, CheckpointError> {
+        let count = self.shape.first().copied().unwrap_or(0);
+        let stride = self.strides.first().copied().unwrap_or(0) * self.element.size().unwrap_or(0);
+        let inner = self.shape.get(1..).unwrap_or_default();
+        let parts = rows.iter().map(|row| match usize::try_from(*row) {
+            Ok(index) if index < count => Ok(Part {
+                start: self.start + index * stride,
+                shape: inner,
+                strides: self.strides.get(1..).unwrap_or_default(),
+            }),
+            _ => Err(CheckpointError::Row {
+                name: label.name.into(),
+                origin: label.origin(),
+                row: *row,
+                count,
+            }),
+        });
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let shape = [&[rows.len()], inner].concat();
+        self.read_parts(&parts, shape, label, dtype, device)
+    }
+
+    fn read_parts(
+        &self,
+        parts: &[Part],
+        shape: Vec<usize>,
+        label: Label,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor, CheckpointError> {
+        let host = match self.element {
+            Element::F64 => self.convert::<f64>(parts, shape, dtype),
+            Element::F32 => self.convert::<f32>(parts, shape, dtype),
+            Element::F16 => self.convert::<f16>(parts, shape, dtype),
+            Element::Bf16 => self.convert::<bf16>(parts, shape, dtype),
+            Element::I64 => self.convert::<i64>(parts, shape, dtype),
+            Element::I32 => self.convert::<i32>(parts, shape, dtype),
+            Element::I16 => self.convert::<i16>(parts, shape, dtype),
+            Element::I8 => self.convert::<i8>(parts, shape, dtype),
+            Element::U64 => self.convert::<u64>(parts, shape, dtype),
+            Element::U32 => self.convert::<u32>(parts, shape, dtype),
+            Element::U16 => self.convert::<u16>(parts, shape, dtype),
+            Element::U8 | Element::Bool => self.convert::<u8>(parts, shape, dtype),
+            Element::Other(stored) => {
+                return Err(CheckpointError::StoredDtype {
+                    name: label.name.into(),
+                    origin: label.origin(),
+                    dtype: stored.into(),
+                });
+            }
+        };
+        let device_error = |source| CheckpointError::Device {
+            name: label.name.into(),
+            source,
+        };
+        match host {
+            Ok(tensor) => tensor.and_then(|t| t.to_device(device)).map_err(device_error),
+            Err(Bad::NotFinite) => Err(CheckpointError::NotFinite {
+                name: label.name.into(),
+                origin: label.origin(),
+            }),
+            Err(Bad::TooLarge) => Err(CheckpointError::TooLarge {
+                name: label.name.into(),
+                origin: label.origin(),
+                dtype: dtype.as_str(),
+            }),
+            Err(Bad::OutOfFile) => Err(CheckpointError::BadTensor {
+                name: label.name.into(),
+                origin: label.origin(),
+                reason: "it reaches beyond the end of the file".into(),
+            }),
+        }
+    }
+
+    fn convert<S: Source>(
+        &self,
+        parts: &[Part],
+        shape: Vec<usize>,
+        dtype: DType,
+    ) -> Result<candle_core::Result<Tensor>, Bad> {
+        fn tensor<T: Target>(values: Vec<T>, shape: Vec<usize>) -> candle_core::Result<Tensor> {
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        }
+        Ok(match dtype {
+            DType::F32 => tensor(self.gather::<S, f32>(parts)?, shape),
+            DType::BF16 => tensor(self.gather::<S, bf16>(parts)?, shape),
+            DType::F16 => tensor(self.gather::<S, f16>(parts)?, shape),
+            DType::F64 => tensor(self.gather::<S, f64>(parts)?, shape),
+            DType::I64 => tensor(self.gather::<S, i64>(parts)?, shape),
+            DType::U32 => tensor(self.gather::<S, u32>(parts)?, shape),
+            DType::U8 => tensor(self.gather::<S, u8>(parts)?, shape),
+            // Rare ones take the way over a second copy.
+            _ => tensor(self.gather::<S, f64>(parts)?, shape).and_then(|t| t.to_dtype(dtype)),
+        })
+    }
+
+    /// All values of the parts, one after another, in row-major order.
+    fn gather<S: Source, T: Target>(&self, parts: &[Part]) -> Result<Vec<T>, Bad> {
+        let count: usize = parts.iter().map(|part| part.shape.iter().product::<usize>()).sum();
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut values = vec![T::zero(); count];
+        let mut rest = values.as_mut_slice();
+        for part in parts {
+            let runs = Runs::new(part, S::SIZE);
+            let (own, others) = rest.split_at_mut(runs.count().min(rest.len()));
+            rest = others;
+            let fill = |(chunk, out): (usize, &mut [T])| runs.fill::<S, T>(&self.file, chunk * CHUNK, out);
+            if own.len() <= CHUNK {
+                fill((0, own))?;
+            } else {
+                own.par_chunks_mut(CHUNK).enumerate().try_for_each(fill)?;
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// A sub-tensor at byte `start`.
+struct Part<'a> {
+    start: usize,
+    shape: &'a [usize],
+    strides: &'a [usize],
+}
+
+/// A strided tensor as runs of equally spaced values: adjacent dimensions that lie densely are one.
+struct Runs {
+    start: usize,
+    /// Outer dimensions: length and stride in bytes.
+    outer: Vec<(usize, usize)>,
+    /// Length and stride in bytes of the innermost dimension.
+    inner: (usize, usize),
+}
+
+impl Runs {
+    fn new(part: &Part, size: usize) -> Self {
+        let mut dims: Vec<(usize, usize)> = Vec::with_capacity(part.shape.len() + 1);
+        for (&length, &stride) in part.shape.iter().zip(part.strides) {
+            let stride = stride * size;
+            match dims.last_mut() {
+                _ if length == 1 => {}
+                Some(outer) if outer.1 == length * stride => *outer = (outer.0 * length, stride),
+                _ => dims.push((length, stride)),
+            }
+        }
+        let inner = dims.pop().unwrap_or((1, size));
+        Self {
+            start: part.start,
+            outer: dims,
+            inner,
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.outer.iter().map(|(length, _)| length).product::<usize>() * self.inner.0
+    }
+
+    /// First byte of run number `run`.
+    fn position(&self, mut run: usize) -> usize {
+        let mut at = self.start;
+        for (length, stride) in self.outer.iter().rev() {
+            at += run % length * stride;
+            run /= length;
+        }
+        at
+    }
+
+    /// Converts values number `from`, `from + 1`, … into `out`.
+    fn fill<S: Source, T: Target>(&self, file: &[u8], from: usize, out: &mut [T]) -> Result<(), Bad> {
+        let (length, stride) = self.inner;
+        let mut done = 0;
+        while done < out.len() {
+            let (run, column) = ((from + done) / length, (from + done) % length);
+            let take = (length - column).min(out.len() - done);
+            let begin = self.position(run) + column * stride;
+            let end = begin + (take - 1) * stride + S::SIZE;
+            let bytes = file.get(begin..end).ok_or(Bad::OutOfFile)?;
+            let out_run = &mut out[done..done + take];
+            if stride == S::SIZE {
+                convert_run(bytes.chunks_exact(S::SIZE).map(S::read), out_run)?;
+            } else {
+                convert_run(
+                    (0..take).map(|i| S::read(bytes.get(i * stride..).unwrap_or_default())),
+                    out_run,
+                )?;
+            }
+            done += take;
+        }
+        Ok(())
+    }
+}
+
+/// Converts value by value; one pass, so that a file is read once.
+fn convert_run<S: Source, T: Target>(values: impl Iterator<Item = S>, out: &mut [T]) -> Result<(), Bad> {
+    let (mut finite, mut fits) = (true, true);
+    for (slot, value) in out.iter_mut().zip(values) {
+        let converted = T::convert(value);
+        finite &= value.is_finite();
+        fits &= converted.fits();
+        *slot = converted;
+    }
+    match (finite, fits) {
+        (false, _) => Err(Bad::NotFinite),
+        (true, false) => Err(Bad::TooLarge),
+        (true, true) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label() -> Label<'static> {
+        Label {
+            name: "x",
+            path: Path::new("x.pt"),
+        }
+    }
+
+    fn mapped(values: &[f32]) -> Arc<Mmap> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        // One leading byte: nothing is aligned.
+        let bytes: Vec<u8> = std::iter::once(7)
+            .chain(values.iter().flat_map(|v| v.to_le_bytes()))
+            .collect();
+        std::fs::write(file.path(), bytes).unwrap();
+        // SAFETY: the temporary file is not changed afterwards.
+        Arc::new(unsafe { Mmap::map(&std::fs::File::open(file.path()).unwrap()) }.unwrap())
+    }
+
+    fn stored(values: &[f32], offset: usize, shape: &[usize], strides: &[usize]) -> Result<Stored, String> {
+        let file = mapped(values);
+        Stored::new(
+            &file,
+            1..1 + 4 * values.len(),
+            Element::F32,
+            offset,
+            shape.to_vec(),
+            strides.to_vec(),
+        )
+    }
+
+    fn values(stored: &Stored, dtype: DType) -> Result<Vec<f64>, CheckpointError> {
+        let tensor = stored.read(label(), dtype, &Device::Cpu)?;
+        assert_eq!((tensor.dims(), tensor.dtype()), (stored.shape(), dtype));
+        Ok(tensor
+            .to_dtype(DType::F64)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap())
+    }
+
+    #[test]
+    fn strides_are_followed() {
+        let data: Vec<f32> = (0..30).map(|v| v as f32).collect();
+        type Case<'a> = (usize, &'a [usize], &'a [usize], &'a [f64]);
+        let cases: &[Case] = &[
+            (0, &[2, 3], &[3, 1], &[0., 1., 2., 3., 4., 5.]),
+            (5, &[2, 3], &[1, 2], &[5., 7., 9., 6., 8., 10.]),
+            (1, &[2, 2, 2], &[10, 1, 4], &[1., 5., 2., 6., 11., 15., 12., 16.]),
+            (29, &[], &[], &[29.]),
+            (3, &[3, 1], &[0, 9], &[3., 3., 3.]),
+            (0, &[0, 4], &[4, 1], &[]),
+            (2, &[2, 1, 2], &[2, 7, 1], &[2., 3., 4., 5.]),
+        ];
+        for (offset, shape, strides, want) in cases {
+            let stored = stored(&data, *offset, shape, strides).unwrap();
+            for dtype in [DType::F32, DType::BF16, DType::F64, DType::I64, DType::U8, DType::I32] {
+                assert_eq!(
+                    values(&stored, dtype).unwrap(),
+                    *want,
+                    "{shape:?} {strides:?} {dtype:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn large_transposed_tensor_is_read_in_parallel() {
+        let (rows, columns) = (700, 300);
+        let data: Vec<f32> = (0..rows * columns).map(|v| v as f32).collect();
+        let transposed = stored(&data, 0, &[columns, rows], &[1, columns]).unwrap();
+        let got = values(&transposed, DType::F32).unwrap();
+        for (i, value) in got.iter().enumerate() {
+            assert_eq!(*value, ((i % rows) * columns + i / rows) as f64);
+        }
+        let rows = transposed
+            .read_rows(&[3, 0, 299], label(), DType::F32, &Device::Cpu)
+            .unwrap();
+        assert_eq!(rows.dims(), [3, 700]);
+        assert_eq!(rows.to_vec2::<f32>().unwrap()[2][1], 599.);
+        let error = transposed
+            .read_rows(&[300], label(), DType::F32, &Device::Cpu)
+            .unwrap_err();
+        assert!(error.to_string().contains("row 300"), "{error}");
+    }
+
+    #[test]
+    fn what_lies_outside_is_refused() {
+        let data = [0f32; 8];
+        let bad: &[(usize, &[usize], &[usize])] = &[
+            (0, &[9], &[1]),
+            (8, &[1], &[1]),
+            (9, &[0], &[1]),
+            (0, &[2, 2], &[7, 2]),
+            (usize::MAX, &[1], &[1]),
+            (0, &[usize::MAX, 2], &[1, 1]),
+            (0, &[2, 2], &[usize::MAX, 1]),
+            (0, &[1 << 40], &[0]),
+            (0, &[2], &[1, 1]),
+            (0, &[0, usize::MAX, usize::MAX], &[1, 1, 1]),
+        ];
+        for (offset, shape, strides) in bad {
+            assert!(
+                stored(&data, *offset, shape, strides).is_err(),
+                "{offset} {shape:?} {strides:?}"
+            );
+        }
+        assert!(stored(&data, 8, &[0], &[1]).is_ok());
+        let strides_not_taken = stored(&data, 7, &[1, 1], &[usize::MAX, usize::MAX]).unwrap();
+        assert_eq!(values(&strides_not_taken, DType::F32).unwrap(), [0.]);
+        let empty = stored(&data, 0, &[usize::MAX, 0], &[usize::MAX, usize::MAX]).unwrap();
+        assert!(values(&empty, DType::F32).unwrap().is_empty());
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_refused() {
+        let nan = stored(&[0., f32::NAN], 0, &[2], &[1]).unwrap();
+        assert!(matches!(
+            values(&nan, DType::BF16),
+            Err(CheckpointError::NotFinite { .. })
+        ));
+        let large = stored(&[0., 1e5], 0, &[2], &[1]).unwrap();
+        assert!(matches!(
+            values(&large, DType::F16),
+            Err(CheckpointError::TooLarge { .. })
+        ));
+        assert!(values(&large, DType::BF16).is_ok());
+    }
+}
