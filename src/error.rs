@@ -1,6 +1,6 @@
 //! The error of the library: what was wrong, with which value, and what to do next.
 
-use crate::{checkpoint::CheckpointError, text::TextError, video::VideoError};
+use crate::{checkpoint::CheckpointError, text::TextError, vae::VaeError, video::VideoError};
 
 /// Everything that can go wrong between a prompt and a finished video.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +11,9 @@ pub enum Error {
     /// The prompt or the tokenizer.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// The video autoencoder or its input.
+    #[error(transparent)]
+    Vae(#[from] VaeError),
     /// The output file or the video encoder.
     #[error(transparent)]
     Video(#[from] VideoError),

@@ -14,7 +14,11 @@ use std::{
 use parity::{Case, Run};
 
 /// Kinds that have a runner.
-const KINDS: &[(&str, Run)] = &[];
+const KINDS: &[(&str, Run)] = &[
+    ("vae", parity::vae::run),
+    ("taehv_full", parity::taehv::run),
+    ("taehv_small", parity::taehv::run),
+];
 
 /// Kinds of systems still to come.
 const PENDING: &[&str] = &[

@@ -2,6 +2,9 @@
 //!
 //! Add a file per kind, each with a function `run(case: &Case) -> anyhow::Result<()>`, and name it in `golden.rs`.
 
+pub mod taehv;
+pub mod vae;
+
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeSet, HashMap},
