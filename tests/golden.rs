@@ -78,7 +78,11 @@ fn main() -> ExitCode {
         failed = 1;
     }
     println!("{passed} passed, {failed} failed, {pending} pending");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 enum Outcome {
@@ -103,7 +107,11 @@ fn run(root: &Path, folder: &Path) -> Outcome {
         case.fail(format!("{error:#}"));
     }
     let (compared, failures) = case.finish();
-    if failures.is_empty() { Outcome::Passed(compared) } else { Outcome::Failed(failures) }
+    if failures.is_empty() {
+        Outcome::Passed(compared)
+    } else {
+        Outcome::Failed(failures)
+    }
 }
 
 fn find_cases(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {

@@ -37,10 +37,7 @@ pub enum CheckpointError {
     NotFinite { name: String, origin: String },
     /// Moving a tensor to the device failed.
     #[error("tensor `{name}`: {source}")]
-    Device {
-        name: String,
-        source: candle_core::Error,
-    },
+    Device { name: String, source: candle_core::Error },
 }
 
 /// An opened model file: names, shapes and data of its tensors.
@@ -100,10 +97,7 @@ impl Checkpoint {
             name: name.into(),
             origin: self.path.display().to_string(),
         })?;
-        tensor
-            .to_dtype(dtype)
-            .and_then(|t| t.to_device(device))
-            .map_err(fail)
+        tensor.to_dtype(dtype).and_then(|t| t.to_device(device)).map_err(fail)
     }
 
     /// Reads only the given rows (indices along dimension 0) of a matrix: `[rows.len(), columns]`.

@@ -75,7 +75,11 @@ impl ConvSpec {
 
     /// Halves rows and columns: stride 2, zeros below and right only.
     pub fn downsampled(self) -> Self {
-        Self { stride: 2, padding: Padding::BottomRight, ..self }
+        Self {
+            stride: 2,
+            padding: Padding::BottomRight,
+            ..self
+        }
     }
 
     /// ReLU at the end.
@@ -92,7 +96,11 @@ impl ConvSpec {
     pub(super) fn output_size(&self, height: usize, width: usize) -> (usize, usize) {
         let size = |n: usize| {
             let n = if self.upsample { 2 * n } else { n } + self.padding.total(self.kernel);
-            if n < self.kernel { 0 } else { (n - self.kernel) / self.stride + 1 }
+            if n < self.kernel {
+                0
+            } else {
+                (n - self.kernel) / self.stride + 1
+            }
         };
         (size(height), size(width))
     }
@@ -141,7 +149,13 @@ impl CausalConv3d {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn new(weights: Weights, spec: ConvSpec) -> Result<Self, CheckpointError> {
-        let shape = [spec.out_channels, spec.in_channels, spec.time_kernel, spec.kernel, spec.kernel];
+        let shape = [
+            spec.out_channels,
+            spec.in_channels,
+            spec.time_kernel,
+            spec.kernel,
+            spec.kernel,
+        ];
         let weight = weights.get(shape, "weight")?;
         let bias = Some(weights.get([spec.out_channels], "bias")?);
         Ok(Self::from_tensors(spec, weight, bias, WeightOrder::Plain))
@@ -153,19 +167,39 @@ impl CausalConv3d {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn new_2d(weights: Weights, spec: ConvSpec, bias: bool) -> Result<Self, CheckpointError> {
-        let shape = [spec.out_channels, spec.time_kernel * spec.in_channels, spec.kernel, spec.kernel];
+        let shape = [
+            spec.out_channels,
+            spec.time_kernel * spec.in_channels,
+            spec.kernel,
+            spec.kernel,
+        ];
         let weight = weights.get(shape, "weight")?;
-        let bias = if bias { Some(weights.get([spec.out_channels], "bias")?) } else { None };
+        let bias = if bias {
+            Some(weights.get([spec.out_channels], "bias")?)
+        } else {
+            None
+        };
         Ok(Self::from_tensors(spec, weight, bias, WeightOrder::NewestFirst))
     }
 
     /// A 1×1 convolution without bias from its weight `[out, in, 1, 1]`.
     pub(super) fn pointwise(weight: Tensor, in_channels: usize, out_channels: usize) -> Self {
-        Self::from_tensors(ConvSpec::new(in_channels, out_channels, 1, 1), weight, None, WeightOrder::NewestFirst)
+        Self::from_tensors(
+            ConvSpec::new(in_channels, out_channels, 1, 1),
+            weight,
+            None,
+            WeightOrder::NewestFirst,
+        )
     }
 
     fn from_tensors(spec: ConvSpec, weight: Tensor, bias: Option<Tensor>, order: WeightOrder) -> Self {
-        Self { spec, weight, bias, order, packed: OnceLock::new() }
+        Self {
+            spec,
+            weight,
+            bias,
+            order,
+            packed: OnceLock::new(),
+        }
     }
 
     /// Channels, kernel, strides.
@@ -222,7 +256,11 @@ impl CausalConv3d {
 
     fn run(&self, x: &Tensor, history: Option<&Tensor>, residual: Option<&Tensor>) -> candle_core::Result<Tensor> {
         let contiguous = |t: Option<&Tensor>| t.map(Tensor::contiguous).transpose();
-        let op = ConvOp { conv: self, history: contiguous(history)?, residual: contiguous(residual)? };
+        let op = ConvOp {
+            conv: self,
+            history: contiguous(history)?,
+            residual: contiguous(residual)?,
+        };
         x.contiguous()?.apply_op1_no_bwd(&op)
     }
 
@@ -234,9 +272,9 @@ impl CausalConv3d {
         let (area, taps) = (spec.kernel * spec.kernel, spec.taps());
         let weight = self.weight.flatten_all()?.to_vec1::<f32>()?;
         let weight = match self.order {
-            WeightOrder::Plain => {
-                conv_cpu::pack_weight(spec, &weight, |out, input, tap| (out * spec.in_channels + input) * taps + tap)
-            }
+            WeightOrder::Plain => conv_cpu::pack_weight(spec, &weight, |out, input, tap| {
+                (out * spec.in_channels + input) * taps + tap
+            }),
             WeightOrder::NewestFirst => conv_cpu::pack_weight(spec, &weight, |out, input, tap| {
                 let age = spec.time_kernel - 1 - tap / area;
                 ((out * spec.time_kernel + age) * spec.in_channels + input) * area + tap % area
@@ -265,7 +303,11 @@ impl ConvOp<'_> {
         if let Some(history) = &self.history
             && history.dims()[1..] != x.dims()[1..]
         {
-            bail!("the stream's frames are {:?}, now {:?}: start a new stream", &history.dims()[1..], &x.dims()[1..]);
+            bail!(
+                "the stream's frames are {:?}, now {:?}: start a new stream",
+                &history.dims()[1..],
+                &x.dims()[1..]
+            );
         }
         // The history is complete or, at the start of a stream, completed with zeros.
         let frames = frames + spec.history();
@@ -273,7 +315,12 @@ impl ConvOp<'_> {
             bail!("convolution over {} frames was given {frames}", spec.time_kernel);
         }
         let (height, width) = spec.output_size(height, width);
-        let shape = Shape::from(((frames - spec.time_kernel) / spec.time_stride + 1, spec.out_channels, height, width));
+        let shape = Shape::from((
+            (frames - spec.time_kernel) / spec.time_stride + 1,
+            spec.out_channels,
+            height,
+            width,
+        ));
         if let Some(residual) = &self.residual
             && residual.shape() != &shape
         {
@@ -300,7 +347,10 @@ impl CustomOp1 for ConvOp<'_> {
             Some((storage, layout)) => cpu_tensor_slice(storage, layout)?,
             None => &[],
         };
-        let residual = residual.as_ref().map(|(storage, layout)| cpu_tensor_slice(storage, layout)).transpose()?;
+        let residual = residual
+            .as_ref()
+            .map(|(storage, layout)| cpu_tensor_slice(storage, layout))
+            .transpose()?;
         let frame = (spec.in_channels * height * width).max(1);
         let known = history.len() / frame;
         let frames: Vec<Option<&[f32]>> = std::iter::repeat_n(None, spec.history() - known.min(spec.history()))
@@ -334,9 +384,179 @@ pub(super) fn cpu_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_
 }
 
 /// As [`cpu_slice`], for a tensor's storage of any device.
-pub(super) fn cpu_tensor_slice<'a>(storage: &'a candle_core::Storage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+pub(super) fn cpu_tensor_slice<'a>(
+    storage: &'a candle_core::Storage,
+    layout: &Layout,
+) -> candle_core::Result<&'a [f32]> {
     match storage {
         candle_core::Storage::Cpu(storage) => cpu_slice(storage, layout),
         _ => bail!("expected a tensor on the CPU"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use candle_core::Device;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The definition, one output element after the other, in f64; `x` includes the history.
+    fn reference(conv: &CausalConv3d, x: &Tensor, residual: Option<&Tensor>) -> Vec<f64> {
+        let spec = &conv.spec;
+        let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (frames, channels, height, width) = x.dims4().unwrap();
+        let (x, weight, bias) = (values(x), values(&conv.weight), conv.bias.as_ref().map(values));
+        let scale = if spec.upsample { 2 } else { 1 };
+        let at = |frame: usize, channel: usize, row: usize, column: usize| {
+            let before = spec.padding.before(spec.kernel);
+            let (Some(row), Some(column)) = (row.checked_sub(before), column.checked_sub(before)) else {
+                return 0.0;
+            };
+            if row >= height * scale || column >= width * scale {
+                return 0.0;
+            }
+            x[((frame * channels + channel) * height + row / scale) * width + column / scale] as f64
+        };
+        let (rows, columns) = spec.output_size(height, width);
+        let mut out = Vec::new();
+        for frame in 0..(frames - spec.time_kernel) / spec.time_stride + 1 {
+            for channel in 0..spec.out_channels {
+                for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+                    let mut sum = bias.as_ref().map_or(0.0, |bias| bias[channel] as f64);
+                    for tap in 0..spec.taps() * channels {
+                        let (input, tap) = (tap / spec.taps(), tap % spec.taps());
+                        let (dt, area) = (tap / (spec.kernel * spec.kernel), tap % (spec.kernel * spec.kernel));
+                        let (dy, dx) = (area / spec.kernel, area % spec.kernel);
+                        let weight = weight[(channel * channels + input) * spec.taps() + tap] as f64;
+                        let (row, column) = (row * spec.stride + dy, column * spec.stride + dx);
+                        sum += weight * at(frame * spec.time_stride + dt, input, row, column);
+                    }
+                    out.push(sum);
+                }
+            }
+        }
+        for (out, residual) in out.iter_mut().zip(residual.map(values).unwrap_or_default()) {
+            *out += residual as f64;
+        }
+        out.into_iter()
+            .map(|v| if spec.relu { v.max(0.0) } else { v })
+            .collect()
+    }
+
+    fn check(spec: ConvSpec, frames: usize, (height, width): (usize, usize), with_residual: bool) {
+        let random = |shape: &[usize]| Tensor::rand(-1f32, 1f32, shape, &Device::Cpu).unwrap();
+        let shape = [
+            spec.out_channels,
+            spec.in_channels,
+            spec.time_kernel,
+            spec.kernel,
+            spec.kernel,
+        ];
+        let tensors = HashMap::from([
+            ("weight".to_string(), random(&shape)),
+            ("bias".to_string(), random(&[spec.out_channels])),
+        ]);
+        let weights = Weights::from_tensors(tensors, candle_core::DType::F32, &Device::Cpu);
+        let conv = CausalConv3d::new(weights, spec.clone()).unwrap();
+        let x = random(&[frames, spec.in_channels, height, width]);
+        let zeros = Tensor::zeros(
+            (spec.history(), spec.in_channels, height, width),
+            x.dtype(),
+            &Device::Cpu,
+        )
+        .unwrap();
+        let from_zeros = Tensor::cat(&[&zeros, &x], 0).unwrap();
+        let (rows, columns) = spec.output_size(height, width);
+        let out_frames = (frames + spec.history() - spec.time_kernel) / spec.time_stride + 1;
+        let residual = with_residual.then(|| random(&[out_frames, spec.out_channels, rows, columns]));
+        let got = conv.stream(&x, &mut History::default(), residual.as_ref()).unwrap();
+        assert_eq!(got.dims(), [out_frames, spec.out_channels, rows, columns]);
+        let want = reference(&conv, &from_zeros, residual.as_ref());
+        let size = (spec.in_channels * spec.taps()) as f64;
+        for (got, want) in got
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
+            .into_iter()
+            .zip(want)
+        {
+            // Terms are of order 1; their rounding errors add up like a random walk over sums of that size.
+            assert!(
+                (got as f64 - want).abs() < 1e-6 + 2e-7 * size,
+                "{got} instead of {want}: {spec:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn agrees_with_the_definition(
+            in_channels in 1usize..12, out_channels in 1usize..20, frames in 3usize..6,
+            height in 2usize..24, width in 2usize..24, with_residual: bool, relu: bool, kind in 0usize..7,
+        ) {
+            let of = |time, kernel| ConvSpec { relu, ..ConvSpec::new(in_channels, out_channels, time, kernel) };
+            let spec = match kind {
+                0 => of(3, 3),
+                1 => of(1, 3),
+                2 => of(1, 1),
+                3 => of(3, 1),
+                4 => of(1, 3).upsampled(),
+                5 => of(1, 3).downsampled(),
+                _ => ConvSpec { time_stride: 2, ..of(3, 1) },
+            };
+            check(spec, frames, (height, width), with_residual);
+        }
+    }
+
+    #[test]
+    fn agrees_with_the_definition_when_tiled_in_every_direction() {
+        check(ConvSpec::new(3, 5, 3, 3), 5, (21, 401), true);
+        check(ConvSpec::new(3, 5, 1, 3).upsampled(), 1, (9, 211), false);
+        check(ConvSpec::new(3, 5, 1, 3).downsampled(), 1, (18, 662), false);
+        // Many input channels, and more sums than one task holds.
+        check(ConvSpec::new(300, 9, 3, 3), 3, (9, 30), false);
+        check(ConvSpec::new(2, 300, 3, 3), 9, (32, 30), true);
+    }
+
+    #[test]
+    fn a_short_history_is_completed_with_zeros_and_filled_up() {
+        let spec = ConvSpec::new(2, 2, 3, 3);
+        let tensors = HashMap::from([
+            (
+                "weight".to_string(),
+                Tensor::rand(-1f32, 1f32, (2, 2, 3, 3, 3), &Device::Cpu).unwrap(),
+            ),
+            (
+                "bias".to_string(),
+                Tensor::zeros(2, candle_core::DType::F32, &Device::Cpu).unwrap(),
+            ),
+        ]);
+        let conv = CausalConv3d::new(
+            Weights::from_tensors(tensors, candle_core::DType::F32, &Device::Cpu),
+            spec,
+        )
+        .unwrap();
+        let x = Tensor::rand(-1f32, 1f32, (6, 2, 4, 5), &Device::Cpu).unwrap();
+        let whole = conv.stream(&x, &mut History::default(), None).unwrap();
+        let mut history = History::default();
+        for (start, count) in [(0, 1), (1, 1), (2, 1), (3, 3)] {
+            let part = conv
+                .stream(&x.narrow(0, start, count).unwrap(), &mut history, None)
+                .unwrap();
+            let want = whole.narrow(0, start, count).unwrap();
+            let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values(&part), values(&want));
+        }
+        assert_eq!(history.0.unwrap().dims(), [2, 2, 4, 5]);
+        assert!(
+            conv.forward(&Tensor::zeros((1, 3, 4, 5), candle_core::DType::F32, &Device::Cpu).unwrap())
+                .is_err()
+        );
     }
 }

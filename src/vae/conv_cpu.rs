@@ -79,7 +79,10 @@ pub(super) fn convolve(call: &Call, out: &mut [f32]) {
     let rows = (height / (2 * threads)).clamp(2, MAX_ROWS).min(height);
     let bands = height.div_ceil(rows);
     // Few bands: share the output channels out as well, at the price of packing the input more than once.
-    let groups = (2 * threads).div_ceil(bands).min(spec.out_channels.div_ceil(LANE)).max(1);
+    let groups = (2 * threads)
+        .div_ceil(bands)
+        .min(spec.out_channels.div_ceil(LANE))
+        .max(1);
     let group = spec.out_channels.div_ceil(LANE).div_ceil(groups) * LANE;
 
     // tasks[band, group] holds the rows it writes, in the order (frame, channel).
@@ -150,7 +153,14 @@ impl<'a> Tile<'a> {
         let pitch = x.len() + reach - usize::from(shared);
         let rows = y.len() + reach;
         let positions = ((y.len() - 1) * pitch + x.len()).next_multiple_of(STEP);
-        Self { call, y, x, pitch, rows, positions }
+        Self {
+            call,
+            y,
+            x,
+            pitch,
+            rows,
+            positions,
+        }
     }
 
     fn phases(&self) -> usize {
@@ -170,7 +180,9 @@ impl<'a> Tile<'a> {
         let frames = (t.len() - 1) * spec.time_stride + spec.time_kernel;
         // The last step may read past the last row.
         let channel_len = frames * self.frame_len() + STEP;
-        let block = (INPUT_BUDGET / (4 * channel_len)).clamp(8, spec.in_channels.max(8)).min(spec.in_channels);
+        let block = (INPUT_BUDGET / (4 * channel_len))
+            .clamp(8, spec.in_channels.max(8))
+            .min(spec.in_channels);
         let offsets = self.tap_offsets();
         self.start_sums(channels, t.len(), sums);
         if input.len() < block * channel_len {
@@ -207,7 +219,12 @@ impl<'a> Tile<'a> {
 
     /// Where each tap reads, relative to an output position, from the oldest frame that its output sees.
     fn tap_offsets(&self) -> Vec<usize> {
-        let ConvSpec { time_kernel, kernel, stride, .. } = *self.call.spec;
+        let ConvSpec {
+            time_kernel,
+            kernel,
+            stride,
+            ..
+        } = *self.call.spec;
         let mut offsets = Vec::with_capacity(self.call.spec.taps());
         for dt in 0..time_kernel {
             for dy in 0..kernel {
@@ -234,12 +251,16 @@ impl<'a> Tile<'a> {
 
     /// Copies one input channel of all frames with its border of zeros.
     fn pack_channel(&self, channel: usize, first_frame: usize, frames: usize, packed: &mut [f32]) {
-        let Call { spec, height, width, .. } = *self.call;
+        let Call {
+            spec, height, width, ..
+        } = *self.call;
         let scale = if spec.upsample { 2 } else { 1 };
         let before = spec.padding.before(spec.kernel) as isize;
         packed[frames * self.frame_len()..].fill(0.0);
         for frame in 0..frames {
-            let Some(source) = self.call.frames[first_frame + frame] else { continue };
+            let Some(source) = self.call.frames[first_frame + frame] else {
+                continue;
+            };
             let source = &source[channel * height * width..(channel + 1) * height * width];
             let packed = &mut packed[frame * self.frame_len()..(frame + 1) * self.frame_len()];
             for (index, target) in packed.chunks_mut(self.pitch).enumerate() {
@@ -299,7 +320,11 @@ fn pack_row(row: &[f32], left: isize, stride: usize, scale: usize, target: &mut 
     }
     for (j, value) in target.iter_mut().enumerate() {
         let column = left + (j * stride) as isize;
-        *value = if (0..size).contains(&column) { row[column as usize / scale] } else { 0.0 };
+        *value = if (0..size).contains(&column) {
+            row[column as usize / scale]
+        } else {
+            0.0
+        };
     }
 }
 
@@ -359,8 +384,12 @@ fn block<const FUSED: bool, const CHANNELS: usize, const WIDTH: usize>(
         }
         for (weight, input) in weight.chunks_exact(offsets.len() * LANE).zip(input.chunks(stride)) {
             for (weight, &offset) in weight[first_tap * LANE..].chunks_exact(LANE).zip(offsets_used) {
-                let input: &[f32; WIDTH] = input[at + offset..].first_chunk().expect("tiles carry room for a last step");
-                let weight: &[f32; CHANNELS] = weight[first..].first_chunk().expect("weights are padded to whole lanes");
+                let input: &[f32; WIDTH] = input[at + offset..]
+                    .first_chunk()
+                    .expect("tiles carry room for a last step");
+                let weight: &[f32; CHANNELS] = weight[first..]
+                    .first_chunk()
+                    .expect("weights are padded to whole lanes");
                 for c in 0..CHANNELS {
                     for p in 0..WIDTH {
                         sum[c][p] = match FUSED {

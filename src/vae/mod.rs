@@ -37,7 +37,12 @@ pub const PICTURE_CHANNELS: usize = 3;
 pub enum VaeError {
     /// A tensor is not what the autoencoder takes.
     #[error("{what} have shape {found:?}, expected [frames ≥ 1, {channels}, height, width]{detail}")]
-    Shape { what: &'static str, found: Vec<usize>, channels: usize, detail: String },
+    Shape {
+        what: &'static str,
+        found: Vec<usize>,
+        channels: usize,
+        detail: String,
+    },
     /// The file holds another kind of autoencoder.
     #[error("`{origin}` is not a video autoencoder of the Wan 2.1 kind: {reason}")]
     Unsupported { origin: String, reason: String },
@@ -76,7 +81,10 @@ impl Decoder {
             Self::Wan(_) => State::Wan(DecoderState::new()),
             Self::Tae(_) => State::Tae(TaeState::new()),
         };
-        DecodeStream { decoder: self.clone(), state }
+        DecodeStream {
+            decoder: self.clone(),
+            state,
+        }
     }
 }
 

@@ -15,9 +15,16 @@ use crate::Result;
 pub fn frames_to_rgb8(pictures: &Tensor) -> Result<Vec<Vec<u8>>> {
     check_frames("pictures", pictures, PICTURE_CHANNELS, 1)?;
     let frame = pictures.elem_count() / pictures.dim(0)?;
-    let values = pictures.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let values = pictures
+        .to_device(&Device::Cpu)?
+        .to_dtype(DType::F32)?
+        .flatten_all()?
+        .to_vec1::<f32>()?;
     let mut frames = vec![vec![0u8; frame]; pictures.dim(0)?];
-    frames.par_iter_mut().zip(values.par_chunks(frame)).for_each(|(bytes, planes)| interleave(planes, bytes));
+    frames
+        .par_iter_mut()
+        .zip(values.par_chunks(frame))
+        .for_each(|(bytes, planes)| interleave(planes, bytes));
     Ok(frames)
 }
 

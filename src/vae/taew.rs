@@ -36,7 +36,10 @@ impl Default for TaeConfig {
 impl TaeConfig {
     /// The published TAEW2.1.
     pub fn taew21() -> Self {
-        Self { widths: [256, 128, 64, 64], time_upscale: [1, 2, 2] }
+        Self {
+            widths: [256, 128, 64, 64],
+            time_upscale: [1, 2, 2],
+        }
     }
 
     /// Reads the sizes from the tensors.
@@ -45,12 +48,20 @@ impl TaeConfig {
     /// When a tensor that tells a size is missing.
     pub fn from_weights(weights: &Weights) -> Result<Self, VaeError> {
         let rows = |name: &str| {
-            weights.shape(name).and_then(|shape| shape.first().copied()).ok_or_else(|| VaeError::Unsupported {
-                origin: weights.origin(),
-                reason: format!("tensor `{name}` is missing or has no shape"),
-            })
+            weights
+                .shape(name)
+                .and_then(|shape| shape.first().copied())
+                .ok_or_else(|| VaeError::Unsupported {
+                    origin: weights.origin(),
+                    reason: format!("tensor `{name}` is missing or has no shape"),
+                })
         };
-        let names = ["decoder.1.weight", "decoder.8.weight", "decoder.14.weight", "decoder.20.weight"];
+        let names = [
+            "decoder.1.weight",
+            "decoder.8.weight",
+            "decoder.14.weight",
+            "decoder.20.weight",
+        ];
         let mut widths = [0; 4];
         for (width, name) in widths.iter_mut().zip(names) {
             *width = rows(name)?;
@@ -121,7 +132,11 @@ impl MemoryBlock {
             let spec = ConvSpec::new(width, width, frames, 3).with_relu();
             CausalConv3d::new_2d(weights.pp("conv").pp(index), spec, true)
         };
-        Ok(Self { first: conv(0, 2)?, second: conv(2, 1)?, third: conv(4, 1)? })
+        Ok(Self {
+            first: conv(0, 2)?,
+            second: conv(2, 1)?,
+            third: conv(4, 1)?,
+        })
     }
 
     fn forward(&self, x: &Tensor, past: &mut History) -> candle_core::Result<Tensor> {
@@ -149,15 +164,22 @@ impl Stage {
 
     fn new(decoder: &Weights, stage: usize, from: usize, to: usize, upscale: usize) -> Result<Self> {
         let index = Self::index(stage);
-        let blocks =
-            (0..BLOCKS).map(|block| MemoryBlock::new(decoder.pp(index + block), from)).collect::<Result<Vec<_>, _>>()?;
+        let blocks = (0..BLOCKS)
+            .map(|block| MemoryBlock::new(decoder.pp(index + block), from))
+            .collect::<Result<Vec<_>, _>>()?;
         let grow = decoder.pp(index + 4).pp("conv");
-        let stored = grow.shape("weight").and_then(|shape| shape.first().copied()).unwrap_or(from * upscale);
+        let stored = grow
+            .shape("weight")
+            .and_then(|shape| shape.first().copied())
+            .unwrap_or(from * upscale);
         let weight = grow.get([stored, from, 1, 1], "weight")?;
         let Some(skipped) = stored.checked_sub(from * upscale) else {
             return Err(VaeError::Unsupported {
                 origin: decoder.origin(),
-                reason: format!("its stage {stage} gives {} frames per frame, {upscale} were asked for", stored / from),
+                reason: format!(
+                    "its stage {stage} gives {} frames per frame, {upscale} were asked for",
+                    stored / from
+                ),
             }
             .into());
         };
@@ -173,7 +195,10 @@ impl Stage {
     /// Growing in time mixes only channels, so it may come before the upsampling, at a quarter of the work.
     fn grow(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let (frames, channels, height, width) = x.dims4()?;
-        let x = self.grow.forward(x)?.reshape((frames * self.upscale, channels, height, width))?;
+        let x = self
+            .grow
+            .forward(x)?
+            .reshape((frames * self.upscale, channels, height, width))?;
         self.conv.forward(&x)
     }
 }
@@ -204,7 +229,15 @@ impl TaeDecoder {
         let decoder = weights.pp("decoder");
         let widths = config.widths;
         let stages = (0..3)
-            .map(|stage| Stage::new(&decoder, stage, widths[stage], widths[stage + 1], config.time_upscale[stage]))
+            .map(|stage| {
+                Stage::new(
+                    &decoder,
+                    stage,
+                    widths[stage],
+                    widths[stage + 1],
+                    config.time_upscale[stage],
+                )
+            })
             .collect::<Result<Vec<_>>>()?;
         let first = ConvSpec::new(LATENT_CHANNELS, widths[0], 1, 3).with_relu();
         let last = ConvSpec::new(widths[3], PICTURE_CHANNELS, 1, 3);
@@ -223,7 +256,11 @@ impl TaeDecoder {
     /// # Errors
     /// When the shape is not that of latents, or differs from the stream's; the state is then of no more use.
     pub fn decode(&self, state: &mut TaeState, latents: &Tensor) -> Result<Tensor> {
-        let skip = if state.latents == 0 { self.pictures_per_latent - 1 } else { 0 };
+        let skip = if state.latents == 0 {
+            self.pictures_per_latent - 1
+        } else {
+            0
+        };
         let pictures = self.decode_all(state, latents, &mut Probe::none())?;
         Ok(pictures.narrow(0, skip, pictures.dim(0)? - skip)?)
     }

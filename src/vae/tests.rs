@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::*;
 
@@ -28,7 +28,12 @@ fn random_weights(seed: u64, build: impl Fn(&Weights)) -> Weights {
 }
 
 fn toy_config() -> WanVaeConfig {
-    WanVaeConfig { dim: 8, dim_mult: vec![1, 3, 6, 8], num_res_blocks: 1, temporal_downsample: vec![false, true, true] }
+    WanVaeConfig {
+        dim: 8,
+        dim_mult: vec![1, 3, 6, 8],
+        num_res_blocks: 1,
+        temporal_downsample: vec![false, true, true],
+    }
 }
 
 fn toy_weights() -> Weights {
@@ -39,7 +44,10 @@ fn toy_weights() -> Weights {
 }
 
 fn tae_weights() -> Weights {
-    let config = TaeConfig { widths: [12, 8, 6, 4], time_upscale: [1, 2, 2] };
+    let config = TaeConfig {
+        widths: [12, 8, 6, 4],
+        time_upscale: [1, 2, 2],
+    };
     random_weights(2, |weights| {
         TaeDecoder::with_config(&config, weights).unwrap();
     })
@@ -67,20 +75,11 @@ fn config_is_read_from_the_tensors_of_either_half() {
 fn constructors_ask_for_every_tensor_of_the_published_sizes() {
     let specs = WanVaeConfig::wan21().expected_tensors().unwrap();
     assert_eq!(specs.len(), 194);
-    assert_eq!(specs.iter().map(|s| s.shape.iter().product::<usize>()).sum::<usize>(), 126_892_531);
+    assert_eq!(
+        specs.iter().map(|s| s.shape.iter().product::<usize>()).sum::<usize>(),
+        126_892_531
+    );
     assert_eq!(TaeConfig::taew21().expected_tensors().unwrap().len(), 64);
-}
-
-#[test]
-fn zz_manifest() {
-    for (name, specs) in [("wan2.1_vae", WanVaeConfig::wan21().expected_tensors().unwrap()), ("taew2_1", TaeConfig::taew21().expected_tensors().unwrap())] {
-        let text = std::fs::read_to_string(format!("/work/shared/golden/manifests/{name}.json")).unwrap();
-        let v: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let mut want: Vec<(String, Vec<usize>)> = v["tensors"].as_array().unwrap().iter().map(|t| (t["name"].as_str().unwrap().to_string(), serde_json::from_value(t["shape"].clone()).unwrap())).filter(|(n, _): &(String, Vec<usize>)| !(name == "taew2_1" && n.starts_with("encoder"))).collect();
-        want.sort();
-        let got: Vec<_> = specs.into_iter().map(|s| (s.name, s.shape)).collect();
-        assert_eq!(got, want);
-    }
 }
 
 #[test]
@@ -98,7 +97,14 @@ fn pictures_follow_the_latents() {
         // Another size within a stream, or anything that is no latent.
         assert!(stream.push(&latents(4, 1, 3, 3)).is_err());
         let wrong = Tensor::zeros((1, 4, 2, 3), DType::F32, &Device::Cpu).unwrap();
-        assert!(decoder.stream().push(&wrong).unwrap_err().to_string().contains("[1, 4, 2, 3]"));
+        assert!(
+            decoder
+                .stream()
+                .push(&wrong)
+                .unwrap_err()
+                .to_string()
+                .contains("[1, 4, 2, 3]")
+        );
     }
 }
 
@@ -111,17 +117,27 @@ fn encoder_gives_one_latent_per_four_pictures_after_the_first() {
     // Causal: later pictures do not change earlier latents; what does not fill a group is dropped.
     let some = encoder.encode(&pictures.narrow(0, 0, 8).unwrap()).unwrap();
     assert_eq!(values(&some), values(&all.narrow(0, 0, 2).unwrap()));
-    assert!(encoder.encode(&Tensor::zeros((1, 3, 20, 24), DType::F32, &Device::Cpu).unwrap()).is_err());
+    assert!(
+        encoder
+            .encode(&Tensor::zeros((1, 3, 20, 24), DType::F32, &Device::Cpu).unwrap())
+            .is_err()
+    );
 }
 
 #[test]
 fn tiny_decoder_built_for_fewer_frames_uses_the_last_rows() {
     let weights = tae_weights();
-    let config = TaeConfig { time_upscale: [1, 1, 1], ..TaeConfig::from_weights(&weights).unwrap() };
+    let config = TaeConfig {
+        time_upscale: [1, 1, 1],
+        ..TaeConfig::from_weights(&weights).unwrap()
+    };
     let decoder = TaeDecoder::with_config(&config, &weights).unwrap();
     let pictures = decoder.decode(&mut TaeState::new(), &latents(5, 3, 2, 2)).unwrap();
     assert_eq!(pictures.dims(), [3, 3, 16, 16]);
-    let too_many = TaeConfig { time_upscale: [2, 2, 2], ..config };
+    let too_many = TaeConfig {
+        time_upscale: [2, 2, 2],
+        ..config
+    };
     assert!(TaeDecoder::with_config(&too_many, &weights).is_err());
 }
 

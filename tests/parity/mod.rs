@@ -74,7 +74,10 @@ impl Case {
     /// A stored tensor, used as an input.
     pub fn input(&self, name: &str) -> Result<Tensor> {
         self.used.borrow_mut().insert(name.into());
-        let tensor = self.io.get(name).with_context(|| format!("io.safetensors has no `{name}`"))?;
+        let tensor = self
+            .io
+            .get(name)
+            .with_context(|| format!("io.safetensors has no `{name}`"))?;
         Ok(tensor.clone())
     }
 

@@ -23,7 +23,10 @@ pub fn run(case: &Case) -> Result<()> {
         _ => stored_weights(case)?,
     };
     let widths: [usize; 4] = serde_json::from_value(case.meta["widths"].clone()).context("widths")?;
-    case.check("widths from the tensors", TaeConfig::from_weights(&weights)?.widths == widths);
+    case.check(
+        "widths from the tensors",
+        TaeConfig::from_weights(&weights)?.widths == widths,
+    );
     let decoder = TaeDecoder::new(&weights)?;
     let z = case.input("z")?.squeeze(0)?;
     let mut activations = Activations::load(case)?;
@@ -62,7 +65,12 @@ fn check_chunks(case: &Case, decoder: &TaeDecoder, z: &Tensor) -> Result<()> {
         }
         let pictures = Tensor::cat(&pictures, 0)?;
         case.check("picture count", pictures.dim(0)? == pictures_of_latents(frames));
-        case.close_to(&format!("chunks of {size}"), &pictures, &want, tolerance(case, "decode_all"));
+        case.close_to(
+            &format!("chunks of {size}"),
+            &pictures,
+            &want,
+            tolerance(case, "decode_all"),
+        );
     }
     Ok(())
 }
@@ -105,7 +113,10 @@ fn formula_weights(case: &Case) -> Result<Weights> {
             })
             .collect();
         if let Some(first) = meta["first_three_values"][&name].as_array() {
-            let same = first.iter().zip(&values).all(|(want, got)| want.as_f64().is_some_and(|w| w as f32 == *got));
+            let same = first
+                .iter()
+                .zip(&values)
+                .all(|(want, got)| want.as_f64().is_some_and(|w| w as f32 == *got));
             case.check(format!("{name}: formula"), same);
         }
         tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);

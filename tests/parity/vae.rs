@@ -27,7 +27,10 @@ pub fn run(case: &Case) -> Result<()> {
 /// The weights file that `meta.json` names.
 pub fn stored_weights(case: &Case) -> Result<Weights> {
     let files = case.meta["files"].as_object().context("meta.json names no files")?;
-    let name = files.keys().find(|name| name.starts_with("weights")).context("no weights among the files")?;
+    let name = files
+        .keys()
+        .find(|name| name.starts_with("weights"))
+        .context("no weights among the files")?;
     let checkpoint = Checkpoint::open(&case.file(name))?;
     Ok(Weights::from_checkpoint(checkpoint, DType::F32, &Device::Cpu))
 }
@@ -51,7 +54,10 @@ impl Activations {
             true => candle_core::safetensors::load(path, &Device::Cpu)?,
             false => HashMap::new(),
         };
-        Ok(Self { stored, seen: BTreeMap::new() })
+        Ok(Self {
+            stored,
+            seen: BTreeMap::new(),
+        })
     }
 
     /// Keeps a shown activation if it is stored.
@@ -103,7 +109,10 @@ fn check_config(case: &Case, weights: &Weights) -> Result<()> {
         ("decoder", WanVaeConfig::from_decoder(weights)?),
         ("encoder", WanVaeConfig::from_encoder(weights)?),
     ] {
-        case.check(format!("config from the {half}: {found:?}, expected {expected:?}"), found == expected);
+        case.check(
+            format!("config from the {half}: {found:?}, expected {expected:?}"),
+            found == expected,
+        );
     }
     let constants = |name: &str| -> Result<Vec<f32>> { Ok(serde_json::from_value(case.meta[name].clone())?) };
     case.check("latent mean", constants("mean")? == LATENT_MEAN);
@@ -113,7 +122,11 @@ fn check_config(case: &Case, weights: &Weights) -> Result<()> {
 
 fn same_bits(a: &Tensor, b: &Tensor) -> Result<bool> {
     let bits = |t: &Tensor| -> Result<Vec<u32>> {
-        Ok(t.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
+        Ok(t.flatten_all()?
+            .to_vec1::<f32>()?
+            .into_iter()
+            .map(f32::to_bits)
+            .collect())
     };
     Ok(a.dims() == b.dims() && bits(a)? == bits(b)?)
 }
@@ -124,9 +137,16 @@ fn check_decode(case: &Case, decoder: &WanDecoder, activations: &mut Activations
     let mut state = DecoderState::new();
     let mut look = |name: &str, value: &Tensor| activations.see(name, value);
     let whole = decoder.decode_observed(&mut state, &z, &mut Probe::new(&mut look))?;
-    case.close("decode_raw", &to_reference_layout(&whole)?, tolerance(case, "decode_raw"));
+    case.close(
+        "decode_raw",
+        &to_reference_layout(&whole)?,
+        tolerance(case, "decode_raw"),
+    );
     let clamped = decoder.decode(&mut DecoderState::new(), &z)?;
-    case.check("decode is decode_raw, clamped", same_bits(&clamped, &whole.clamp(-1f32, 1f32)?)?);
+    case.check(
+        "decode is decode_raw, clamped",
+        same_bits(&clamped, &whole.clamp(-1f32, 1f32)?)?,
+    );
 
     check_chunkings(case, decoder, &z, &whole)?;
 
@@ -137,31 +157,49 @@ fn check_decode(case: &Case, decoder: &WanDecoder, activations: &mut Activations
     let name = "decode_second_raw_first9";
     let second = decoder.decode_raw(&mut DecoderState::new(), &z_second)?;
     let frames = case.input(name)?.dim(2)?;
-    case.close(name, &to_reference_layout(&second.narrow(0, 0, frames)?)?, tolerance(case, name));
+    case.close(
+        name,
+        &to_reference_layout(&second.narrow(0, 0, frames)?)?,
+        tolerance(case, name),
+    );
 
     let name = "demo_zero_cache_pixel_first3latents";
     let mut state = DecoderState::zero_history();
     let first = decoder.decode(&mut state, &z.narrow(0, 0, 2)?)?;
     let first = first.narrow(0, 3, first.dim(0)? - 3)?;
     let rest = decoder.decode(&mut state, &z.narrow(0, 2, 1)?)?;
-    case.close(name, &Tensor::cat(&[first, rest], 0)?.unsqueeze(0)?, tolerance(case, name));
+    case.close(
+        name,
+        &Tensor::cat(&[first, rest], 0)?.unsqueeze(0)?,
+        tolerance(case, name),
+    );
     Ok(())
 }
 
 fn check_chunkings(case: &Case, decoder: &WanDecoder, z: &Tensor, whole: &Tensor) -> Result<()> {
-    let chunkings = case.meta["streaming"]["chunkings"].as_object().context("streaming.chunkings")?;
+    let chunkings = case.meta["streaming"]["chunkings"]
+        .as_object()
+        .context("streaming.chunkings")?;
     let want = case.input("decode_raw")?;
     for (name, chunking) in chunkings {
         let latents = integers(&chunking["latent_chunks"])?;
         let pictures = integers(&chunking["pixel_frames_per_chunk"])?;
-        ensure!(latents.len() == pictures.len(), "chunking {name}: lists of different lengths");
+        ensure!(
+            latents.len() == pictures.len(),
+            "chunking {name}: lists of different lengths"
+        );
         let mut state = DecoderState::new();
         let (mut latent, mut picture) = (0, 0);
         for (latents, pictures) in latents.into_iter().zip(pictures) {
             let got = decoder.decode_raw(&mut state, &z.narrow(0, latent, latents)?)?;
             let what = format!("chunking {name} from latent {latent}");
             let expected = want.narrow(2, picture, pictures)?.contiguous()?;
-            case.close_to(&what, &to_reference_layout(&got)?, &expected, tolerance(case, "decode_raw"));
+            case.close_to(
+                &what,
+                &to_reference_layout(&got)?,
+                &expected,
+                tolerance(case, "decode_raw"),
+            );
             case.check(
                 format!("{what} differs from decoding at once"),
                 same_bits(&got, &whole.narrow(0, picture, pictures)?)?,
@@ -176,14 +214,24 @@ fn check_encode(case: &Case, encoder: &WanEncoder, activations: &mut Activations
     let pictures = case.input("encode_pixel")?.squeeze(0)?.transpose(0, 1)?.contiguous()?;
     let mut look = |name: &str, value: &Tensor| activations.see(name, value);
     let latents = encoder.encode_observed(&pictures, &mut Probe::new(&mut look))?;
-    case.close("encode_latent", &latents.unsqueeze(0)?, tolerance(case, "encode_latent"));
+    case.close(
+        "encode_latent",
+        &latents.unsqueeze(0)?,
+        tolerance(case, "encode_latent"),
+    );
     let name = "encode_latent_1frame";
     let one = encoder.encode(&pictures.narrow(0, 0, 1)?)?;
     case.close(name, &one.unsqueeze(0)?, tolerance(case, name));
     if let Some(count) = case.meta["streaming"]["checks"]["encode_t_minus_1_latents"].as_u64() {
         let shorter = encoder.encode(&pictures.narrow(0, 0, pictures.dim(0)? - 1)?)?;
-        case.check("pictures that fill no group are dropped", shorter.dim(0)? == count as usize);
-        case.check("one picture less is a prefix", same_bits(&shorter, &latents.narrow(0, 0, count as usize)?)?);
+        case.check(
+            "pictures that fill no group are dropped",
+            shorter.dim(0)? == count as usize,
+        );
+        case.check(
+            "one picture less is a prefix",
+            same_bits(&shorter, &latents.narrow(0, 0, count as usize)?)?,
+        );
     }
     Ok(())
 }

@@ -59,7 +59,11 @@ impl ResidualBlock {
         Ok(Self {
             norms: [norm(0, from)?, norm(3, to)?],
             convs: [conv3(residual.pp(2), from, to)?, conv3(residual.pp(6), to, to)?],
-            shortcut: if from == to { None } else { Some(conv1(weights.pp("shortcut"), from, to)?) },
+            shortcut: if from == to {
+                None
+            } else {
+                Some(conv1(weights.pp("shortcut"), from, to)?)
+            },
         })
     }
 

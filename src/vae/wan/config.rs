@@ -86,9 +86,15 @@ impl WanVaeConfig {
         num_res_blocks: usize,
         temporal_downsample: Vec<bool>,
     ) -> Result<Self, VaeError> {
-        let unsupported = |reason: String| VaeError::Unsupported { origin: weights.origin(), reason };
+        let unsupported = |reason: String| VaeError::Unsupported {
+            origin: weights.origin(),
+            reason,
+        };
         if widths.len() != 4 {
-            return Err(unsupported(format!("it has {} stages, expected 4 (8 × 8 pixels per latent)", widths.len())));
+            return Err(unsupported(format!(
+                "it has {} stages, expected 4 (8 × 8 pixels per latent)",
+                widths.len()
+            )));
         }
         if temporal_downsample.iter().filter(|t| **t).count() != 2 {
             return Err(unsupported(format!(
@@ -96,10 +102,17 @@ impl WanVaeConfig {
             )));
         }
         if dim == 0 || widths.iter().any(|w| w % dim != 0 || *w == 0) {
-            return Err(unsupported(format!("stage widths {widths:?} are not multiples of {dim}")));
+            return Err(unsupported(format!(
+                "stage widths {widths:?} are not multiples of {dim}"
+            )));
         }
         let dim_mult = widths.iter().map(|w| w / dim).collect();
-        Ok(Self { dim, dim_mult, num_res_blocks, temporal_downsample })
+        Ok(Self {
+            dim,
+            dim_mult,
+            num_res_blocks,
+            temporal_downsample,
+        })
     }
 }
 
@@ -142,7 +155,12 @@ impl Layers {
                 break;
             }
         }
-        Ok(Self { dim, blocks, widths, temporal })
+        Ok(Self {
+            dim,
+            blocks,
+            widths,
+            temporal,
+        })
     }
 
     /// The number of residual blocks, which every stage must share.
@@ -154,6 +172,9 @@ impl Layers {
     }
 
     fn unsupported(&self, weights: &Weights, reason: String) -> VaeError {
-        VaeError::Unsupported { origin: weights.origin(), reason }
+        VaeError::Unsupported {
+            origin: weights.origin(),
+            reason,
+        }
     }
 }

@@ -35,7 +35,10 @@ impl DecoderState {
     /// are to be dropped. An interactive front end of the reference starts like this; it is *not* the function that
     /// the VAE was trained for.
     pub fn zero_history() -> Self {
-        Self { zero_history: true, ..Self::default() }
+        Self {
+            zero_history: true,
+            ..Self::default()
+        }
     }
 
     /// Latent frames decoded so far.
@@ -60,7 +63,10 @@ impl Upsample {
             false => None,
         };
         let spec = ConvSpec::new(width, width / 2, 1, 3).upsampled();
-        Ok(Self { time_conv, conv: CausalConv3d::new_2d(weights.pp("resample.1"), spec, true)? })
+        Ok(Self {
+            time_conv,
+            conv: CausalConv3d::new_2d(weights.pp("resample.1"), spec, true)?,
+        })
     }
 
     /// `first` leaves the frames alone and remembers nothing, as for the first latent of a video.
@@ -179,7 +185,9 @@ impl WanDecoder {
         histories.rewind();
         let mut x = self.conv1.stream(z, histories.next(), None)?;
         probe.see(|| format!("conv1.f{latent}"), &x);
-        x = self.middle.forward(&x, histories, |block, x| probe.see(|| format!("middle.{block}.f{latent}"), x))?;
+        x = self.middle.forward(&x, histories, |block, x| {
+            probe.see(|| format!("middle.{block}.f{latent}"), x)
+        })?;
         for (index, stage) in self.stages.iter().enumerate() {
             for block in &stage.blocks {
                 x = block.forward(&x, histories)?;

@@ -26,12 +26,19 @@ struct Downsample {
 impl Downsample {
     fn new(weights: Weights, width: usize, temporal: bool) -> Result<Self, CheckpointError> {
         let spec = ConvSpec::new(width, width, 1, 3).downsampled();
-        let time_spec = ConvSpec { time_stride: 2, padding: Padding::Valid, ..ConvSpec::new(width, width, 3, 1) };
+        let time_spec = ConvSpec {
+            time_stride: 2,
+            padding: Padding::Valid,
+            ..ConvSpec::new(width, width, 3, 1)
+        };
         let time_conv = match temporal {
             true => Some(CausalConv3d::new(weights.pp("time_conv"), time_spec)?),
             false => None,
         };
-        Ok(Self { conv: CausalConv3d::new_2d(weights.pp("resample.1"), spec, true)?, time_conv })
+        Ok(Self {
+            conv: CausalConv3d::new_2d(weights.pp("resample.1"), spec, true)?,
+            time_conv,
+        })
     }
 
     /// `first`, the group of the single first picture, keeps its frame and is only remembered.
@@ -134,7 +141,10 @@ impl WanEncoder {
         let moments = self.to_moments.forward(&Tensor::cat(&moments, 0)?)?;
         probe.see(|| "enc.out_mu_logvar".into(), &moments);
         let (mean, std) = latent_statistics(pictures.device())?;
-        Ok(moments.narrow(1, 0, LATENT_CHANNELS)?.broadcast_sub(&mean)?.broadcast_div(&std)?)
+        Ok(moments
+            .narrow(1, 0, LATENT_CHANNELS)?
+            .broadcast_sub(&mean)?
+            .broadcast_div(&std)?)
     }
 
     fn encode_group(
