@@ -8,6 +8,7 @@ use crate::{
     rollout::SpanError,
     sampler::SamplerError,
     text::TextError,
+    vae::VaeError,
     video::VideoError,
 };
 
@@ -20,6 +21,9 @@ pub enum Error {
     /// The prompt or the tokenizer.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// The video autoencoder or its input.
+    #[error(transparent)]
+    Vae(#[from] VaeError),
     /// The output file or the video encoder.
     #[error(transparent)]
     Video(#[from] VideoError),

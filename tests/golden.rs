@@ -15,19 +15,19 @@ use parity::{Case, Run};
 
 /// Kinds that have a runner.
 const KINDS: &[(&str, Run)] = &[
-<<<<<<< HEAD
+    ("checkpoint_containers", parity::checkpoint::run),
     ("dit_bidirectional", parity::transformer::run_bidirectional),
     ("dit_forward", parity::transformer::run_forward),
     ("rollout", parity::rollout::run),
     ("rope", parity::transformer::run_rope),
     ("schedule_examples", parity::schedule::run_examples),
     ("scheduler", parity::schedule::run_scheduler),
-=======
-    ("checkpoint_containers", parity::checkpoint::run),
->>>>>>> checkpoint
+    ("taehv_full", parity::taehv::run),
+    ("taehv_small", parity::taehv::run),
     ("text_cleaning", parity::text::cleaning),
     ("tokenizer", parity::text::tokenizer),
     ("umt5", parity::umt5::run),
+    ("vae", parity::vae::run),
 ];
 
 /// Kinds of systems still to come.

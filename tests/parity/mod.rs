@@ -5,9 +5,11 @@
 pub mod checkpoint;
 pub mod rollout;
 pub mod schedule;
+pub mod taehv;
 pub mod text;
 pub mod transformer;
 pub mod umt5;
+pub mod vae;
 
 use std::{
     cell::{Cell, RefCell},
