@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     cache::{PolicyError, plan::PlanError},
     checkpoint::CheckpointError,
+    request::RequestError,
     rollout::SpanError,
     sampler::SamplerError,
     text::TextError,
@@ -33,6 +34,9 @@ pub enum Error {
     /// The cache has no room for a chunk.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A size or length that cannot be.
+    #[error("{0}")]
+    Request(#[from] RequestError),
     /// Denoising steps that cannot be.
     #[error("{0}")]
     Sampler(#[from] SamplerError),
@@ -48,6 +52,25 @@ pub enum Error {
     /// The caller asked to stop at once.
     #[error("cancelled")]
     Cancelled,
+    /// A preset that does not exist.
+    #[error("unknown preset `{name}`; known are {known}, or the path of a .toml file")]
+    UnknownPreset { name: String, known: String },
+    /// The folder of the model files does not exist.
+    #[error("model folder `{}` does not exist or is not a folder; give the folder that holds the model files", path.display())]
+    ModelFolder { path: PathBuf },
+    /// A model file is missing.
+    #[error("{role} is missing from `{}`: looked for `{names}`", folder.display())]
+    ModelFile {
+        role: &'static str,
+        folder: PathBuf,
+        names: String,
+    },
+    /// A start from an image or clip without the VAE that encodes it.
+    #[error("the model folder has no Wan VAE, which is needed to start from an image or a clip")]
+    NoVaeEncoder,
+    /// A bug: a stage of the pipeline ended without saying why.
+    #[error("{stage} ended unexpectedly; please report this as a bug")]
+    StagePanicked { stage: &'static str },
     /// A configuration file that is not what it should be.
     #[error("cannot read `{}`: {reason}", path.display())]
     Config { path: PathBuf, reason: String },
@@ -66,6 +89,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the fault lies in what was asked for, not in files or devices.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Policy(_) | Self::Request(_) | Self::Sampler(_) | Self::Span(_) | Self::UnknownPreset { .. }
+        )
+    }
+
     pub(crate) fn config(path: &Path, reason: impl ToString) -> Self {
         Self::Config {
             path: path.into(),

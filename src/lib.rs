@@ -17,13 +17,20 @@
 //! | [`rollout`] | the chunk loop |
 //! | [`vae`] | streaming video autoencoders |
 //! | [`video`] | frames and the video encoder |
+//! | [`models`] | the networks of a run, from a folder of published files |
+//! | [`pipeline`] | denoising, decoding and encoding side by side |
 //! | [`preset`] | model, sampler and cache settings with names |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
 pub mod cache;
 pub mod checkpoint;
+pub mod cli;
 mod error;
 pub mod kernels;
+pub mod models;
+pub mod pipeline;
+pub mod preset;
+pub mod request;
 pub mod rollout;
 pub mod sampler;
 pub mod text;

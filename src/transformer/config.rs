@@ -34,6 +34,8 @@ pub struct WanConfigFile {
     pub num_heads: Option<usize>,
     pub text_len: Option<usize>,
     pub eps: Option<f64>,
+    /// Preset that suits the model, for folders made for this program.
+    pub deepforcing_preset: Option<String>,
 }
 
 impl WanConfigFile {
