@@ -172,7 +172,7 @@ impl<'a> Tile<'a> {
         self.phases() * self.rows * self.pitch
     }
 
-    /// Sums `[frame, channel, position]` over all input channels.
+    /// Sums `[frame, channel (padded to lanes), position]` over all input channels.
     fn accumulate(&self, channels: &Range<usize>, t: &Range<usize>, input: &mut Vec<f32>, sums: &mut Vec<f32>) {
         let spec = self.call.spec;
         let taps = spec.taps();
@@ -202,14 +202,14 @@ impl<'a> Tile<'a> {
                     let missing = (oldest..oldest + spec.time_kernel)
                         .take_while(|&f| self.call.frames[first_frame + f].is_none())
                         .count();
-                    let sums = &mut sums[(frame * channels.len() + lane - channels.start) * self.positions..];
+                    let sums = &mut sums[(frame * padded(channels) + lane - channels.start) * self.positions..];
                     multiply_add(
                         weight,
                         &input[oldest * self.frame_len()..],
                         channel_len,
                         &offsets,
                         missing * spec.kernel * spec.kernel,
-                        &mut sums[..count * self.positions],
+                        &mut sums[..LANE * self.positions],
                         count,
                     );
                 }
@@ -239,13 +239,19 @@ impl<'a> Tile<'a> {
     }
 
     fn start_sums(&self, channels: &Range<usize>, frames: usize, sums: &mut Vec<f32>) {
-        let needed = frames * channels.len() * self.positions;
+        let needed = frames * padded(channels) * self.positions;
         if sums.len() < needed {
             sums.resize(needed, 0.0);
         }
         for (index, row) in sums[..needed].chunks_mut(self.positions).enumerate() {
-            let channel = channels.start + index % channels.len();
-            row.fill(self.call.bias.map_or(0.0, |bias| bias[channel]));
+            let channel = channels.start + index % padded(channels);
+            row.fill(
+                self.call
+                    .bias
+                    .and_then(|bias| bias.get(channel))
+                    .copied()
+                    .unwrap_or(0.0),
+            );
         }
     }
 
@@ -282,8 +288,11 @@ impl<'a> Tile<'a> {
     fn store(&self, channels: &Range<usize>, t: &Range<usize>, sums: &[f32], slices: &mut [&mut [f32]]) {
         let spec = self.call.spec;
         let (height, width) = spec.output_size(self.call.height, self.call.width);
-        for (index, sums) in (0..t.len() * channels.len()).zip(sums.chunks(self.positions)) {
-            let (frame, channel) = (t.start + index / channels.len(), index % channels.len());
+        for (index, sums) in (0..t.len() * padded(channels)).zip(sums.chunks(self.positions)) {
+            let (frame, channel) = (t.start + index / padded(channels), index % padded(channels));
+            if channel >= channels.len() {
+                continue;
+            }
             let out = &mut slices[frame * channels.len() + channel];
             for row in 0..self.y.len() {
                 let sums = &sums[row * self.pitch..][..self.x.len()];
@@ -304,6 +313,11 @@ impl<'a> Tile<'a> {
             }
         }
     }
+}
+
+/// Rows of sums per frame: missing output channels have zero weights.
+fn padded(channels: &Range<usize>) -> usize {
+    channels.len().next_multiple_of(LANE)
 }
 
 /// `target[j] = row[(left + j·stride) / scale]`, zero outside the row.
@@ -330,9 +344,8 @@ fn pack_row(row: &[f32], left: isize, stride: usize, scale: usize, target: &mut 
 
 /// `sums[channel, p] += Σ weight[input, tap, channel] · input[input, p + offsets[tap]]` for taps from `first_tap` on.
 ///
-/// `weight` is `[input, tap, 8]`, `input` has `stride` values per channel, `sums` `count` rows of a multiple of
-/// [`STEP`] positions.
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+/// `weight` is `[input, tap, 8]`, `input` has `stride` values per channel, `sums` is 8 rows of a multiple of [`STEP`]
+/// positions, of which only the first `count` are needed.
 fn multiply_add(
     weight: &[f32],
     input: &[f32],
@@ -342,28 +355,43 @@ fn multiply_add(
     sums: &mut [f32],
     count: usize,
 ) {
-    use multiversion::target::target_cfg_f;
-    // The block of sums must fit the registers: 32 of 16 values, or 16 of 8 values.
-    if target_cfg_f!(target_feature = "avx512f") {
-        if count > 4 {
-            block::<true, 8, STEP>(weight, input, stride, offsets, first_tap, sums, 0, count);
-        } else {
-            block::<true, 4, STEP>(weight, input, stride, offsets, first_tap, sums, 0, count);
-        }
-    } else {
-        for first in (0..count).step_by(4) {
-            if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
-                block::<true, 4, 16>(weight, input, stride, offsets, first_tap, sums, first, count);
-            } else {
-                block::<false, 4, 8>(weight, input, stride, offsets, first_tap, sums, first, count);
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has AVX-512.
+        unsafe {
+            match count {
+                0..=4 => avx512::multiply_add::<4>(weight, input, stride, offsets, first_tap, sums),
+                _ => avx512::multiply_add::<LANE>(weight, input, stride, offsets, first_tap, sums),
             }
+        }
+        return;
+    }
+    multiply_add_portable(weight, input, stride, offsets, first_tap, sums, count);
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn multiply_add_portable(
+    weight: &[f32],
+    input: &[f32],
+    stride: usize,
+    offsets: &[usize],
+    first_tap: usize,
+    sums: &mut [f32],
+    count: usize,
+) {
+    use multiversion::target::target_cfg_f;
+    // The block of sums must fit 16 registers, of 8 or 4 values.
+    for first in (0..count).step_by(4) {
+        if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
+            block::<true, 4, 16>(weight, input, stride, offsets, first_tap, sums, first);
+        } else {
+            block::<false, 4, 8>(weight, input, stride, offsets, first_tap, sums, first);
         }
     }
 }
 
-/// The inner loop of [`multiply_add`] for output channels `first..first + CHANNELS`.
+/// [`multiply_add`] for output channels `first..first + CHANNELS`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn block<const FUSED: bool, const CHANNELS: usize, const WIDTH: usize>(
     weight: &[f32],
     input: &[f32],
@@ -372,24 +400,17 @@ fn block<const FUSED: bool, const CHANNELS: usize, const WIDTH: usize>(
     first_tap: usize,
     sums: &mut [f32],
     first: usize,
-    count: usize,
 ) {
-    let positions = sums.len() / count;
-    let channels = (count - first).min(CHANNELS);
-    let offsets_used = &offsets[first_tap..];
+    let positions = sums.len() / LANE;
+    let weights = weight.chunks_exact(offsets.len() * LANE);
     for at in (0..positions).step_by(WIDTH) {
         let mut sum = [[0f32; WIDTH]; CHANNELS];
-        for (c, sum) in sum.iter_mut().enumerate().take(channels) {
+        for (c, sum) in sum.iter_mut().enumerate() {
             sum.copy_from_slice(&sums[(first + c) * positions + at..][..WIDTH]);
         }
-        for (weight, input) in weight.chunks_exact(offsets.len() * LANE).zip(input.chunks(stride)) {
-            for (weight, &offset) in weight[first_tap * LANE..].chunks_exact(LANE).zip(offsets_used) {
-                let input: &[f32; WIDTH] = input[at + offset..]
-                    .first_chunk()
-                    .expect("tiles carry room for a last step");
-                let weight: &[f32; CHANNELS] = weight[first..]
-                    .first_chunk()
-                    .expect("weights are padded to whole lanes");
+        for (weight, input) in weights.clone().zip(input.chunks(stride)) {
+            for (weight, &offset) in weight.chunks_exact(LANE).zip(offsets).skip(first_tap) {
+                let (weight, input) = (&weight[first..][..CHANNELS], &input[at + offset..][..WIDTH]);
                 for c in 0..CHANNELS {
                     for p in 0..WIDTH {
                         sum[c][p] = match FUSED {
@@ -400,8 +421,98 @@ fn block<const FUSED: bool, const CHANNELS: usize, const WIDTH: usize>(
                 }
             }
         }
-        for (c, sum) in sum.iter().enumerate().take(channels) {
+        for (c, sum) in sum.iter().enumerate() {
             sums[(first + c) * positions + at..][..WIDTH].copy_from_slice(sum);
+        }
+    }
+}
+
+/// The inner loop by hand: left to itself, the compiler splits the vectors and loses half of the speed.
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps};
+
+    use super::{LANE, STEP};
+
+    /// [`super::multiply_add`] for the first `CHANNELS` of the eight output channels.
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn multiply_add<const CHANNELS: usize>(
+        weight: &[f32],
+        input: &[f32],
+        stride: usize,
+        offsets: &[usize],
+        first_tap: usize,
+        sums: &mut [f32],
+    ) {
+        let positions = sums.len() / LANE;
+        let channels = weight.len() / (offsets.len() * LANE);
+        let reach = offsets.iter().max().map_or(0, |offset| offset + positions);
+        assert!(CHANNELS <= LANE && positions % STEP == 0 && first_tap <= offsets.len());
+        assert!(
+            channels == 0 || (channels - 1) * stride + reach <= input.len(),
+            "the packed input is too short"
+        );
+        for at in (0..positions).step_by(STEP) {
+            // SAFETY: rows of `sums` have `positions` values and at + STEP ≤ positions; the assertions bound
+            // every read of `input`; `weight` has LANE values for each of its channels and taps.
+            unsafe {
+                let mut sum = [[_mm512_setzero_ps(); 3]; CHANNELS];
+                let row = |c: usize, v: usize| c * positions + at + 16 * v;
+                for c in 0..CHANNELS {
+                    for v in 0..3 {
+                        sum[c][v] = _mm512_loadu_ps(sums.as_ptr().add(row(c, v)));
+                    }
+                }
+                for channel in 0..channels {
+                    let from = input.as_ptr().add(channel * stride + at);
+                    let mut weight = weight.as_ptr().add((channel * offsets.len() + first_tap) * LANE);
+                    for &offset in &offsets[first_tap..] {
+                        let from = from.add(offset);
+                        let x = [
+                            _mm512_loadu_ps(from),
+                            _mm512_loadu_ps(from.add(16)),
+                            _mm512_loadu_ps(from.add(32)),
+                        ];
+                        for c in 0..CHANNELS {
+                            let w = _mm512_set1_ps(*weight.add(c));
+                            for v in 0..3 {
+                                sum[c][v] = _mm512_fmadd_ps(w, x[v], sum[c][v]);
+                            }
+                        }
+                        weight = weight.add(LANE);
+                    }
+                }
+                for c in 0..CHANNELS {
+                    for v in 0..3 {
+                        _mm512_storeu_ps(sums.as_mut_ptr().add(row(c, v)), sum[c][v]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_inner_loops_agree() {
+        let values = |count: usize, step: usize| (0..count).map(|i| (i * step % 101) as f32 / 50.0 - 1.0).collect();
+        let (channels, stride, positions) = (5, 160, 2 * STEP);
+        let offsets = [0, 1, 2, 20, 21, 22];
+        let weight: Vec<f32> = values(channels * offsets.len() * LANE, 37);
+        let input: Vec<f32> = values(channels * stride, 53);
+        for first_tap in [0, 3] {
+            for count in [3, 4, 5, 8] {
+                let mut got: Vec<f32> = values(LANE * positions, 29);
+                let mut portable = got.clone();
+                multiply_add(&weight, &input, stride, &offsets, first_tap, &mut got, count);
+                multiply_add_portable(&weight, &input, stride, &offsets, first_tap, &mut portable, count);
+                for (got, want) in got.iter().zip(&portable).take(count * positions) {
+                    assert!((got - want).abs() < 1e-5, "{got} instead of {want}");
+                }
+            }
         }
     }
 }
