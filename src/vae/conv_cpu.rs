@@ -5,23 +5,22 @@
 //! offset, so that one loop over `(input channel, tap)` with 8 × 48 sums in registers serves every kernel size, stride
 //! and nearest-neighbour upsampling; only packing differs.
 //!
-//! Measured per core (AVX-512, 3×3×3, benches/vae.rs): this loop reaches 255 GFLOP/s where `gemm` on an im2col tile
-//! reaches 114 before the cost of the im2col itself; see the benchmark for whole layers.
+//! Measured on whole 3×3×3 layers of widths 8 to 384, AVX-512, per second of one core: 180–230 GFLOP/s. The ways that
+//! lost are in `benches/vae.rs`: `gemm` reaches 114 on an im2col tile before the cost of the im2col, and less with one
+//! matrix product per tap; candle's conv2d per frame of the kernel reaches 30 and less on narrow layers.
 //!
 //! Every output element is one chain of additions in the order (bias, channels, taps), whatever the tiling: results
 //! are bitwise equal for any number of frames per call and any number of threads.
 
 use std::{cell::RefCell, ops::Range};
 
-use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::conv3d::{ConvSpec, Padding};
+use super::{
+    conv_loop::{LANE, STEP, multiply_add},
+    conv3d::{ConvSpec, Padding},
+};
 
-/// Output channels whose weights are stored side by side.
-pub(super) const LANE: usize = 8;
-/// Output positions per step of the inner loop; tiles are padded to a multiple of it.
-const STEP: usize = 48;
 /// Bytes of packed input that one task works on at a time.
 const INPUT_BUDGET: usize = 384 << 10;
 /// Bytes of sums that one task works on at a time.
@@ -172,7 +171,7 @@ impl<'a> Tile<'a> {
         self.phases() * self.rows * self.pitch
     }
 
-    /// Sums `[frame, channel, position]` over all input channels.
+    /// Sums `[frame, channel (padded to lanes), position]` over all input channels.
     fn accumulate(&self, channels: &Range<usize>, t: &Range<usize>, input: &mut Vec<f32>, sums: &mut Vec<f32>) {
         let spec = self.call.spec;
         let taps = spec.taps();
@@ -202,14 +201,14 @@ impl<'a> Tile<'a> {
                     let missing = (oldest..oldest + spec.time_kernel)
                         .take_while(|&f| self.call.frames[first_frame + f].is_none())
                         .count();
-                    let sums = &mut sums[(frame * channels.len() + lane - channels.start) * self.positions..];
+                    let sums = &mut sums[(frame * padded(channels) + lane - channels.start) * self.positions..];
                     multiply_add(
                         weight,
                         &input[oldest * self.frame_len()..],
                         channel_len,
                         &offsets,
                         missing * spec.kernel * spec.kernel,
-                        &mut sums[..count * self.positions],
+                        &mut sums[..LANE * self.positions],
                         count,
                     );
                 }
@@ -239,13 +238,19 @@ impl<'a> Tile<'a> {
     }
 
     fn start_sums(&self, channels: &Range<usize>, frames: usize, sums: &mut Vec<f32>) {
-        let needed = frames * channels.len() * self.positions;
+        let needed = frames * padded(channels) * self.positions;
         if sums.len() < needed {
             sums.resize(needed, 0.0);
         }
         for (index, row) in sums[..needed].chunks_mut(self.positions).enumerate() {
-            let channel = channels.start + index % channels.len();
-            row.fill(self.call.bias.map_or(0.0, |bias| bias[channel]));
+            let channel = channels.start + index % padded(channels);
+            row.fill(
+                self.call
+                    .bias
+                    .and_then(|bias| bias.get(channel))
+                    .copied()
+                    .unwrap_or(0.0),
+            );
         }
     }
 
@@ -282,8 +287,11 @@ impl<'a> Tile<'a> {
     fn store(&self, channels: &Range<usize>, t: &Range<usize>, sums: &[f32], slices: &mut [&mut [f32]]) {
         let spec = self.call.spec;
         let (height, width) = spec.output_size(self.call.height, self.call.width);
-        for (index, sums) in (0..t.len() * channels.len()).zip(sums.chunks(self.positions)) {
-            let (frame, channel) = (t.start + index / channels.len(), index % channels.len());
+        for (index, sums) in (0..t.len() * padded(channels)).zip(sums.chunks(self.positions)) {
+            let (frame, channel) = (t.start + index / padded(channels), index % padded(channels));
+            if channel >= channels.len() {
+                continue;
+            }
             let out = &mut slices[frame * channels.len() + channel];
             for row in 0..self.y.len() {
                 let sums = &sums[row * self.pitch..][..self.x.len()];
@@ -306,6 +314,11 @@ impl<'a> Tile<'a> {
     }
 }
 
+/// Rows of sums per frame: missing output channels have zero weights.
+fn padded(channels: &Range<usize>) -> usize {
+    channels.len().next_multiple_of(LANE)
+}
+
 /// `target[j] = row[(left + j·stride) / scale]`, zero outside the row.
 fn pack_row(row: &[f32], left: isize, stride: usize, scale: usize, target: &mut [f32]) {
     let size = (row.len() * scale) as isize;
@@ -325,83 +338,5 @@ fn pack_row(row: &[f32], left: isize, stride: usize, scale: usize, target: &mut 
         } else {
             0.0
         };
-    }
-}
-
-/// `sums[channel, p] += Σ weight[input, tap, channel] · input[input, p + offsets[tap]]` for taps from `first_tap` on.
-///
-/// `weight` is `[input, tap, 8]`, `input` has `stride` values per channel, `sums` `count` rows of a multiple of
-/// [`STEP`] positions.
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
-fn multiply_add(
-    weight: &[f32],
-    input: &[f32],
-    stride: usize,
-    offsets: &[usize],
-    first_tap: usize,
-    sums: &mut [f32],
-    count: usize,
-) {
-    use multiversion::target::target_cfg_f;
-    // The block of sums must fit the registers: 32 of 16 values, or 16 of 8 values.
-    if target_cfg_f!(target_feature = "avx512f") {
-        if count > 4 {
-            block::<true, 8, STEP>(weight, input, stride, offsets, first_tap, sums, 0, count);
-        } else {
-            block::<true, 4, STEP>(weight, input, stride, offsets, first_tap, sums, 0, count);
-        }
-    } else {
-        for first in (0..count).step_by(4) {
-            if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
-                block::<true, 4, 16>(weight, input, stride, offsets, first_tap, sums, first, count);
-            } else {
-                block::<false, 4, 8>(weight, input, stride, offsets, first_tap, sums, first, count);
-            }
-        }
-    }
-}
-
-/// The inner loop of [`multiply_add`] for output channels `first..first + CHANNELS`.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn block<const FUSED: bool, const CHANNELS: usize, const WIDTH: usize>(
-    weight: &[f32],
-    input: &[f32],
-    stride: usize,
-    offsets: &[usize],
-    first_tap: usize,
-    sums: &mut [f32],
-    first: usize,
-    count: usize,
-) {
-    let positions = sums.len() / count;
-    let channels = (count - first).min(CHANNELS);
-    let offsets_used = &offsets[first_tap..];
-    for at in (0..positions).step_by(WIDTH) {
-        let mut sum = [[0f32; WIDTH]; CHANNELS];
-        for (c, sum) in sum.iter_mut().enumerate().take(channels) {
-            sum.copy_from_slice(&sums[(first + c) * positions + at..][..WIDTH]);
-        }
-        for (weight, input) in weight.chunks_exact(offsets.len() * LANE).zip(input.chunks(stride)) {
-            for (weight, &offset) in weight[first_tap * LANE..].chunks_exact(LANE).zip(offsets_used) {
-                let input: &[f32; WIDTH] = input[at + offset..]
-                    .first_chunk()
-                    .expect("tiles carry room for a last step");
-                let weight: &[f32; CHANNELS] = weight[first..]
-                    .first_chunk()
-                    .expect("weights are padded to whole lanes");
-                for c in 0..CHANNELS {
-                    for p in 0..WIDTH {
-                        sum[c][p] = match FUSED {
-                            true => weight[c].mul_add(input[p], sum[c][p]),
-                            false => weight[c] * input[p] + sum[c][p],
-                        };
-                    }
-                }
-            }
-        }
-        for (c, sum) in sum.iter().enumerate().take(channels) {
-            sums[(first + c) * positions + at..][..WIDTH].copy_from_slice(sum);
-        }
     }
 }

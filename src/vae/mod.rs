@@ -7,6 +7,7 @@
 mod attention;
 mod conv3d;
 mod conv_cpu;
+mod conv_loop;
 mod norm;
 mod rgb;
 mod taew;
@@ -55,6 +56,8 @@ pub fn pictures_of_latents(latents: usize) -> usize {
 
 /// A decoder of the Wan 2.1 latent space; weights only, to be shared by streams.
 #[derive(Debug)]
+// One exists per process: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 pub enum Decoder {
     /// The Wan 2.1 VAE's decoder.
     Wan(WanDecoder),
@@ -128,7 +131,10 @@ impl DecodeStream {
 }
 
 /// A look at activations by name; costs nothing when nobody looks.
-pub struct Probe<'a>(Option<&'a mut dyn FnMut(&str, &Tensor)>);
+pub struct Probe<'a>(Option<&'a mut Look<'a>>);
+
+/// Called with the name and value of an activation.
+type Look<'a> = dyn FnMut(&str, &Tensor) + 'a;
 
 impl<'a> Probe<'a> {
     /// Nobody looks.
