@@ -197,6 +197,9 @@ impl Seen {
 fn compare_events(case: &Case, seen: &[Seen], cache: &KvCache, policy: &Policy) -> Result<()> {
     let layers = cache.layers().len();
     let stated = case.meta["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+    // The release counts an overflow as an event once the sink moves; the first one of Deep Sink alone leaves it at 0.
+    let still = |event: &&Seen| matches!(policy, Policy::DeepSink { .. }) && event.slots[0].position == 0;
+    let seen: Vec<&Seen> = seen.iter().filter(|event| !still(event)).collect();
     let starts: Vec<u64> = seen.iter().filter(|e| e.layer == 0).map(|e| e.start).collect();
     if stated.is_empty() {
         // Policies without compression state no events, however often they drop tokens.

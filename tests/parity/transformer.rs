@@ -37,7 +37,7 @@ pub fn load_model(case: &Case) -> Result<Arc<CausalWan>> {
     for (found, name) in sizes {
         case.check(
             format!("{name} read from shapes is {found}"),
-            found == number(stated, name)?,
+            found == number::<usize>(stated, name)?,
         );
     }
     Ok(Arc::new(CausalWan::new(config, weights)?))
@@ -130,7 +130,7 @@ pub fn run_rope(case: &Case) -> Result<()> {
             case.close(name, &rotated, tolerance(case, 1e-6));
         }
         let pairs = &split["complex_pairs"];
-        let stated = [number(pairs, "t")?, number(pairs, "h")?, number(pairs, "w")?];
+        let stated: [usize; 3] = [number(pairs, "t")?, number(pairs, "h")?, number(pairs, "w")?];
         case.check(
             format!("pairs of head_dim {head_dim}"),
             Rope::new(head_dim).pairs() == stated,
