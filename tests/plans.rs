@@ -336,7 +336,7 @@ fn check_positions(run: &Run, step: &Step, cache: &Cache) -> Result<(), TestCase
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_right_tokens_stay(run in legal_run()) {
