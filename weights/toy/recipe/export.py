@@ -67,7 +67,8 @@ def main():
     torch.save(part("text_encoder.", torch.bfloat16), f"{args.out}/{TEXT_FILE}")
     shutil.copy(f"{args.runs}/tokenizer.json", f"{args.out}/google/umt5-xxl/tokenizer.json")
 
-    vae = torch.load(f"{args.runs}/vae.pt")["model"]
+    tuned = f"{args.runs}/vae_decoder.pt"
+    vae = torch.load(tuned if os.path.exists(tuned) else f"{args.runs}/vae.pt")["model"]
     latents = torch.load(f"{args.runs}/latents.pt", mmap=True)
     folded = fold_normalisation(vae, latents["mean"], latents["scale"])
     print(f"fold: relative difference {check_fold(vae, folded, latents['mean'], latents['scale']):.1e}")
