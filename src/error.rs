@@ -49,6 +49,14 @@ pub enum Error {
     /// Starting latents of another size than the video's.
     #[error("given latents have shape {found:?}, expected [frames, {}, {}, {}]", expected[0], expected[1], expected[2])]
     GivenLatents { found: Vec<usize>, expected: Vec<usize> },
+    /// The network produced NaN or infinity.
+    #[error("chunk {chunk} holds values that are not finite: the model or its weights are broken")]
+    NotFinite { chunk: usize },
+    /// A start that is too short, or cannot start this kind of model.
+    #[error(
+        "{found} pictures cannot start the video: a model with chunks of {chunk} latent frames needs at least {needed}"
+    )]
+    ShortStart { found: usize, needed: usize, chunk: usize },
     /// The caller asked to stop at once.
     #[error("cancelled")]
     Cancelled,
