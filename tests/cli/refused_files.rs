@@ -83,8 +83,12 @@ fn one_network_in_the_place_of_another() {
     desk.refused(1, &[], &[TEXT_ENCODER, "not a UMT5 encoder", "looks like a Wan diffusion model"]);
 
     let desk = Desk::new();
-    save_safetensors(&desk.model.path(TINY_DECODER), &vae());
-    desk.refused(1, &["--vae", "tae"], &[TINY_DECODER, "not a TAEW2.1 decoder", "looks like a Wan VAE"]);
+    desk.model.replace(TINY_DECODER, TRANSFORMER);
+    desk.refused(
+        1,
+        &["--vae", "tae"],
+        &[TINY_DECODER, "not a video autoencoder", "looks like a Wan diffusion model"],
+    );
 
     // Formats mixed up.
     let desk = Desk::new();
