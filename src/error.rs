@@ -88,6 +88,25 @@ pub enum Error {
     /// A transformer without blocks.
     #[error("the transformer has no blocks")]
     NoBlocks,
+    /// The text encoder and the transformer come from different models.
+    #[error(
+        "the text encoder `{}` gives {gives} numbers per token, the transformer `{}` takes {takes}; use files of the \
+         same model",
+        text_encoder.display(), transformer.display()
+    )]
+    PromptWidth {
+        text_encoder: PathBuf,
+        gives: usize,
+        transformer: PathBuf,
+        takes: usize,
+    },
+    /// More memory than there is.
+    #[error(
+        "the key/value cache needs {:.1} GB of memory, more than there is; lower the size of the pictures or the \
+         window (policy `global` keeps every frame: choose another one or a shorter video)",
+        *bytes as f64 / 1e9
+    )]
+    CacheMemory { bytes: usize },
     /// Chunks were given to the cache out of order.
     #[error("a chunk of {frames} latent frames at {start} cannot follow latent frame {known}")]
     ChunkOrder { start: u64, frames: usize, known: u64 },
@@ -101,7 +120,9 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Policy(_) | Self::Request(_) | Self::Sampler(_) | Self::Span(_) | Self::UnknownPreset { .. }
+            Self::Text(TextError::EmptyPrompt { .. })
+                | Self::Policy(_)
+                | Self::Request(_) | Self::Sampler(_) | Self::Span(_) | Self::UnknownPreset { .. }
         )
     }
 

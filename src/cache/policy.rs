@@ -206,7 +206,7 @@ impl CacheSettings {
         if policy == PolicyName::Fifo {
             return Ok(Policy::Fifo { window });
         }
-        if sink + chunk > window {
+        if sink.saturating_add(chunk) > window {
             return Err(PolicyError::SinkAboveWindow { sink, chunk, window });
         }
         Ok(match policy {
@@ -225,7 +225,7 @@ impl CacheSettings {
                 if budget > window {
                     return Err(PolicyError::BudgetAboveWindow { budget, window });
                 }
-                if sink + recent > budget {
+                if sink.saturating_add(recent) > budget {
                     return Err(PolicyError::SinkAndRecentAboveBudget { sink, recent, budget });
                 }
                 Policy::DeepForcing {

@@ -44,7 +44,8 @@ impl Desk {
     /// The words of a `generate` that works, 32×32 and 1.5 s, writing `name`; `more` words come last and win.
     pub fn words(&self, name: &str, more: &[&str]) -> Vec<String> {
         let mut words = vec!["generate".to_string()];
-        let given = |flag: &str| more.contains(&flag);
+        let given = |flag: &str| more.iter().any(|word| word.split('=').next() == Some(flag));
+        // Stands before a prompt among `more`.
         if !given("--prompt-given") {
             words.push("a red ball".into());
         }
