@@ -49,6 +49,14 @@ pub enum Error {
     /// Starting latents of another size than the video's.
     #[error("given latents have shape {found:?}, expected [frames, {}, {}, {}]", expected[0], expected[1], expected[2])]
     GivenLatents { found: Vec<usize>, expected: Vec<usize> },
+    /// The network produced NaN or infinity.
+    #[error("chunk {chunk} holds values that are not finite: the model or its weights are broken")]
+    NotFinite { chunk: usize },
+    /// A start that is too short, or cannot start this kind of model.
+    #[error(
+        "{found} pictures cannot start the video: a model with chunks of {chunk} latent frames needs at least {needed}"
+    )]
+    ShortStart { found: usize, needed: usize, chunk: usize },
     /// The caller asked to stop at once.
     #[error("cancelled")]
     Cancelled,
@@ -80,6 +88,25 @@ pub enum Error {
     /// A transformer without blocks.
     #[error("the transformer has no blocks")]
     NoBlocks,
+    /// The text encoder and the transformer come from different models.
+    #[error(
+        "the text encoder `{}` gives {gives} numbers per token, the transformer `{}` takes {takes}; use files of the \
+         same model",
+        text_encoder.display(), transformer.display()
+    )]
+    PromptWidth {
+        text_encoder: PathBuf,
+        gives: usize,
+        transformer: PathBuf,
+        takes: usize,
+    },
+    /// More memory than there is.
+    #[error(
+        "the key/value cache needs {:.1} GB of memory, more than there is; lower the size of the pictures or the \
+         window (policy `global` keeps every frame: choose another one or a shorter video)",
+        *bytes as f64 / 1e9
+    )]
+    CacheMemory { bytes: usize },
     /// Chunks were given to the cache out of order.
     #[error("a chunk of {frames} latent frames at {start} cannot follow latent frame {known}")]
     ChunkOrder { start: u64, frames: usize, known: u64 },
@@ -93,7 +120,9 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Policy(_) | Self::Request(_) | Self::Sampler(_) | Self::Span(_) | Self::UnknownPreset { .. }
+            Self::Text(TextError::EmptyPrompt { .. })
+                | Self::Policy(_)
+                | Self::Request(_) | Self::Sampler(_) | Self::Span(_) | Self::UnknownPreset { .. }
         )
     }
 

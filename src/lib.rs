@@ -15,6 +15,7 @@
 //! | [`cache`] | which tokens stay and at which positions: Deep Sink, Participative Compression |
 //! | [`sampler`] | flow-matching schedule, few-step denoising |
 //! | [`rollout`] | the chunk loop |
+//! | [`start`] | videos that begin from an image or a clip |
 //! | [`vae`] | streaming video autoencoders |
 //! | [`video`] | frames and the video encoder |
 //! | [`models`] | the networks of a run, from a folder of published files |
@@ -33,6 +34,7 @@ pub mod preset;
 pub mod request;
 pub mod rollout;
 pub mod sampler;
+pub mod start;
 pub mod text;
 pub mod transformer;
 pub mod vae;

@@ -11,9 +11,9 @@ use crate::{
     Error, Result,
     checkpoint::{Checkpoint, Weights},
     preset::{FileNames, Preset},
-    text::TextPipeline,
+    text::{TextError, TextPipeline, Umt5, Umt5Config},
     transformer::{CausalWan, TransformerConfig, WanConfigFile},
-    vae::{Decoder, WanEncoder},
+    vae::{Decoder, LATENT_CHANNELS, VaeError, WanEncoder},
 };
 
 /// Which decoder turns latents into pictures.
@@ -86,8 +86,10 @@ impl ModelFiles {
     /// # Errors
     /// When a file cannot be used.
     pub fn open_text(&self, text_len: usize, device: &Device) -> Result<TextPipeline> {
-        let encoder = weights(&self.text_encoder, device)?;
-        TextPipeline::open(&self.tokenizer, encoder, text_len)
+        let (checkpoint, weights) = open(&self.text_encoder, device)?;
+        let config = Umt5Config::infer(&weights).map_err(|error| hinted(error, &checkpoint))?;
+        checkpoint.require(&Umt5::expected_tensors(&config)?, &[])?;
+        TextPipeline::open(&self.tokenizer, weights, text_len)
     }
 
     /// Loads the transformer.
@@ -95,19 +97,47 @@ impl ModelFiles {
     /// # Errors
     /// When the file does not hold exactly the tensors of a Wan transformer; all that is wrong is listed.
     pub fn load_transformer(&self, device: &Device) -> Result<Arc<CausalWan>> {
-        let checkpoint = Checkpoint::open(&self.transformer)?;
-        let weights = Weights::from_checkpoint(checkpoint.clone(), DType::F32, device);
-        let config = TransformerConfig::from_weights(&weights, &self.read_config()?)?;
+        let (checkpoint, weights) = open(&self.transformer, device)?;
+        let config = TransformerConfig::from_weights(&weights, &self.read_config()?)
+            .map_err(|error| hinted(error, &checkpoint))?;
+        let (takes, gives) = (config.in_channels, config.out_channels);
+        if (takes, gives) != (LATENT_CHANNELS, LATENT_CHANNELS) {
+            let reason = format!(
+                "it takes {takes} latent channels and gives {gives}; a text-to-video model has {LATENT_CHANNELS} of both"
+            );
+            return Err(Error::not_a_transformer(weights.origin(), reason));
+        }
         checkpoint.require(&CausalWan::expected_tensors(config.clone())?, &[])?;
         Ok(Arc::new(CausalWan::new(config, weights)?))
+    }
+
+    /// Checks that the prompt embeddings of `text` are of the width that `model` takes.
+    ///
+    /// # Errors
+    /// When they are not: the files come from different models.
+    pub fn check_prompt_width(&self, text: &TextPipeline, model: &CausalWan) -> Result<()> {
+        let (gives, takes) = (text.encoder().config().dim, model.config().text_dim);
+        if gives == takes {
+            return Ok(());
+        }
+        Err(Error::PromptWidth {
+            text_encoder: self.text_encoder.clone(),
+            gives,
+            transformer: self.transformer.clone(),
+            takes,
+        })
     }
 
     /// Loads the decoder.
     ///
     /// # Errors
-    /// When the file does not hold a decoder of the Wan 2.1 latent space.
+    /// When the file does not hold exactly the tensors of a decoder of the Wan 2.1 latent space; encoder tensors may be
+    /// there or not.
     pub fn load_decoder(&self, device: &Device) -> Result<Arc<Decoder>> {
-        Ok(Arc::new(Decoder::new(&weights(&self.decoder, device)?)?))
+        let (checkpoint, weights) = open(&self.decoder, device)?;
+        let expected = Decoder::expected_tensors(&weights).map_err(|error| hinted(error, &checkpoint))?;
+        checkpoint.require(&expected, &["encoder.", "conv1."])?;
+        Ok(Arc::new(Decoder::new(&weights)?))
     }
 
     /// Loads the encoder, for videos that start from an image or a clip.
@@ -116,12 +146,27 @@ impl ModelFiles {
     /// When the folder has no Wan VAE, or its file does not hold one.
     pub fn load_encoder(&self, device: &Device) -> Result<WanEncoder> {
         let vae = self.vae.as_ref().ok_or(Error::NoVaeEncoder)?;
-        WanEncoder::new(&weights(vae, device)?)
+        let (checkpoint, weights) = open(vae, device)?;
+        WanEncoder::new(&weights).map_err(|error| hinted(error, &checkpoint))
     }
 }
 
-fn weights(path: &Path, device: &Device) -> Result<Weights> {
-    Ok(Weights::from_checkpoint(Checkpoint::open(path)?, DType::F32, device))
+fn open(path: &Path, device: &Device) -> Result<(Checkpoint, Weights)> {
+    let checkpoint = Checkpoint::open(path)?;
+    let weights = Weights::from_checkpoint(checkpoint.clone(), DType::F32, device);
+    Ok((checkpoint, weights))
+}
+
+/// Adds to the refusal of a file of another network what it looks like.
+fn hinted(mut error: Error, checkpoint: &Checkpoint) -> Error {
+    if let Error::NotATransformer { reason, .. }
+    | Error::Text(TextError::NotUmt5 { reason, .. })
+    | Error::Vae(VaeError::Unsupported { reason, .. }) = &mut error
+        && let Some(other) = checkpoint.looks_like()
+    {
+        reason.push_str(&format!("; it looks like {other}"));
+    }
+    error
 }
 
 /// The preset for a folder when none is asked for: the one its `config.json` names, or the default.

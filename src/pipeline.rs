@@ -137,6 +137,7 @@ fn decode(
     let mut left = pictures;
     for chunk in latents {
         let start = Instant::now();
+        check_finite(&chunk)?;
         let mut frames = frames_to_rgb8(&stream.push(&chunk.latents)?)?;
         frames.truncate(left);
         left -= frames.len();
@@ -150,6 +151,15 @@ fn decode(
         }
     }
     Ok(())
+}
+
+/// A broken model shows as an error, not as black pictures.
+fn check_finite(chunk: &LatentChunk) -> Result<()> {
+    let magnitude = chunk.latents.abs()?.sum_all()?.to_scalar::<f32>()?;
+    match magnitude.is_finite() {
+        true => Ok(()),
+        false => Err(Error::NotFinite { chunk: chunk.index }),
+    }
 }
 
 fn join(stage: ScopedJoinHandle<'_, Result<()>>, name: &'static str) -> Result<()> {

@@ -32,6 +32,10 @@ pub enum RequestError {
         "{seconds} seconds at {fps} pictures per second is less than one picture; ask for at least {shortest} seconds"
     )]
     NoPicture { seconds: f64, fps: u32, shortest: f64 },
+    #[error("the preset has chunks of 0 latent frames; a chunk has at least 1 latent frame, 3 in most models")]
+    EmptyChunk,
+    #[error("the preset has 0 pictures per second; Wan models have 16")]
+    NoRate,
 }
 
 /// Width and height of a picture in pixels.
@@ -92,19 +96,25 @@ impl VideoLength {
     /// A video of `seconds` at `fps`, in chunks of `chunk` latent frames (the first alone if so trained).
     ///
     /// # Errors
-    /// When the length is not a positive number, absurd, or shorter than a picture.
+    /// When the length is not a positive number, absurd, or shorter than a picture, or when rate or chunk are 0.
     pub fn of_seconds(seconds: f64, fps: u32, chunk: usize, first_alone: bool) -> Result<Self, RequestError> {
         if !(seconds > 0.0 && seconds <= LONGEST) {
             return Err(RequestError::Seconds { seconds });
         }
+        if fps == 0 {
+            return Err(RequestError::NoRate);
+        }
         let pictures = (seconds * fps as f64).round() as usize;
         if pictures == 0 {
-            let shortest = (1.0 / fps.max(1) as f64 * 1000.0).ceil() / 1000.0;
+            let shortest = (1.0 / fps as f64 * 1000.0).ceil() / 1000.0;
             return Err(RequestError::NoPicture { seconds, fps, shortest });
+        }
+        if chunk == 0 {
+            return Err(RequestError::EmptyChunk);
         }
         let needed = 1 + (pictures - 1).div_ceil(TEMPORAL_FACTOR);
         let alone = usize::from(first_alone);
-        let latent_frames = alone + (needed - alone).div_ceil(chunk.max(1)) * chunk;
+        let latent_frames = alone + (needed - alone).div_ceil(chunk) * chunk;
         debug_assert!(pictures_of_latents(latent_frames) >= pictures);
         Ok(Self {
             pictures,

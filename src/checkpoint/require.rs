@@ -27,6 +27,11 @@ pub struct Mismatch {
 }
 
 impl Checkpoint {
+    /// Which model the file looks like, judged by the names of its tensors: `a Wan VAE`.
+    pub fn looks_like(&self) -> Option<&'static str> {
+        guess_layout(self.names().iter().map(String::as_str))
+    }
+
     /// Refuses the file unless it holds exactly the `expected` names and shapes.
     ///
     /// Tensors of the file whose names start with one of the `ignore` prefixes may be there or not, in any shape

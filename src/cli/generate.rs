@@ -1,11 +1,14 @@
 //! `deepforcing generate`: a prompt to an mp4.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{io::Write, path::PathBuf, sync::Arc, time::Instant};
 
 use candle_core::Device;
 use clap::Args;
 
-use super::{Failure, printer::Printer};
+use super::{
+    Failure,
+    printer::{Printer, say},
+};
 use crate::{
     Error, Result,
     cache::{CacheSettings, PolicyName, Positions, Scorer},
@@ -14,6 +17,7 @@ use crate::{
     preset::Preset,
     request::{PictureSize, VideoLength},
     rollout::{CancelToken, PromptChange, Rollout, RolloutSettings, SeededNoise},
+    text::check_prompt,
     vae::SPATIAL_FACTOR,
     video::{Metadata, VideoEncoder, VideoSettings, VideoSummary, check_output},
 };
@@ -129,6 +133,7 @@ impl Generate {
         let printer = Printer::new(self.quiet);
         // Everything that can be refused is refused before anything slow.
         check_output(&self.output, self.overwrite).map_err(Error::from)?;
+        check_prompt(&self.prompt).map_err(Error::from)?;
         let job = self.resolve()?;
         let cancel = CancelToken::default();
         interrupt_on_ctrl_c(&cancel);
@@ -136,7 +141,7 @@ impl Generate {
         match summary {
             Some(summary) => {
                 printer.finished(&summary, rendered.complete);
-                println!("{}", summary.path.display());
+                let _ = writeln!(std::io::stdout(), "{}", summary.path.display());
             }
             None => printer.note("stopped before the first picture; nothing was written"),
         }
@@ -187,8 +192,13 @@ impl Generate {
         let device = Device::Cpu;
         let started = Instant::now();
         let text_len = job.files.read_config()?.text_len.unwrap_or(512);
-        printer.stage("reading the prompt");
+        // The prompt comes last: a large encoder takes minutes, and a file that does not fit is known before.
+        printer.stage("loading the model");
         let text = job.files.open_text(text_len, &device)?;
+        let model = job.files.load_transformer(&device)?;
+        job.files.check_prompt_width(&text, &model)?;
+        let stream = job.files.load_decoder(&device)?.stream();
+        printer.stage("reading the prompt");
         let embedding = text
             .embed(std::slice::from_ref(&self.prompt))?
             .pop()
@@ -199,9 +209,6 @@ impl Generate {
                 embedding.total_tokens, embedding.tokens
             ));
         }
-        printer.stage("loading the model");
-        let model = job.files.load_transformer(&device)?;
-        let stream = job.files.load_decoder(&device)?.stream();
         let context = Arc::new(model.prompt_context(&embedding.tensor)?);
         let prompts = vec![PromptChange { frame: 0, context }];
         let noise = Box::new(SeededNoise::new(self.seed));
@@ -257,7 +264,7 @@ fn interrupt_on_ctrl_c(cancel: &CancelToken) {
         if cancel.is_cancelled() {
             std::process::exit(130);
         }
-        eprintln!("\nfinishing this chunk; press Ctrl-C again to quit at once");
+        say("\nfinishing this chunk; press Ctrl-C again to quit at once");
         cancel.after_chunk();
     };
     if let Err(error) = ctrlc::set_handler(handler) {

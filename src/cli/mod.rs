@@ -52,11 +52,11 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(error)) => {
-            eprintln!("error: {error}");
+            printer::say(&format!("error: {error}"));
             ExitCode::from(2)
         }
         Err(Failure::Failed(error)) => {
-            eprintln!("error: {error:#}");
+            printer::say(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
         Err(Failure::Interrupted) => ExitCode::from(130),

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    io::Write,
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,11 @@ use crate::{
 
 /// Time between progress lines when stderr is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Writes a line to stderr. A reader that has gone away (`2>&1 | head`) must not cost the video.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
 
 /// Says what is going on, unless it is told to be quiet.
 pub(super) struct Printer {
@@ -31,13 +37,13 @@ impl Printer {
 
     /// Something the user should know.
     pub(super) fn note(&self, text: &str) {
-        eprintln!("note: {text}");
+        say(&format!("note: {text}"));
     }
 
     /// A step that takes a while begins.
     pub(super) fn stage(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text} …");
+            say(&format!("{text} …"));
         }
     }
 
@@ -50,13 +56,13 @@ impl Printer {
 
     pub(super) fn finished(&self, summary: &VideoSummary, complete: bool) {
         if !self.quiet {
-            eprintln!(
+            say(&format!(
                 "{}{} pictures, {:.2} s, {:.1} MB",
                 if complete { "" } else { "stopped: " },
                 summary.frames,
                 summary.duration.as_secs_f64(),
                 summary.bytes as f64 / 1e6
-            );
+            ));
         }
     }
 
@@ -113,13 +119,13 @@ impl Progress {
             Update::Latents(_) => {}
             Update::Pictures(pictures) => {
                 if self.done.get() == 0 && self.lines {
-                    eprintln!("first picture after {:.1} s", self.started.elapsed().as_secs_f64());
+                    say(&format!("first picture after {:.1} s", self.started.elapsed().as_secs_f64()));
                 }
                 self.done.set(self.done.get() + pictures.frames.len());
                 self.bar.set_position(self.done.get() as u64);
                 if self.lines && self.spoke.get().elapsed() >= LINE_INTERVAL {
                     self.spoke.set(Instant::now());
-                    eprintln!("chunk {}/{}, {}", pictures.chunk + 1, self.chunks, self.rate());
+                    say(&format!("chunk {}/{}, {}", pictures.chunk + 1, self.chunks, self.rate()));
                 }
             }
         }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub use clean::{clean_prompt, collapse_white_space};
 pub use fix_text::fix_text;
 pub use html::unescape_html;
-pub use pipeline::{PromptEmbedding, TextPipeline};
+pub use pipeline::{PromptEmbedding, TextPipeline, check_prompt};
 pub use tokenizer::{PaddedPrompt, PromptTokenizer, TokenizedPrompt};
 pub use umt5::{Observer, Sequence, Umt5, Umt5Config, relative_bucket};
 

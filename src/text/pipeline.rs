@@ -7,6 +7,24 @@ use candle_core::Tensor;
 use super::{PromptTokenizer, TextError, Umt5, clean_prompt};
 use crate::{Result, checkpoint::Weights};
 
+/// Refuses a prompt of which cleaning leaves nothing.
+///
+/// # Errors
+/// [`TextError::EmptyPrompt`].
+pub fn check_prompt(prompt: &str) -> Result<(), TextError> {
+    checked(0, prompt).map(drop)
+}
+
+/// The cleaned prompt, if anything is left of it.
+fn checked(index: usize, prompt: &str) -> Result<String, TextError> {
+    let cleaned = clean_prompt(prompt);
+    if cleaned.is_empty() {
+        let prompt = prompt.into();
+        return Err(TextError::EmptyPrompt { index, prompt });
+    }
+    Ok(cleaned)
+}
+
 /// Cleaning, tokenizer and encoder together.
 ///
 /// Holds the vocabulary but no weights: they are read during [`TextPipeline::embed`].
@@ -49,18 +67,11 @@ impl TextPipeline {
     /// # Errors
     /// [`TextError::EmptyPrompt`] before anything is computed; errors of [`Umt5::encode`].
     pub fn embed(&self, prompts: &[String]) -> Result<Vec<PromptEmbedding>> {
-        let mut cleaned = Vec::with_capacity(prompts.len());
-        for (index, prompt) in prompts.iter().enumerate() {
-            let text = clean_prompt(prompt);
-            if text.is_empty() {
-                return Err(TextError::EmptyPrompt {
-                    index,
-                    prompt: prompt.clone(),
-                }
-                .into());
-            }
-            cleaned.push(text);
-        }
+        let cleaned: Vec<_> = prompts
+            .iter()
+            .enumerate()
+            .map(|(index, prompt)| checked(index, prompt))
+            .collect::<Result<_, _>>()?;
         let tokenized: Vec<_> = cleaned
             .iter()
             .map(|text| self.tokenizer.encode(text, self.text_len))

@@ -4,12 +4,14 @@
 //! rows of the embedding that the prompts need and then one block after the other, for all prompts together.
 
 use candle_core::{D, DType, Device, Module, Tensor};
-use candle_nn::{Linear, ops};
+use candle_nn::ops;
+use candle_transformers::models::with_tracing::Linear;
 
 use super::{TextError, TokenizedPrompt};
 use crate::{
     Result,
     checkpoint::{CheckpointError, TensorSpec, Weights},
+    kernels,
 };
 
 const EPSILON: f32 = 1e-6;
@@ -244,7 +246,7 @@ fn parameter(weights: &Weights, shape: impl Into<Vec<usize>>, name: &str) -> Res
 }
 
 fn linear(weights: &Weights, inputs: usize, outputs: usize, name: &str) -> Result<Linear> {
-    Ok(Linear::new(
+    Ok(Linear::from_weights(
         parameter(weights, [outputs, inputs], &format!("{name}.weight"))?,
         None,
     ))
@@ -364,7 +366,7 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate = self.gate.forward(x)?.gelu()?;
+        let gate = kernels::gelu_tanh(self.gate.forward(x)?)?;
         Ok(self.fc2.forward(&(self.fc1.forward(x)? * gate)?)?)
     }
 }

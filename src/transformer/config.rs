@@ -28,6 +28,9 @@ pub struct TransformerConfig {
 /// Pixels of a latent frame that make one token, on each side.
 pub const PATCH: usize = 2;
 
+/// Most rows of a prompt embedding that are taken for meant.
+const LONGEST_PROMPT: usize = 1 << 16;
+
 /// What `config.json` beside a checkpoint adds to the shapes of its tensors. Other keys are ignored.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct WanConfigFile {
@@ -42,14 +45,23 @@ impl WanConfigFile {
     /// Reads `config.json`; a folder without one gives the defaults.
     ///
     /// # Errors
-    /// When the file is there and is not such JSON.
+    /// When the file is there and is not such JSON, or a number in it is absurd.
     pub fn read(path: &Path) -> Result<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(Error::config(path, error)),
         };
-        serde_json::from_str(&text).map_err(|error| Error::config(path, error))
+        let file: Self = serde_json::from_str(&text).map_err(|error| Error::config(path, error))?;
+        if let Some(rows) = file.text_len.filter(|rows| !(1..=LONGEST_PROMPT).contains(rows)) {
+            let reason = format!("`text_len` is {rows}, expected 1 to {LONGEST_PROMPT} (Wan models have 512)");
+            return Err(Error::config(path, reason));
+        }
+        if let Some(eps) = file.eps.filter(|eps| !(*eps > 0.0 && *eps < 1.0)) {
+            let reason = format!("`eps` is {eps}, expected a small number above 0 (Wan models have 1e-6)");
+            return Err(Error::config(path, reason));
+        }
+        Ok(file)
     }
 }
 
@@ -97,7 +109,7 @@ impl TransformerConfig {
         let patch = dims("patch_embedding.weight", 5)?;
         let (dim, in_channels) = (patch[0], patch[1]);
         let heads = file.num_heads.unwrap_or(dim / 128);
-        if heads == 0 || dim % heads != 0 || (dim / heads) % 2 != 0 {
+        if heads == 0 || !dim.is_multiple_of(2 * heads) {
             return Err(Error::not_a_transformer(
                 weights.origin(),
                 format!(

@@ -22,7 +22,10 @@ pub use rgb::frames_to_rgb8;
 pub use taew::{TaeConfig, TaeDecoder, TaeState};
 pub use wan::{DecoderState, LATENT_MEAN, LATENT_STD, WanDecoder, WanEncoder, WanVaeConfig};
 
-use crate::{Result, checkpoint::Weights};
+use crate::{
+    Result,
+    checkpoint::{TensorSpec, Weights},
+};
 
 /// Pixels per latent position, in rows and in columns.
 pub const SPATIAL_FACTOR: usize = 8;
@@ -71,10 +74,21 @@ impl Decoder {
     /// # Errors
     /// When it holds neither, or tensors are missing or have unexpected shapes.
     pub fn new(weights: &Weights) -> Result<Self> {
-        if weights.shape("decoder.1.weight").is_some() {
+        if is_tiny(weights) {
             Ok(Self::Tae(TaeDecoder::new(weights)?))
         } else {
             Ok(Self::Wan(WanDecoder::new(weights)?))
+        }
+    }
+
+    /// The tensors that [`Self::new`] and an encoder of the same sizes ask of a file, sorted by name.
+    ///
+    /// # Errors
+    /// When the file holds neither decoder.
+    pub fn expected_tensors(weights: &Weights) -> Result<Vec<TensorSpec>> {
+        match is_tiny(weights) {
+            true => TaeConfig::from_weights(weights)?.expected_tensors(),
+            false => WanVaeConfig::from_decoder(weights)?.expected_tensors(),
         }
     }
 
@@ -89,6 +103,11 @@ impl Decoder {
             state,
         }
     }
+}
+
+/// Whether the tensors are those of a tiny decoder, going by a name that only it has.
+fn is_tiny(weights: &Weights) -> bool {
+    weights.shape("decoder.1.weight").is_some()
 }
 
 /// A decoder with what it remembers of one video.

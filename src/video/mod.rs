@@ -27,7 +27,7 @@ use std::path::PathBuf;
 
 pub use encoder::VideoEncoder;
 pub use output::check_output;
-pub use reader::{Clip, read_frames, read_image, rgb_frames};
+pub use reader::{Clip, read_frames, read_image};
 pub use settings::{Codec, EncoderInfo, Metadata, Preset, RejectedEncoder, VideoSettings, VideoSummary};
 
 /// What is wrong with the output file, the encoder, or a clip that is to be read.
@@ -118,7 +118,4 @@ pub enum VideoError {
     /// A clip has no frames, or frames of a wrong size.
     #[error("the clip cannot be used: {reason}")]
     Clip { reason: String },
-    /// A decoded picture holds NaN or infinity.
-    #[error("picture {frame} holds a value that is not finite ({value}): the model or its weights are broken")]
-    NotFinite { frame: usize, value: f32 },
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage, imageops::FilterType};
 use rayon::prelude::*;
 
@@ -104,43 +104,6 @@ impl Clip {
             None => Ok(()),
         }
     }
-}
-
-/// Pictures `[frame, 3, height, width]` in [-1, 1] (clamped) as RGB frames for the encoder, rounded to nearest.
-///
-/// # Errors
-/// [`VideoError::NotFinite`] for NaN or infinity; a tensor of another shape.
-pub fn rgb_frames(pictures: &Tensor) -> crate::Result<Vec<Vec<u8>>> {
-    let (frames, 3, height, width) = pictures.dims4()? else {
-        return Err(VideoError::Clip {
-            reason: format!("pictures {:?} are not [frame, 3, h, w]", pictures.dims()),
-        }
-        .into());
-    };
-    let values = pictures.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-    let plane = height * width;
-    if plane == 0 {
-        return Err(VideoError::Clip {
-            reason: format!("pictures {:?} are empty", pictures.dims()),
-        }
-        .into());
-    }
-    let to_bytes = |(frame, planes): (usize, &[f32])| {
-        let mut rgb = vec![0u8; 3 * plane];
-        for (channel, plane) in planes.chunks(plane).enumerate() {
-            for (byte, &value) in rgb.iter_mut().skip(channel).step_by(3).zip(plane) {
-                if !value.is_finite() {
-                    return Err(VideoError::NotFinite { frame, value });
-                }
-                *byte = (value.clamp(-1.0, 1.0) * 127.5 + 127.5).round() as u8;
-            }
-        }
-        Ok(rgb)
-    };
-    let rgb: Result<Vec<_>, _> = values.par_chunks(3 * plane).enumerate().map(to_bytes).collect();
-    let rgb = rgb?;
-    debug_assert_eq!(rgb.len(), frames);
-    Ok(rgb)
 }
 
 /// Reads a PNG or JPEG image, upright, as a clip of one frame. Transparency is dropped.
@@ -329,16 +292,15 @@ mod tests {
                 .unwrap(),
             128.0 / 127.5 - 1.0
         );
-        assert_eq!(rgb_frames(&tensor).unwrap(), clip.frames);
-    }
-
-    #[test]
-    fn values_beyond_the_range_are_clamped_and_nan_is_refused() {
-        let pictures = Tensor::from_vec(vec![-3f32, 0.0, 3.0], (1, 3, 1, 1), &Device::Cpu).unwrap();
-        assert_eq!(rgb_frames(&pictures).unwrap(), [[0, 128, 255]]);
-        let pictures = Tensor::from_vec(vec![0.0, f32::NAN, 0.0], (1, 3, 1, 1), &Device::Cpu).unwrap();
-        assert!(rgb_frames(&pictures).unwrap_err().to_string().contains("not finite"));
-        assert!(rgb_frames(&Tensor::zeros((1, 4, 2, 2), DType::F32, &Device::Cpu).unwrap()).is_err());
+        let back: Vec<f32> = tensor
+            .permute((0, 2, 3, 1))
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap();
+        let bytes: Vec<u8> = back.iter().map(|v| (v * 127.5 + 127.5).round() as u8).collect();
+        assert_eq!(bytes, clip.frames[0]);
     }
 
     #[test]

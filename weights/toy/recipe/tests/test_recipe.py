@@ -1,0 +1,91 @@
+"""Checks of the recipe's own pieces; run `python -m pytest tests` in the recipe folder (a few seconds)."""
+
+import os
+import random
+import sys
+
+import torch
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import grammar
+import tokenizer
+import world
+from dit import CausalDiT
+from export import check_fold, fold_normalisation
+from model import ToyModel
+from rollout import LayerCache, Policy, rollout
+from vae import WanVAE
+
+
+def relative(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+def test_whole_decode_equals_streaming():
+    torch.manual_seed(0)
+    vae = WanVAE(dim=4, dim_mult=(1, 2, 3, 4)).eval()
+    z = torch.randn(1, 16, 4, 2, 3)
+    with torch.no_grad():
+        assert relative(torch.cat(list(vae.decode_stream(z)), 2), vae.decode(z)) < 1e-5
+
+
+def test_fold_keeps_latents():
+    torch.manual_seed(0)
+    vae = WanVAE(dim=16, dim_mult=(1, 2, 3, 4))
+    mean, scale = torch.randn(16), torch.rand(16) + 0.5
+    assert check_fold(vae.state_dict(), fold_normalisation(vae.state_dict(), mean, scale), mean, scale) < 1e-4
+
+
+def test_cached_chunks_equal_training_forward():
+    torch.manual_seed(0)
+    dit = CausalDiT(dim=128, layers=2, heads=2, hidden=128).eval()
+    torch.nn.init.normal_(dit.head.head.weight, std=0.05)
+    clean, noisy = torch.randn(1, 21, 16, 8, 8), torch.randn(2, 21, 16, 8, 8)
+    t = torch.tensor([1000., 937.5, 833., 625., 300., 50., 625.]).repeat_interleave(3)[None].repeat(2, 1)
+    with torch.no_grad():
+        context = dit.text_embedding(torch.randn(1, 32, 128))
+        flow = dit.window(clean, torch.zeros(1, 21), noisy, t, context)
+        caches = [LayerCache(Policy("fifo"), 4, 4) for _ in dit.blocks]
+        for start in range(0, 21, 3):
+            run = lambda x, t, first: dit.chunk(x, t, context, [
+                lambda q, k, v, cache=cache: cache.mix(q, k, v, start, first) for cache in caches])
+            got = run(noisy[1:, start:start + 3], t[1, start].item(), True)
+            assert relative(got, flow[1:, start:start + 3]) < 1e-5
+            run(clean[:, start:start + 3], 0.0, False)
+
+
+def test_cache_positions_are_contiguous():
+    torch.manual_seed(0)
+    model = ToyModel(vocab=16).eval()
+    seen = {}
+    original = LayerCache.evict
+
+    def evict(self):
+        original(self)
+        seen.setdefault(self.policy.kind, []).append((self.t[::16].tolist(), len(self.t)))
+    LayerCache.evict = evict
+    try:
+        for kind in ("fifo", "sink", "deep"):
+            rollout(model, torch.tensor([[4, 5, 1] + [0] * 29]), 30, Policy(kind))
+    finally:
+        LayerCache.evict = original
+    assert seen["fifo"][0] == (list(range(3, 24)), 21 * 16)
+    assert seen["sink"][0] == (list(range(3, 24)), 21 * 16)
+    assert seen["deep"][0] == (list(range(8, 24)), 16 * 16)
+
+
+def test_tokenizer():
+    built = tokenizer.build(prompts=500)
+    assert built.encode("").ids == [1]
+    assert tokenizer.token_ids(built, "A Red ball")[:4] == tokenizer.token_ids(built, "a  red ball ")[:4]
+    assert 3 not in built.encode("an elephant dances quickly: 42 times!").ids
+    assert len(tokenizer.token_ids(built, "zebra " * 30)) == tokenizer.TEXT_LEN
+    assert tokenizer.token_ids(built, "zebra " * 30)[-1] == 1
+
+
+def test_world_is_a_function_of_time():
+    spec = grammar.sample_spec(random.Random(3))
+    clip = world.render(spec, frames=8)
+    assert clip.shape == (8, 3, 64, 64) and 0 <= clip.min() and clip.max() <= 1
+    assert torch.allclose(world.render(spec, frames=4, start=4 / 16), clip[4:], atol=1e-3)
