@@ -122,7 +122,10 @@ impl Error {
             self,
             Self::Text(TextError::EmptyPrompt { .. })
                 | Self::Policy(_)
-                | Self::Request(_) | Self::Sampler(_) | Self::Span(_) | Self::UnknownPreset { .. }
+                | Self::Request(_)
+                | Self::Sampler(_)
+                | Self::Span(_)
+                | Self::UnknownPreset { .. }
         )
     }
 

@@ -75,7 +75,11 @@ pub type Probe = Box<dyn FnMut(Event<'_>) + Send>;
 fn check_memory(factors: [usize; 6]) -> Result<()> {
     let bytes = factors.into_iter().fold(1, usize::saturating_mul);
     let refused = Vec::<u8>::new().try_reserve_exact(bytes).is_err();
-    if refused { Err(crate::Error::CacheMemory { bytes }) } else { Ok(()) }
+    if refused {
+        Err(crate::Error::CacheMemory { bytes })
+    } else {
+        Ok(())
+    }
 }
 
 /// Keys and values of all layers, for one video.
@@ -99,7 +103,14 @@ impl KvCache {
     /// When the device cannot hold it.
     pub fn new(policy: Policy, shape: CacheShape, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
         let capacity = (policy.window() + shape.chunk).saturating_mul(shape.tokens_per_frame());
-        check_memory([3, shape.layers, capacity, shape.heads, shape.head_dim, dtype.size_in_bytes()])?;
+        check_memory([
+            3,
+            shape.layers,
+            capacity,
+            shape.heads,
+            shape.head_dim,
+            dtype.size_in_bytes(),
+        ])?;
         let layers = (0..shape.layers)
             .map(|_| LayerCache::new(capacity, shape.heads, shape.head_dim, dtype, device))
             .collect::<Result<_>>()?;

@@ -119,13 +119,21 @@ impl Progress {
             Update::Latents(_) => {}
             Update::Pictures(pictures) => {
                 if self.done.get() == 0 && self.lines {
-                    say(&format!("first picture after {:.1} s", self.started.elapsed().as_secs_f64()));
+                    say(&format!(
+                        "first picture after {:.1} s",
+                        self.started.elapsed().as_secs_f64()
+                    ));
                 }
                 self.done.set(self.done.get() + pictures.frames.len());
                 self.bar.set_position(self.done.get() as u64);
                 if self.lines && self.spoke.get().elapsed() >= LINE_INTERVAL {
                     self.spoke.set(Instant::now());
-                    say(&format!("chunk {}/{}, {}", pictures.chunk + 1, self.chunks, self.rate()));
+                    say(&format!(
+                        "chunk {}/{}, {}",
+                        pictures.chunk + 1,
+                        self.chunks,
+                        self.rate()
+                    ));
                 }
             }
         }

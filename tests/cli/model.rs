@@ -102,7 +102,9 @@ impl Model {
 fn random(specs: Vec<TensorSpec>) -> Tensors {
     let mut state = 1u64;
     let mut next = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (state >> 40) as f32 / (1 << 23) as f32 - 1.0
     };
     let fill = |spec: TensorSpec| {
@@ -215,7 +217,9 @@ fn state_dict(tensors: &Tensors, storages: &mut Vec<Vec<u8>>) -> Vec<u8> {
         .iter()
         .map(|(name, (shape, values))| {
             let shape: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
-            let strides: Vec<i64> = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
+            let strides: Vec<i64> = (0..shape.len())
+                .map(|axis| shape[axis + 1..].iter().product())
+                .collect();
             let key = storages.len().to_string();
             storages.push(crate::build::floats(values));
             let pickled = tensor("FloatStorage", &key, values.len() as i64, 0, &shape, &strides);

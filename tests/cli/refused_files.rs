@@ -76,18 +76,30 @@ fn one_network_in_the_place_of_another() {
 
     let desk = Desk::new();
     save_torch(&desk.model.path(VAE), &text_encoder());
-    desk.refused(1, &[], &[VAE, "not a video autoencoder", "looks like a UMT5 text encoder"]);
+    desk.refused(
+        1,
+        &[],
+        &[VAE, "not a video autoencoder", "looks like a UMT5 text encoder"],
+    );
 
     let desk = Desk::new();
     desk.model.replace(TEXT_ENCODER, TRANSFORMER);
-    desk.refused(1, &[], &[TEXT_ENCODER, "not a UMT5 encoder", "looks like a Wan diffusion model"]);
+    desk.refused(
+        1,
+        &[],
+        &[TEXT_ENCODER, "not a UMT5 encoder", "looks like a Wan diffusion model"],
+    );
 
     let desk = Desk::new();
     desk.model.replace(TINY_DECODER, TRANSFORMER);
     desk.refused(
         1,
         &["--vae", "tae"],
-        &[TINY_DECODER, "not a video autoencoder", "looks like a Wan diffusion model"],
+        &[
+            TINY_DECODER,
+            "not a video autoencoder",
+            "looks like a Wan diffusion model",
+        ],
     );
 
     // Formats mixed up.
@@ -106,7 +118,10 @@ fn networks_that_do_not_belong_together() {
     desk.refused(1, &[], &[TRANSFORMER, "36", "16", "text-to-video"]);
 
     let desk = Desk::new();
-    let more = tokenizer().replace(r#"["z", -1.0]"#, r#"["y", -2.0], ["x", -2.0], ["w", -2.0], ["z", -1.0]"#);
+    let more = tokenizer().replace(
+        r#"["z", -1.0]"#,
+        r#"["y", -2.0], ["x", -2.0], ["w", -2.0], ["z", -1.0]"#,
+    );
     desk.model.write(TOKENIZER, more.as_bytes());
     desk.refused(1, &["--prompt-given", "zzz"], &["token id 32", "vocabulary"]);
 }
@@ -135,8 +150,13 @@ fn tensors_that_are_missing_too_many_or_of_another_shape() {
         tensors.insert("blocks.1.ffn.3.weight".into(), tensor);
     });
     desk.refused(1, &[], &[TRANSFORMER, "1 unexpected", "blocks.1.ffn.3.weight"]);
-    desk.model.change_transformer(|tensors| tensors.get_mut(NAME).unwrap().0.reverse());
-    desk.refused(1, &[], &[TRANSFORMER, "1 mis-shaped", NAME, "[96, 48], expected [48, 96]"]);
+    desk.model
+        .change_transformer(|tensors| tensors.get_mut(NAME).unwrap().0.reverse());
+    desk.refused(
+        1,
+        &[],
+        &[TRANSFORMER, "1 mis-shaped", NAME, "[96, 48], expected [48, 96]"],
+    );
 
     let in_others: [(&str, fn() -> Tensors, &str); 2] = [
         (VAE, vae, "decoder.middle.0.residual.2.weight"),

