@@ -104,6 +104,7 @@ impl Preset {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::PictureSize;
 
     #[test]
     fn the_embedded_presets_are_legal() {
@@ -111,7 +112,11 @@ mod tests {
             let preset = Preset::load(name).unwrap();
             preset.sampler.validate().unwrap();
             preset.cache.resolve(preset.rollout.chunk, 240).unwrap();
-            assert!(preset.video.width % 16 == 0 && preset.video.height % 16 == 0, "{name}");
+            let size = PictureSize {
+                width: preset.video.width,
+                height: preset.video.height,
+            };
+            assert_eq!(size.checked(), Ok(size), "{name}");
         }
     }
 

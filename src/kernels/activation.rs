@@ -46,7 +46,7 @@ pub fn silu_in_place(values: &mut [f32]) {
 pub fn gelu_tanh_in_place(values: &mut [f32]) {
     for v in values {
         let x = *v;
-        let u = 0.797_884_56 * (x + 0.044_715 * x * x * x);
+        let u = 0.797_884_6 * (x + 0.044_715 * x * x * x);
         *v = x / (1.0 + exp(-2.0 * u));
     }
 }

@@ -62,7 +62,7 @@ pub fn chunk_plans(
         return Err(SpanError::Nothing);
     }
     let given_alone = usize::from(first_alone && given > 0);
-    if (given - given_alone) % chunk != 0 {
+    if !(given - given_alone).is_multiple_of(chunk) {
         return Err(SpanError::Given {
             frames: given,
             chunk,
@@ -71,7 +71,7 @@ pub fn chunk_plans(
     }
     let generated_alone = usize::from(first_alone && given == 0);
     let rest = generated - generated_alone;
-    if rest % chunk != 0 {
+    if !rest.is_multiple_of(chunk) {
         let below = rest / chunk * chunk + generated_alone;
         return Err(SpanError::Generated {
             frames: generated,

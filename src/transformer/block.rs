@@ -111,6 +111,26 @@ pub(super) enum Context<'a> {
     Whole,
 }
 
+impl Context<'_> {
+    /// Position of the first latent frame.
+    pub(super) fn start(&self) -> u64 {
+        match self {
+            Self::Cached { pass, .. } => pass.start,
+            Self::Whole => 0,
+        }
+    }
+}
+
+/// What a block is told beside its input.
+pub(super) struct Conditioning<'a> {
+    /// e0 of the timesteps, `[frames or 1, 6, dim]`.
+    pub modulation: &'a Tensor,
+    /// Rotation of the input's tokens.
+    pub angles: &'a Angles,
+    /// The prompt, as this block sees it.
+    pub prompt: &'a CrossAttentionTokens,
+}
+
 pub(super) struct Block {
     modulation: Tensor,
     self_attn: Attention,
@@ -146,17 +166,20 @@ impl Block {
         })
     }
 
-    /// `x` is `[tokens, dim]`, `modulation` (e0) is `[frames, 6, dim]`. `None` when `depth` asks for no output.
+    /// `x` is `[tokens, dim]`. `None` when `depth` asks for no output.
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        modulation: &Tensor,
-        angles: &Angles,
-        prompt: &CrossAttentionTokens,
+        conditioning: &Conditioning<'_>,
         context: &mut Context<'_>,
         depth: Depth,
         observer: &mut Observer<'_>,
     ) -> Result<Option<Tensor>> {
+        let Conditioning {
+            modulation,
+            angles,
+            prompt,
+        } = *conditioning;
         let modulation = modulation.broadcast_add(&self.modulation)?;
         let row = |i: usize| modulation.narrow(1, i, 1)?.squeeze(1)?.contiguous();
         let (shift, scale, gate) = (row(0)?, row(1)?, row(2)?);

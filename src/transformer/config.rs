@@ -109,7 +109,7 @@ impl TransformerConfig {
         let patch = dims("patch_embedding.weight", 5)?;
         let (dim, in_channels) = (patch[0], patch[1]);
         let heads = file.num_heads.unwrap_or(dim / 128);
-        if heads == 0 || dim % heads != 0 || (dim / heads) % 2 != 0 {
+        if heads == 0 || !dim.is_multiple_of(2 * heads) {
             return Err(Error::not_a_transformer(
                 weights.origin(),
                 format!(

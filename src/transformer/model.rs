@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::{
-    block::{Block, Context, CrossAttentionTokens, Depth, Linear},
+    block::{Block, Conditioning, Context, CrossAttentionTokens, Depth, Linear},
     config::{PATCH, TransformerConfig},
     rope::Rope,
 };
@@ -43,7 +43,10 @@ pub struct TimeEmbedding {
 }
 
 /// Optional listener to intermediate tensors, for parity tests; costs nothing when silent.
-pub struct Observer<'a>(Option<&'a mut dyn FnMut(&str, &Tensor)>);
+pub struct Observer<'a>(Option<Listener<'a>>);
+
+/// Called with the name of an intermediate tensor and its value.
+type Listener<'a> = &'a mut dyn FnMut(&str, &Tensor);
 
 impl<'a> Observer<'a> {
     pub fn silent() -> Self {
@@ -187,7 +190,7 @@ impl CausalWan {
         let (frames, ..) = latents.dims4()?;
         let pass = cache.begin(start, frames)?;
         let mut context = Context::Cached { cache, pass };
-        self.run(latents, time, prompt, start, &mut context, Depth::Full, observer)?
+        self.run(latents, time, prompt, &mut context, Depth::Full, observer)?
             .ok_or(crate::Error::NoBlocks)
     }
 
@@ -207,15 +210,7 @@ impl CausalWan {
         let pass = cache.begin(start, frames)?;
         let mut context = Context::Cached { cache, pass };
         let depth = Depth::CacheOnly;
-        self.run(
-            latents,
-            time,
-            prompt,
-            start,
-            &mut context,
-            depth,
-            &mut Observer::silent(),
-        )?;
+        self.run(latents, time, prompt, &mut context, depth, &mut Observer::silent())?;
         Ok(())
     }
 
@@ -230,17 +225,15 @@ impl CausalWan {
         prompt: &PromptContext,
         observer: &mut Observer<'_>,
     ) -> Result<Tensor> {
-        self.run(latents, time, prompt, 0, &mut Context::Whole, Depth::Full, observer)?
+        self.run(latents, time, prompt, &mut Context::Whole, Depth::Full, observer)?
             .ok_or(crate::Error::NoBlocks)
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn run(
         &self,
         latents: &Tensor,
         time: &TimeEmbedding,
         prompt: &PromptContext,
-        start: u64,
         context: &mut Context<'_>,
         depth: Depth,
         observer: &mut Observer<'_>,
@@ -249,7 +242,7 @@ impl CausalWan {
         let (rows, columns) = (height / PATCH, width / PATCH);
         let angles = self
             .rope
-            .chunk_angles(start as i64, frames, rows, columns, &self.device)?;
+            .chunk_angles(context.start() as i64, frames, rows, columns, &self.device)?;
         observer.see("time_e", &time.time);
         observer.see("time_e0", &time.modulation);
         let mut x = self.patch_embedding.forward(&patchify(latents)?)?;
@@ -257,7 +250,12 @@ impl CausalWan {
         for (i, (block, prompt)) in self.blocks.iter().zip(&prompt.blocks).enumerate() {
             let last = i + 1 == self.blocks.len();
             let depth = if last { depth } else { Depth::Full };
-            match block.forward(&x, &time.modulation, &angles, prompt, context, depth, observer)? {
+            let conditioning = Conditioning {
+                modulation: &time.modulation,
+                angles: &angles,
+                prompt,
+            };
+            match block.forward(&x, &conditioning, context, depth, observer)? {
                 Some(out) => x = out,
                 None => return Ok(None),
             }
