@@ -159,11 +159,13 @@ fn open(path: &Path, device: &Device) -> Result<(Checkpoint, Weights)> {
 
 /// Adds to the refusal of a file of another network what it looks like.
 fn hinted(mut error: Error, checkpoint: &Checkpoint) -> Error {
-    if let Error::NotATransformer { reason, .. }
-    | Error::Text(TextError::NotUmt5 { reason, .. })
-    | Error::Vae(VaeError::Unsupported { reason, .. }) = &mut error
-        && let Some(other) = checkpoint.looks_like()
-    {
+    let (wanted, reason) = match &mut error {
+        Error::NotATransformer { reason, .. } => ("a Wan diffusion model", reason),
+        Error::Text(TextError::NotUmt5 { reason, .. }) => ("a UMT5 text encoder", reason),
+        Error::Vae(VaeError::Unsupported { reason, .. }) => ("a Wan VAE", reason),
+        _ => return error,
+    };
+    if let Some(other) = checkpoint.looks_like().filter(|other| *other != wanted) {
         reason.push_str(&format!("; it looks like {other}"));
     }
     error

@@ -56,7 +56,8 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Err(Failure::Failed(error)) => {
-            printer::say(&format!("error: {error:#}"));
+            // The library's messages tell their causes themselves.
+            printer::say(&format!("error: {error}"));
             ExitCode::FAILURE
         }
         Err(Failure::Interrupted) => ExitCode::from(130),

@@ -158,9 +158,9 @@ fn tensors_that_are_missing_too_many_or_of_another_shape() {
         &[TRANSFORMER, "1 mis-shaped", NAME, "[96, 48], expected [48, 96]"],
     );
 
-    let in_others: [(&str, fn() -> Tensors, &str); 2] = [
-        (VAE, vae, "decoder.middle.0.residual.2.weight"),
-        (TEXT_ENCODER, text_encoder, "blocks.1.attn.o.weight"),
+    let in_others = [
+        (VAE, vae(), "decoder.middle.0.residual.2.weight"),
+        (TEXT_ENCODER, text_encoder(), "blocks.1.attn.o.weight"),
     ];
     for (file, tensors, name) in in_others {
         let desk = Desk::new();
@@ -168,15 +168,15 @@ fn tensors_that_are_missing_too_many_or_of_another_shape() {
             VAE => save_torch(&desk.model.path(file), tensors),
             _ => save_safetensors(&desk.model.path(file), tensors),
         };
-        let mut changed = tensors();
+        let mut changed = tensors.clone();
         changed.remove(name);
         save(&changed);
         desk.refused(1, &[], &[file, "1 missing", name]);
-        let mut changed = tensors();
+        let mut changed = tensors.clone();
         changed.insert("decoder.surprise".into(), (vec![1], vec![0.0]));
         save(&changed);
         desk.refused(1, &[], &[file, "1 unexpected", "decoder.surprise"]);
-        let mut changed = tensors();
+        let mut changed = tensors.clone();
         changed.get_mut(name).unwrap().0.push(1);
         save(&changed);
         desk.refused(1, &[], &[file, "1 mis-shaped", name]);

