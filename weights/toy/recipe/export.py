@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from vae import WAN_MEAN, WAN_STD, WanVAE
 
 CONFIG = dict(_class_name="WanModel", dim=192, eps=1e-6, ffn_dim=768, freq_dim=256, in_dim=16, model_type="t2v",
-              num_heads=3, num_layers=6, out_dim=16, text_len=32)
+              num_heads=3, num_layers=6, out_dim=16, text_len=32, deepforcing_preset="toy")
 VAE_FILE, TEXT_FILE, DIT_FILE = "Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth", "diffusion_pytorch_model.safetensors"
 
 
