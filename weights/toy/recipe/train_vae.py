@@ -1,8 +1,9 @@
 """Train the autoencoder: single pictures, then 9, 33 and finally all 81 frames.
 
 Long clips at the end matter: trained on short crops only, the causal layers never see the state they reach on a long
-stream, and colours shift. Loss: L1 + MSE on pixels (three times as much on the subject), L1 on their differences, a weak pull of the latents to zero with
-noise added to them, so that they keep a sensible scale and small latent errors stay small in the picture.
+stream, and colours shift. Loss: L1 + MSE on pixels (three times as much on the subject), L1 on their differences, and a
+weak pull of the latents to zero with noise added to them, so that they keep a sensible scale and small latent errors
+stay small in the picture.
 """
 
 import argparse
