@@ -130,7 +130,7 @@ UNITS = {"ns": 1e-6, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 def ours(binary, threads):
     """Fastest and median of the mid-size benchmarks, in ms, by name."""
     environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "CANDLE_NUM_THREADS": str(threads)}
-    command = [binary, "--bench", "forward_full_window", "whole_chunk"]
+    command = [binary, "--bench", "forward_full_window", "whole_chunk", "--max-time", "2"]
     text = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     found, group = {}, ""
     for line in text.splitlines():

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::plan::Slot;
+use crate::kernels;
 
 /// Sums of rotated queries, one `[heads·head_dim]` row per latent frame of each pass, newest last.
 #[derive(Default)]
@@ -21,8 +22,7 @@ pub struct QuerySums {
 impl QuerySums {
     /// Sums of the queries `[frames·per_frame, heads, head_dim]` of a pass: one tensor per latent frame.
     pub fn of_pass(queries: &Tensor, frames: usize) -> Result<Vec<Tensor>> {
-        let (tokens, heads, dim) = queries.dims3()?;
-        let sums = queries.reshape((frames, tokens / frames.max(1), heads * dim))?.sum(1)?;
+        let sums = kernels::sum_rows(queries, frames)?;
         (0..frames).map(|frame| sums.get(frame)).collect()
     }
 

@@ -211,23 +211,8 @@ impl LayerCache {
 
     /// Moves the tokens `kept` (ascending) to the front, in order.
     fn gather(&mut self, kept: &[usize]) -> Result<()> {
-        // The sink, and whatever else already lies where it belongs, is not touched.
-        let settled = kept.iter().enumerate().take_while(|(to, from)| to == *from).count();
-        let moved = &kept[settled..];
-        let one_run = moved.windows(2).all(|pair| pair[1] == pair[0] + 1);
-        let rows = |buffer: &Tensor| -> candle_core::Result<Tensor> {
-            match moved {
-                [first, ..] if one_run => buffer.narrow(0, *first, moved.len())?.copy(),
-                _ => {
-                    let index: Vec<u32> = moved.iter().map(|i| *i as u32).collect();
-                    buffer.index_select(&Tensor::new(index, buffer.device())?, 0)
-                }
-            }
-        };
-        if !moved.is_empty() {
-            for buffer in [&self.raw, &self.rotated, &self.values] {
-                buffer.slice_set(&rows(buffer)?, 0, settled)?;
-            }
+        for buffer in [&self.raw, &self.rotated, &self.values] {
+            kernels::keep_rows(buffer, kept)?;
         }
         self.slots = kept.iter().map(|i| self.slots[*i]).collect();
         Ok(())

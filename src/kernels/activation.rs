@@ -76,7 +76,10 @@ impl InplaceOp1 for Activation {
             Self::Silu => silu_in_place,
             Self::GeluTanh => gelu_tanh_in_place,
         };
-        values[start..end].par_chunks_mut(GRAIN).for_each(apply);
+        match &mut values[start..end] {
+            few if few.len() <= GRAIN => apply(few),
+            many => many.par_chunks_mut(GRAIN).for_each(apply),
+        }
         Ok(())
     }
 }

@@ -11,6 +11,8 @@ use super::{activation::exp, f32_slice};
 const QUERY_TILE: usize = 96;
 /// Keys of one tile at most.
 const KEY_TILE: usize = 512;
+/// Multiplications below which waking other threads costs more than it saves.
+const SERIAL: usize = 1 << 19;
 
 /// Softmax attention without mask: `softmax(q·kᵀ·scale)·v`, per head.
 ///
@@ -69,28 +71,33 @@ impl CustomOp3 for Attention {
         // Even tiles: the last one is not a remainder that one thread waits for.
         let tiles = queries.div_ceil(QUERY_TILE);
         let rows_per_tile = queries.div_ceil(tiles.max(1));
-        (0..heads * tiles)
-            .into_par_iter()
-            .for_each_init(Scratch::default, |scratch, job| {
-                let (head, tile) = (job / tiles, job % tiles);
-                let first = tile * rows_per_tile;
-                let rows = rows_per_tile.min(queries.saturating_sub(first));
-                if rows > 0 {
-                    let offset = first * heads * dim + head * dim;
-                    // SAFETY: every (head, tile) writes its own rows of its own head, within `out`.
-                    unsafe {
-                        tile_attention(
-                            &sizes,
-                            scratch,
-                            &q[offset..],
-                            &k[head * dim..],
-                            &v[head * dim..],
-                            rows,
-                            target.at(offset),
-                        )
-                    }
+        let attend = |scratch: &mut Scratch, job: usize| {
+            let (head, tile) = (job / tiles, job % tiles);
+            let first = tile * rows_per_tile;
+            let rows = rows_per_tile.min(queries.saturating_sub(first));
+            if rows > 0 {
+                let offset = first * heads * dim + head * dim;
+                // SAFETY: every (head, tile) writes its own rows of its own head, within `out`.
+                unsafe {
+                    tile_attention(
+                        &sizes,
+                        scratch,
+                        &q[offset..],
+                        &k[head * dim..],
+                        &v[head * dim..],
+                        rows,
+                        target.at(offset),
+                    )
                 }
-            });
+            }
+        };
+        if queries * keys * heads * dim < SERIAL {
+            let mut scratch = Scratch::default();
+            (0..heads * tiles).for_each(|job| attend(&mut scratch, job));
+        } else {
+            let jobs = (0..heads * tiles).into_par_iter();
+            jobs.for_each_init(Scratch::default, attend);
+        }
         Ok((CpuStorage::F32(out), (queries, heads, dim).into()))
     }
 }

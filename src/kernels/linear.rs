@@ -2,9 +2,8 @@
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use gemm::Parallelism;
-use rayon::prelude::*;
 
-use super::f32_slice;
+use super::{f32_slice, for_rows};
 
 /// `x·weightᵀ + bias`: `x` `[rows, in]`, `weight` `[out, in]` as stored, `bias` `[out]`; gives `[rows, out]`.
 ///
@@ -43,11 +42,8 @@ impl CustomOp3 for Linear {
         let x = f32_slice(x, x_layout, "linear")?;
         let weight = f32_slice(weight, weight_layout, "linear")?;
         let bias = f32_slice(bias, bias_layout, "linear")?;
-        let mut out = Vec::with_capacity(rows * outputs);
-        out.resize(rows * outputs, 0f32);
-        out.par_chunks_mut(outputs.max(1))
-            .with_min_len(64)
-            .for_each(|row| row.copy_from_slice(bias));
+        let mut out = vec![0f32; rows * outputs];
+        for_rows(&mut out, outputs, |_, row| row.copy_from_slice(bias));
         // SAFETY: sizes and strides are those of the slices, checked above.
         unsafe {
             gemm::gemm(

@@ -7,15 +7,25 @@ mod activation;
 mod attention;
 mod linear;
 mod modulation;
+mod norm;
 mod rotation;
+mod rows;
 
 pub use activation::{gelu_tanh, gelu_tanh_in_place, silu, silu_in_place};
 pub use attention::attention;
 pub use linear::linear;
 pub use modulation::{gated_residual, modulated_norm};
+pub use norm::{layer_norm, rms_norm};
 pub use rotation::rotate;
+pub use rows::{keep_rows, sum_rows};
 
 use candle_core::{CpuStorage, Layout, Result, backend::BackendStorage, bail};
+use rayon::prelude::*;
+
+/// Elements below which waking other threads costs more than it saves.
+const SERIAL: usize = 1 << 16;
+/// Least elements given to one thread at a time.
+const GRAIN: usize = 1 << 13;
 
 /// The elements of a contiguous f32 tensor.
 fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout, operation: &str) -> Result<&'a [f32]> {
@@ -28,5 +38,23 @@ fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout, operation: &str) -> R
             "{operation} needs contiguous tensors, got strides {:?}",
             layout.stride()
         ),
+    }
+}
+
+/// Calls `work` with the number and the elements of every row of `width` elements, on all threads when there is enough
+/// to do.
+fn for_rows(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync + Send) {
+    if width == 0 {
+        return;
+    }
+    if out.len() < SERIAL {
+        out.chunks_mut(width)
+            .enumerate()
+            .for_each(|(index, row)| work(index, row));
+    } else {
+        out.par_chunks_mut(width)
+            .enumerate()
+            .with_min_len(GRAIN.div_ceil(width))
+            .for_each(|(index, row)| work(index, row));
     }
 }

@@ -2,12 +2,8 @@
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use multiversion::multiversion;
-use rayon::prelude::*;
 
-use super::f32_slice;
-
-/// Tokens given to one thread at a time.
-const GRAIN: usize = 16;
+use super::{f32_slice, for_rows};
 
 /// `LayerNorm(x)·(1 + scale) + shift`, the norm without parameters of its own.
 ///
@@ -65,14 +61,11 @@ impl CustomOp3 for ModulatedNorm {
         let scale = f32_slice(scale, scale_layout, self.name())?;
         let shift = f32_slice(shift, shift_layout, self.name())?;
         let mut out = vec![0f32; tokens * dim];
-        out.par_chunks_mut(dim)
-            .zip(x.par_chunks(dim))
-            .enumerate()
-            .with_min_len(GRAIN)
-            .for_each(|(token, (out, x))| {
-                let row = token / shared * dim;
-                normalise(out, x, &scale[row..][..dim], &shift[row..][..dim], self.eps);
-            });
+        for_rows(&mut out, dim, |token, out| {
+            let row = token / shared * dim;
+            let x = &x[token * dim..][..dim];
+            normalise(out, x, &scale[row..][..dim], &shift[row..][..dim], self.eps);
+        });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 }
@@ -100,18 +93,17 @@ impl CustomOp3 for GatedResidual {
         let y = f32_slice(y, y_layout, self.name())?;
         let gate = f32_slice(gate, gate_layout, self.name())?;
         let mut out = vec![0f32; tokens * dim];
-        out.par_chunks_mut(dim)
-            .zip(x.par_chunks(dim).zip(y.par_chunks(dim)))
-            .enumerate()
-            .with_min_len(GRAIN)
-            .for_each(|(token, (out, (x, y)))| add_gated(out, x, y, &gate[token / shared * dim..][..dim]));
+        for_rows(&mut out, dim, |token, out| {
+            let (at, row) = (token * dim, token / shared * dim);
+            add_gated(out, &x[at..][..dim], &y[at..][..dim], &gate[row..][..dim]);
+        });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 }
 
 /// Sum over independent lanes, so that the loop vectorises; the order is the same on every machine.
 #[inline(always)]
-fn lane_sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn lane_sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; 16];
     let blocks = values.chunks_exact(16);
     let rest: f32 = blocks.remainder().iter().map(|v| f(*v)).sum();

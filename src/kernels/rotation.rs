@@ -2,12 +2,8 @@
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use multiversion::multiversion;
-use rayon::prelude::*;
 
-use super::f32_slice;
-
-/// Tokens given to one thread at a time.
-const GRAIN: usize = 32;
+use super::{f32_slice, for_rows};
 
 /// Rotates the pair of channels `(2i, 2i+1)` of every head of a token by the token's angle `i`.
 ///
@@ -48,17 +44,14 @@ impl CustomOp3 for Rotate {
         let cos = f32_slice(cos, cos_layout, "rotate")?;
         let sin = f32_slice(sin, sin_layout, "rotate")?;
         let mut out = vec![0f32; x.len()];
-        if !out.is_empty() {
-            out.par_chunks_mut(heads * dim)
-                .zip(x.par_chunks(heads * dim))
-                .zip(cos.par_chunks(dim / 2).zip(sin.par_chunks(dim / 2)))
-                .with_min_len(GRAIN)
-                .for_each(|((out, x), (cos, sin))| {
-                    for (out, x) in out.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                        rotate_head(out, x, cos, sin);
-                    }
-                });
-        }
+        let (width, pairs) = (heads * dim, dim / 2);
+        for_rows(&mut out, width, |token, out| {
+            let x = &x[token * width..][..width];
+            let (cos, sin) = (&cos[token * pairs..][..pairs], &sin[token * pairs..][..pairs]);
+            for (out, x) in out.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
+                rotate_head(out, x, cos, sin);
+            }
+        });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 }

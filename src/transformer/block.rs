@@ -75,12 +75,12 @@ impl Attention {
 
     /// Queries after their norm over the whole width.
     fn queries(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(candle_nn::ops::rms_norm(&self.q.forward(x)?, &self.norm_q, self.eps)?)
+        Ok(kernels::rms_norm(&self.q.forward(x)?, &self.norm_q, self.eps)?)
     }
 
     /// Keys after their norm over the whole width.
     fn keys(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(candle_nn::ops::rms_norm(&self.k.forward(x)?, &self.norm_k, self.eps)?)
+        Ok(kernels::rms_norm(&self.k.forward(x)?, &self.norm_k, self.eps)?)
     }
 
     fn scale(&self) -> f64 {
@@ -191,7 +191,7 @@ impl Block {
         };
         let x = kernels::gated_residual(x, &y, &gate)?;
 
-        let z = candle_nn::ops::layer_norm(&x, &self.norm3.0, &self.norm3.1, self.eps as f32)?;
+        let z = kernels::layer_norm(&x, &self.norm3.0, &self.norm3.1, self.eps as f32)?;
         observer.block(self.index, "norm3", || Ok(z.clone()));
         let x = (x + self.cross_attention(&z, prompt, observer)?)?;
 
