@@ -2,7 +2,7 @@
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 DEMO := out/demo.mp4
-PROMPT := a red ball bouncing over green hills at sunset
+PROMPT := a big orange balloon floating over the sea at sunset
 
 .PHONY: help setup demo test bench fmt lint
 

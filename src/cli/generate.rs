@@ -24,7 +24,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  deepforcing generate \"a red ball bouncing over green hills\" --model-dir weights/toy --seconds 20 -o ball.mp4
+  deepforcing generate \"a big orange balloon floating over the sea at sunset\" --model-dir weights/toy --seconds 20 -o balloon.mp4
   deepforcing generate \"a lighthouse in a storm\" --model-dir models/wan --seconds 60 --seed 7 -o storm.mp4
   deepforcing generate \"a lighthouse in a storm\" --model-dir models/wan --policy deep-sink --sink 14 -o storm.mp4
 

@@ -53,6 +53,9 @@ def main():
     parser.add_argument("--runs", default="runs")
     parser.add_argument("--minutes", type=float, default=46)
     parser.add_argument("--first-minutes", type=float, default=9, help="opening phase on first chunks only")
+    parser.add_argument("--begin-from", help="checkpoint whose averaged weights a new run starts from, with a new warm-up and decay")
+    parser.add_argument("--peak", type=float, default=1, help="factor on both peak learning rates")
+    parser.add_argument("--subject", type=float, default=1, help="factor on the extra weight of the subject (losses are logged with 1)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rank, workers = start_workers()
@@ -80,6 +83,13 @@ def main():
         muon.load_state_dict(state["muon"])
         adam.load_state_dict(state["adam"])
         step, clock = state["step"], Clock(state["seconds"])
+    elif args.begin_from:
+        state = torch.load(args.begin_from)
+        model.load_state_dict(state["ema"])
+        ema.load_state_dict(state["ema"])
+        muon.load_state_dict(state["muon"])
+        adam.load_state_dict(state["adam"])
+    warm_up = 30 if args.begin_from else 100
     seed = args.seed * 1000 + rank + 7919 * step
     rng = random.Random(seed)
     torch.manual_seed(seed)
@@ -106,7 +116,7 @@ def main():
         progress = seconds / (args.minutes * 60)
         if progress >= 1:
             break
-        scale = min(1, (step + 1) / 100) * cosine(progress, 0.02)
+        scale = args.peak * min(1, (step + 1) / warm_up) * cosine(progress, 0 if args.begin_from else 0.02)
         muon.lr = MUON_LR * scale
         for group in adam.param_groups:
             group["lr"] = ADAM_LR * scale
@@ -117,9 +127,9 @@ def main():
         sigma = draw_sigmas(FIRST, 1, 0.6)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             flow = model.dit.first_chunk(mix(x, noise, sigma), sigma * 1000, model.context(ids))
-        error = (flow.float() - (noise - x)).square() * (1 + weight[rows, :3, None].float())
-        first_loss = error.mean()
-        meter.add(first=first_loss.item())
+        error, subject = (flow.float() - (noise - x)).square(), weight[rows, :3, None].float()
+        first_loss = (error * (1 + args.subject * subject)).mean()
+        meter.add(first=(error * (1 + subject)).mean().item())
         opening = seconds < args.first_minutes * 60
         (first_loss * (1.0 if opening else 0.35)).backward()
 
@@ -133,11 +143,11 @@ def main():
                 target = x.repeat(COPIES, 1, 1, 1, 1)
                 noise, sigma = torch.randn_like(target), draw_sigmas(COPIES * WINDOWS, 7, 0.5)
                 flow = model.dit.window(past, past_sigma * 1000, mix(target, noise, sigma), sigma * 1000, context)
-            error = (flow.float() - (noise - target)).square() * (1 + weight[rows].float().repeat(COPIES, 1, 1, 1)[:, :, None])
-            window_loss = error.mean()
-            (window_loss * 0.65).backward()
-            meter.add(window=window_loss.item())
+            error, subject = (flow.float() - (noise - target)).square(), weight[rows].float().repeat(COPIES, 1, 1, 1)[:, :, None]
+            ((error * (1 + args.subject * subject)).mean() * 0.65).backward()
             with torch.no_grad():
+                error = error * (1 + subject)
+                meter.add(window=error.mean().item())
                 x0_error = error.mean((2, 3, 4))[:, 3:] * sigma[:, 3:] ** 2
                 for name, level in zip(("x1", "x.94", "x.83", "x.62"), sigmas):
                     hit = (sigma[:, 3:] - level).abs() < 1e-4
