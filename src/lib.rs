@@ -21,14 +21,17 @@
 //! | [`models`] | the networks of a run, from a folder of published files |
 //! | [`pipeline`] | denoising, decoding and encoding side by side |
 //! | [`preset`] | model, sampler and cache settings with names |
+//! | [`config`] | settings in layers: flags, environment, config file, preset |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
 pub mod cache;
 pub mod checkpoint;
 pub mod cli;
+pub mod config;
 mod error;
 pub mod kernels;
 pub mod models;
+pub mod nearest;
 pub mod pipeline;
 pub mod preset;
 pub mod request;

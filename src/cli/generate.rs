@@ -1,17 +1,20 @@
 //! `deepforcing generate`: a prompt to an mp4.
 
-use std::{io::Write, path::PathBuf, sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use candle_core::Device;
 use clap::Args;
 
 use super::{
     Failure,
-    printer::{Printer, say},
+    live::VideoWork,
+    preview::Preview,
+    printer::{Printer, print_result, say},
 };
 use crate::{
     Error, Result,
     cache::{CacheSettings, PolicyName, Positions, Scorer},
+    config::PreviewMode,
     models::{DecoderKind, ModelFiles, preset_of_folder},
     pipeline::{self, Rendered, Update},
     preset::Preset,
@@ -61,9 +64,9 @@ pub(super) struct Generate {
     vae: DecoderKind,
     #[command(flatten)]
     cache: CacheFlags,
-    /// Print nothing but errors and the result
-    #[arg(short, long)]
-    quiet: bool,
+    /// Show the newest picture in the terminal: auto (terminals that show images), blocks (coloured characters) or off
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_value = "off", default_missing_value = "auto")]
+    preview: PreviewMode,
 }
 
 /// Cache settings on the command line; those not given are the preset's.
@@ -129,19 +132,18 @@ struct Job {
 }
 
 impl Generate {
-    pub(super) fn run(&self) -> Result<(), Failure> {
-        let printer = Printer::new(self.quiet);
+    pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
         // Everything that can be refused is refused before anything slow.
         check_output(&self.output, self.overwrite).map_err(Error::from)?;
         check_prompt(&self.prompt).map_err(Error::from)?;
         let job = self.resolve()?;
         let cancel = CancelToken::default();
         interrupt_on_ctrl_c(&cancel);
-        let (summary, rendered) = self.render(&job, &cancel, &printer)?;
+        let (summary, rendered) = self.render(&job, &cancel, printer)?;
         match summary {
             Some(summary) => {
                 printer.finished(&summary, rendered.complete);
-                let _ = writeln!(std::io::stdout(), "{}", summary.path.display());
+                print_result(format!("{}\n", summary.path.display()).as_bytes())?;
             }
             None => printer.note("stopped before the first picture; nothing was written"),
         }
@@ -216,14 +218,26 @@ impl Generate {
 
         let mut encoder = VideoEncoder::create(&self.output, self.video_settings(job))?;
         printer.encoder(encoder.info());
-        let progress = printer.progress(rollout.plans().len(), job.length.pictures, job.fps, started);
+        let mut preview = Preview::open(self.preview, printer);
+        let work = VideoWork {
+            video: (1, 1),
+            chunks: rollout.plans().len(),
+            pictures: job.length.pictures,
+            fps: job.fps,
+        };
+        let progress = printer.progress(work, started);
         let outcome = pipeline::run(rollout, stream, job.length.pictures, cancel, |update| {
             progress.update(&update);
             if let Update::Pictures(pictures) = update {
+                let begun = Instant::now();
                 for frame in &pictures.frames {
                     encoder.push(frame)?;
                 }
                 encoder.flush()?;
+                progress.encoded(begun.elapsed());
+                if let (Some(preview), Some(frame)) = (&mut preview, pictures.frames.last()) {
+                    preview.show(frame, job.size.width, job.size.height);
+                }
             }
             Ok(())
         });
@@ -234,7 +248,7 @@ impl Generate {
             Err(error) => {
                 // What is rendered stays, under a name that says that it is not the whole video.
                 if encoder.frames() > 0 {
-                    printer.note(&format!(
+                    printer.hint(&format!(
                         "{} pictures rendered so far are kept in `{}`",
                         encoder.frames(),
                         encoder.partial_path().display()
