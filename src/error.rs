@@ -7,6 +7,7 @@ use crate::{
     cache::{PolicyError, plan::PlanError},
     checkpoint::CheckpointError,
     hub::HubError,
+    config::ConfigError,
     request::RequestError,
     rollout::SpanError,
     sampler::SamplerError,
@@ -39,6 +40,9 @@ pub enum Error {
     /// A size or length that cannot be.
     #[error("{0}")]
     Request(#[from] RequestError),
+    /// A setting from the environment or the config file that cannot be used.
+    #[error(transparent)]
+    Setting(#[from] ConfigError),
     /// Denoising steps that cannot be.
     #[error("{0}")]
     Sampler(#[from] SamplerError),
@@ -135,6 +139,9 @@ pub enum Error {
 impl Error {
     /// Whether the fault lies in what was asked for, not in files or devices.
     pub fn is_usage(&self) -> bool {
+        if let Self::Setting(error) = self {
+            return error.is_usage();
+        }
         matches!(
             self,
             Self::Text(TextError::EmptyPrompt { .. })

@@ -26,6 +26,7 @@
 //! | [`models`] | the networks of a run, from published files |
 //! | [`pipeline`] | denoising, decoding and encoding side by side |
 //! | [`preset`] | model, sampler and cache settings with names |
+//! | [`config`] | settings in layers: flags, environment, config file, preset |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
 pub mod bundled;
@@ -34,11 +35,13 @@ pub mod cache_dir;
 pub mod checkpoint;
 pub mod cli;
 pub mod engine;
+pub mod config;
 mod error;
 pub mod file_hash;
 pub mod hub;
 pub mod kernels;
 pub mod models;
+pub mod nearest;
 pub mod pipeline;
 pub mod preset;
 pub mod request;
