@@ -20,6 +20,7 @@
 //! | [`video`] | frames and the video encoder |
 //! | [`models`] | the networks of a run, from a folder of published files |
 //! | [`pipeline`] | denoising, decoding and encoding side by side |
+//! | [`nearest`] | the known word that a mistyped one was meant to be |
 //! | [`preset`] | model, sampler and cache settings with names |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
@@ -29,6 +30,7 @@ pub mod cli;
 mod error;
 pub mod kernels;
 pub mod models;
+pub mod nearest;
 pub mod pipeline;
 pub mod preset;
 pub mod request;
