@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     cache::{PolicyError, plan::PlanError},
     checkpoint::CheckpointError,
+    prompts::{NameError, PromptError, SwitchError},
     request::RequestError,
     rollout::SpanError,
     sampler::SamplerError,
@@ -37,6 +38,15 @@ pub enum Error {
     /// A size or length that cannot be.
     #[error("{0}")]
     Request(#[from] RequestError),
+    /// A prompt file that cannot be used.
+    #[error(transparent)]
+    PromptFile(#[from] PromptError),
+    /// Prompt switches that cannot be.
+    #[error("{0}")]
+    Switch(#[from] SwitchError),
+    /// File names for several videos that cannot be.
+    #[error("{0}")]
+    Name(#[from] NameError),
     /// Denoising steps that cannot be.
     #[error("{0}")]
     Sampler(#[from] SamplerError),
@@ -123,6 +133,8 @@ impl Error {
             Self::Text(TextError::EmptyPrompt { .. })
                 | Self::Policy(_)
                 | Self::Request(_)
+                | Self::Switch(_)
+                | Self::Name(_)
                 | Self::Sampler(_)
                 | Self::Span(_)
                 | Self::UnknownPreset { .. }

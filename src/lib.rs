@@ -14,6 +14,7 @@
 //! | [`transformer`] | the causal Wan transformer |
 //! | [`cache`] | which tokens stay and at which positions: Deep Sink, Participative Compression |
 //! | [`sampler`] | flow-matching schedule, few-step denoising |
+//! | [`prompts`] | prompt files, prompt switches, names of several videos |
 //! | [`rollout`] | the chunk loop |
 //! | [`start`] | videos that begin from an image or a clip |
 //! | [`vae`] | streaming video autoencoders |
@@ -33,6 +34,7 @@ pub mod models;
 pub mod nearest;
 pub mod pipeline;
 pub mod preset;
+pub mod prompts;
 pub mod request;
 pub mod rollout;
 pub mod sampler;
