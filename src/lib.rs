@@ -14,6 +14,7 @@
 //! | [`transformer`] | the causal Wan transformer |
 //! | [`cache`] | which tokens stay and at which positions: Deep Sink, Participative Compression |
 //! | [`sampler`] | flow-matching schedule, few-step denoising |
+//! | [`prompts`] | prompt files, prompt switches, names of several videos |
 //! | [`rollout`] | the chunk loop |
 //! | [`start`] | videos that begin from an image or a clip |
 //! | [`vae`] | streaming video autoencoders |
@@ -25,6 +26,7 @@
 //! | [`cache_dir`] | where derived files are kept |
 //! | [`models`] | the networks of a run, from published files |
 //! | [`pipeline`] | denoising, decoding and encoding side by side |
+//! | [`nearest`] | the known word that a mistyped one was meant to be |
 //! | [`preset`] | model, sampler and cache settings with names |
 //! | [`config`] | settings in layers: flags, environment, config file, preset |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
@@ -44,6 +46,7 @@ pub mod models;
 pub mod nearest;
 pub mod pipeline;
 pub mod preset;
+pub mod prompts;
 pub mod request;
 pub mod rollout;
 pub mod sampler;

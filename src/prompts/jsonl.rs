@@ -1,0 +1,262 @@
+//! One line of a `.jsonl` prompt file.
+
+use std::{fmt, path::Path};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::Value;
+
+use super::{LineProblem, Moment, MomentError, Scene, Segment, file::check, moment::parse_moment};
+use crate::nearest;
+
+const PROMPT: &str = "prompt";
+const PROMPTS: &str = "prompts";
+const SWITCH: &str = "switch";
+const SWITCH_FRAMES: &str = "switch_frame_indices";
+const SEED: &str = "seed";
+const SECONDS: &str = "seconds";
+const ID: &str = "id";
+const IMAGE: &str = "image";
+const KEYS: [&str; 8] = [PROMPT, PROMPTS, SWITCH, SWITCH_FRAMES, SEED, SECONDS, ID, IMAGE];
+
+/// Letters of a wrong value that a message repeats.
+const SHOWN: usize = 40;
+
+/// Reads a line; `folder` is where relative images are.
+pub(super) fn scene(line: &str, folder: &Path) -> Result<Scene, LineProblem> {
+    let object: Object = serde_json::from_str(line).map_err(|error| LineProblem::Json { reason: reason(&error) })?;
+    let fields = Fields::new(object)?;
+    let texts = fields.prompts()?;
+    for (index, text) in texts.iter().enumerate() {
+        check(index + 1, text)?;
+    }
+    let starts = fields.starts(texts.len())?;
+    let segments = texts.into_iter().zip(starts);
+    Ok(Scene {
+        id: fields.id()?,
+        segments: segments.map(|(text, start)| Segment { text, start }).collect(),
+        seed: fields.seed()?,
+        seconds: fields.seconds()?,
+        image: fields.text(IMAGE)?.map(|image| folder.join(image)),
+        line: None,
+    })
+}
+
+/// The reader's words without its line number, which is always 1.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" at line 1 column ").next().unwrap_or(&text);
+    match error.column() {
+        0 => text.into(),
+        column => format!("{text} at byte {column}"),
+    }
+}
+
+/// A JSON object with its keys in order, repeated ones included.
+struct Object(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object in braces")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Object(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// The values of the known keys. `null` is as if the key were not there.
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Fields {
+    fn new(object: Object) -> Result<Self, LineProblem> {
+        let mut fields: Vec<(&'static str, Value)> = Vec::new();
+        for (key, value) in object.0 {
+            let Some(known) = KEYS.into_iter().find(|known| *known == key) else {
+                let hint = nearest::hint(&key, KEYS);
+                let key = shown(&key);
+                return Err(LineProblem::UnknownKey { key, hint });
+            };
+            if fields.iter().any(|(key, _)| *key == known) {
+                return Err(LineProblem::RepeatedKey { key: known });
+            }
+            fields.push((known, value));
+        }
+        fields.retain(|(_, value)| !value.is_null());
+        for (first, second) in [(PROMPT, PROMPTS), (SWITCH, SWITCH_FRAMES)] {
+            let has = |key| fields.iter().any(|(known, _)| *known == key);
+            if has(first) && has(second) {
+                return Err(LineProblem::Both { first, second });
+            }
+        }
+        Ok(Self(fields))
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        let field = self.0.iter().find(|(known, _)| *known == key);
+        field.map(|(_, value)| value)
+    }
+
+    fn text(&self, key: &'static str) -> Result<Option<String>, LineProblem> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) if !text.contains('\0') && !text.trim().is_empty() => Ok(Some(text.clone())),
+            Some(other) => Err(wrong(key, other, "a text that is not empty")),
+        }
+    }
+
+    /// An id may be a number, as indices of data sets are.
+    fn id(&self) -> Result<Option<String>, LineProblem> {
+        match self.get(ID) {
+            Some(Value::Number(number)) if number.is_u64() || number.is_i64() => Ok(Some(number.to_string())),
+            Some(Value::String(_)) | None => self.text(ID),
+            Some(other) => Err(wrong(ID, other, "a text or a whole number")),
+        }
+    }
+
+    fn prompts(&self) -> Result<Vec<String>, LineProblem> {
+        if let Some(prompt) = self.get(PROMPT) {
+            return match prompt {
+                Value::String(text) => Ok(vec![text.clone()]),
+                Value::Array(_) => Err(wrong(PROMPT, prompt, "a text (a list belongs to `prompts`)")),
+                other => Err(wrong(PROMPT, other, "a text")),
+            };
+        }
+        let expected = "a list of at least one text";
+        let list = match self.get(PROMPTS) {
+            None => return Err(LineProblem::NoPrompt),
+            Some(Value::Array(list)) if !list.is_empty() => list,
+            Some(other) => return Err(wrong(PROMPTS, other, expected)),
+        };
+        let texts = list.iter().map(|value| match value {
+            Value::String(text) => Ok(text.clone()),
+            other => Err(wrong(PROMPTS, other, expected)),
+        });
+        texts.collect()
+    }
+
+    /// Where each of `count` prompts starts.
+    fn starts(&self, count: usize) -> Result<Vec<Moment>, LineProblem> {
+        let (key, switches) = match (self.get(SWITCH), self.get(SWITCH_FRAMES)) {
+            (Some(value), _) => (SWITCH, list(SWITCH, value)?),
+            (None, Some(value)) => (SWITCH_FRAMES, list(SWITCH_FRAMES, value)?),
+            (None, None) => {
+                let share = |part| match part {
+                    0 => Moment::START,
+                    part => Moment::Share { part, parts: count },
+                };
+                return Ok((0..count).map(share).collect());
+            }
+        };
+        if switches.len() != count - 1 {
+            return Err(LineProblem::SwitchCount {
+                key,
+                switches: switches.len(),
+                prompts: count,
+            });
+        }
+        let read = |value: &Value| match key {
+            SWITCH => switch(value),
+            _ => frame(value),
+        };
+        let starts = switches.iter().map(read);
+        std::iter::once(Ok(Moment::START)).chain(starts).collect()
+    }
+
+    fn seed(&self) -> Result<Option<u64>, LineProblem> {
+        match self.get(SEED) {
+            None => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(seed) => Ok(Some(seed)),
+                None => Err(wrong(SEED, value, "a whole number from 0 to 18446744073709551615")),
+            },
+        }
+    }
+
+    fn seconds(&self) -> Result<Option<f64>, LineProblem> {
+        match self.get(SECONDS) {
+            None => Ok(None),
+            Some(value) => match value.as_f64().filter(|seconds| *seconds > 0.0) {
+                Some(seconds) => Ok(Some(seconds)),
+                None => Err(wrong(SECONDS, value, "a number above 0")),
+            },
+        }
+    }
+}
+
+fn list<'a>(key: &'static str, value: &'a Value) -> Result<&'a [Value], LineProblem> {
+    match value {
+        Value::Array(list) => Ok(list),
+        other => Err(wrong(key, other, "a list, one entry for each prompt after the first")),
+    }
+}
+
+/// An entry of `switch`.
+fn switch(value: &Value) -> Result<Moment, LineProblem> {
+    let expected = "seconds as a number, or a text such as \"12s\", \"1:30\" or \"40f\" (latent frame 40)";
+    let of_text = |text: &str| parse_moment(text).map_err(|source| LineProblem::Moment { key: SWITCH, source });
+    match value {
+        Value::String(text) => of_text(text),
+        Value::Number(number) => match number.as_f64() {
+            // The limits are those of a text.
+            Some(seconds) if seconds >= 0.0 => match of_text(&format!("{seconds}s")) {
+                Err(LineProblem::Moment {
+                    source: MomentError::TooLarge { .. },
+                    key,
+                }) => {
+                    let text = number.to_string();
+                    let source = MomentError::TooLarge { text };
+                    Err(LineProblem::Moment { key, source })
+                }
+                moment => moment,
+            },
+            _ => Err(wrong(SWITCH, value, expected)),
+        },
+        other => Err(wrong(SWITCH, other, expected)),
+    }
+}
+
+/// An entry of `switch_frame_indices`.
+fn frame(value: &Value) -> Result<Moment, LineProblem> {
+    match value.as_u64() {
+        Some(frame) => parse_moment(&format!("{frame}f")).map_err(|source| LineProblem::Moment {
+            key: SWITCH_FRAMES,
+            source,
+        }),
+        None => Err(wrong(SWITCH_FRAMES, value, "latent frames as whole numbers")),
+    }
+}
+
+fn wrong(key: &'static str, value: &Value, expected: &'static str) -> LineProblem {
+    let found = match value {
+        Value::Array(list) if list.is_empty() => "an empty list".into(),
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "an object".into(),
+        Value::String(text) if text.is_empty() => "an empty text".into(),
+        other => shown(&other.to_string()),
+    };
+    LineProblem::Value { key, found, expected }
+}
+
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}

@@ -1,0 +1,96 @@
+//! What is to be filmed: prompts of one or many videos, from files and from the command line.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `file` | prompt files as text: encodings, lines, limits; the kinds `.txt` and `.jsonl` |
+//! | `jsonl` | one line of a `.jsonl` file |
+//! | `moment` | points in time as people write them, and `--switch` |
+//! | `resolve` | from points in time to the chunks at which prompts take over |
+//! | `names` | a file name for each of several videos |
+//!
+//! # Prompt files
+//!
+//! Text is UTF-8; a byte order mark and Windows line ends are dropped. Empty lines and lines that begin with `#` are
+//! skipped, in both kinds of file; line numbers in messages count them.
+//!
+//! `.txt`: one prompt per line, one video per prompt.
+//!
+//! `.jsonl`: one JSON object per line, one video per object. A superset of LongLive's `{"prompts": ["a", "b"]}`:
+//!
+//! | key | value |
+//! |---|---|
+//! | `prompt` | the prompt of a video without switches |
+//! | `prompts` | list of prompts that follow each other (in place of `prompt`) |
+//! | `switch` | list of the points where the second and later prompts take over: numbers are seconds, strings are `"12s"`, `"1:30"`, `"1m30s"` or latent frames `"40f"`; without it all prompts get equal shares of the video |
+//! | `switch_frame_indices` | the same as a list of latent frames, as in LongLive's configuration |
+//! | `seed` | whole number, 0 to 2⁶⁴ − 1 |
+//! | `seconds` | length of the video |
+//! | `id` | name of the video, for its file name; each only once in a file |
+//! | `image` | picture that the video starts from; relative to the folder of the prompt file |
+//!
+//! Other keys are refused.
+
+mod error;
+mod file;
+mod jsonl;
+mod moment;
+mod names;
+mod resolve;
+
+use std::path::PathBuf;
+
+pub use error::{LineProblem, PromptError};
+pub use file::{Format, read_prompts, read_prompts_from};
+pub use moment::{Moment, MomentError, parse_moment, parse_switch};
+pub use names::{NameError, output_names, safe_file_name};
+pub use resolve::{MovedSwitch, PromptSpan, Resolved, SwitchError, resolve_switches};
+
+/// A prompt, and from when on it applies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    pub text: String,
+    pub start: Moment,
+}
+
+/// One video to make. What is `None` is up to the settings that hold for all videos.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scene {
+    /// Name for the file; unique in a prompt file.
+    pub id: Option<String>,
+    /// At least one; the first starts at 0.
+    pub segments: Vec<Segment>,
+    pub seed: Option<u64>,
+    pub seconds: Option<f64>,
+    /// Picture that the video starts from.
+    pub image: Option<PathBuf>,
+    /// Line of the prompt file, from 1.
+    pub line: Option<usize>,
+}
+
+impl Scene {
+    /// A video of a single prompt.
+    pub fn of_prompt(text: impl Into<String>) -> Self {
+        Self {
+            segments: vec![Segment {
+                text: text.into(),
+                start: Moment::START,
+            }],
+            ..Self::default()
+        }
+    }
+
+    /// The first prompt; empty when there is none.
+    pub fn title(&self) -> &str {
+        self.segments.first().map_or("", |segment| &segment.text)
+    }
+
+    /// How messages call the video: its id, its line, or its number (`index` counts from 0).
+    pub fn label(&self, index: usize) -> String {
+        match (&self.id, self.line) {
+            (Some(id), Some(line)) => format!("`{id}` (line {line})"),
+            (Some(id), None) => format!("`{id}`"),
+            (None, Some(line)) => format!("the prompt of line {line}"),
+            (None, None) => format!("video {index}"),
+        }
+    }
+}
