@@ -27,6 +27,7 @@
 //! | [`models`] | the networks of a run, from published files |
 //! | [`pipeline`] | denoising, decoding and encoding side by side |
 //! | [`nearest`] | the known word that a mistyped one was meant to be |
+//! | [`render`] | one video from its recipe |
 //! | [`preset`] | model, sampler and cache settings with names |
 //! | [`config`] | settings in layers: flags, environment, config file, preset |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
@@ -47,6 +48,7 @@ pub mod nearest;
 pub mod pipeline;
 pub mod preset;
 pub mod prompts;
+pub mod render;
 pub mod request;
 pub mod rollout;
 pub mod sampler;

@@ -1,6 +1,9 @@
 //! `deepforcing decode`: saved latents to a video.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use candle_core::Device;
 use clap::Args;
@@ -21,7 +24,7 @@ use crate::{
     recipe::Recipe,
     rollout::CancelToken,
     vae::{SPATIAL_FACTOR, frames_to_rgb8, pictures_of_latents},
-    video::{Form, Metadata, Target, VideoSettings, VideoWriter},
+    video::{Form, Metadata, Target, VideoSettings, VideoSummary, VideoWriter},
 };
 
 /// Latent frames that are decoded at a time.
@@ -58,6 +61,21 @@ pub(super) struct Decode {
 
 impl Decode {
     pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
+        let Some((summary, complete)) = self.decode(printer)? else {
+            return Err(Failure::Interrupted);
+        };
+        printer.finished(&summary, complete);
+        if summary.path != Path::new("-") {
+            print_result(format!("{}\n", summary.path.display()).as_bytes())?;
+        }
+        match complete {
+            true => Ok(()),
+            false => Err(Failure::Interrupted),
+        }
+    }
+
+    /// The video, if it has a picture, and whether it is complete.
+    fn decode(&self, printer: &Printer) -> Result<Option<(VideoSummary, bool)>> {
         let started = Instant::now();
         let latents = LatentReader::open(&self.file)?;
         let target = Target::parse(&self.output, self.format)?;
@@ -112,17 +130,7 @@ impl Decode {
         }
         progress.close();
         let complete = video.frames() as usize == pictures;
-        let Some(summary) = video.finish_partial()? else {
-            return Err(Failure::Interrupted);
-        };
-        printer.finished(&summary, complete);
-        if !target.is_stdout() {
-            print_result(format!("{}\n", summary.path.display()).as_bytes())?;
-        }
-        match complete {
-            true => Ok(()),
-            false => Err(Failure::Interrupted),
-        }
+        Ok(video.finish_partial()?.map(|summary| (summary, complete)))
     }
 
     /// The model asked for, or the one that made the latents.

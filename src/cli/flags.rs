@@ -22,7 +22,7 @@ pub(super) struct ModelFlags {
     #[arg(long, value_name = "NAME|FILE")]
     pub preset: Option<String>,
     /// Decoder: the Wan VAE, or the tiny and fast TAEW2.1
-    #[arg(long, value_name = "wan|tae")]
+    #[arg(long, value_name = "wan|tae", value_parser = parse_decoder)]
     pub vae: Option<DecoderKind>,
     /// Threads to compute with [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -38,6 +38,14 @@ impl ModelFlags {
             threads: self.threads.map(usize::from),
             ..Layer::default()
         }
+    }
+}
+
+fn parse_decoder(text: &str) -> Result<DecoderKind, String> {
+    match text {
+        "wan" => Ok(DecoderKind::Wan),
+        "tae" => Ok(DecoderKind::Tae),
+        _ => Err("expected wan or tae".into()),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     config::{Layers, Settings},
     file_hash::FileHashes,
     memory::MemoryPlan,
-    models::{Found, Located, Locator, ModelChoice, ModelFiles, ModelLocation, Needs},
+    models::{Found, Located, Locator, ModelChoice, ModelFile, ModelFiles, ModelLocation, Needs},
     recipe::{FileRecord, ModelRecord},
     rollout::CancelToken,
 };
@@ -78,6 +78,11 @@ impl Model {
                 files: missing.iter().map(|source| source.label()).collect::<Vec<_>>().join(", "),
             }),
         }
+    }
+
+    /// Those of `files` that the run needs.
+    pub fn list(&self, files: &ModelFiles) -> Vec<ModelFile> {
+        files.list(self.needs)
     }
 
     /// The model without its files, for a recipe.

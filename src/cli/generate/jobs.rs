@@ -122,7 +122,7 @@ fn recipe(
             crf: settings.crf.value,
             preset: settings.encoder_preset.value,
         },
-        ..Recipe::new(model.location())
+        ..Recipe::new(model.outline())
     })
 }
 
