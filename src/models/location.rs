@@ -51,7 +51,7 @@ pub struct Located {
 /// The files of a model, or what is missing of them.
 #[derive(Debug, Clone)]
 pub enum Found {
-    Files(ModelFiles),
+    Files(Box<ModelFiles>),
     /// Not in the cache; [`Hub::missing`] tells how much that is, [`Hub::pull`] gets them.
     Missing(Vec<Source>),
 }
@@ -125,7 +125,8 @@ impl Locator {
                 return in_cache(self.hub()?, preset, sources, needs);
             }
         };
-        Ok(Found::Files(ModelFiles::find(&folder, &preset.files, needs.decoder)?))
+        let files = ModelFiles::find(&folder, &preset.files, needs.decoder)?;
+        Ok(Found::Files(files.into()))
     }
 
     fn default_model(&self, needs: Needs, cancelled: &dyn Fn() -> bool) -> Result<Located> {
@@ -234,7 +235,7 @@ fn in_cache(hub: &Hub, preset: &Preset, sources: &Sources, needs: Needs) -> Resu
     );
     match paths {
         (Some(transformer), Some(decoder), Some(text_encoder), Some(tokenizer)) if missing.is_empty() => {
-            Ok(Found::Files(ModelFiles {
+            Ok(Found::Files(Box::new(ModelFiles {
                 transformer,
                 state_dict: preset.files.state_dict.clone(),
                 config: path(Role::Config),
@@ -243,7 +244,7 @@ fn in_cache(hub: &Hub, preset: &Preset, sources: &Sources, needs: Needs) -> Resu
                 text_encoder,
                 tokenizer,
                 sources: Some(sources.clone()),
-            }))
+            })))
         }
         _ => Ok(Found::Missing(missing)),
     }
