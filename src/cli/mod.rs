@@ -145,7 +145,7 @@ pub fn main() -> ExitCode {
         Command::Rerun(rerun) => rerun.run(&printer),
         Command::Decode(decode) => decode.run(&printer),
         Command::Inspect(inspect) => inspect.run(),
-        Command::Models(models) => models.run(),
+        Command::Models(models) => models.run(&printer),
         Command::Config(config) => config.run(&printer),
         Command::Doctor(doctor) => doctor.run(&printer),
         Command::Completions(completions) => completions.run(),

@@ -13,6 +13,7 @@ use super::{
     Failure,
     printer::{Printer, say},
     pulling::pull_missing,
+    render::interrupt_on_ctrl_c,
 };
 use crate::{
     Error, Result, bundled,
@@ -95,9 +96,6 @@ struct Pull {
         hide_possible_values = true
     )]
     vae: Decoders,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -135,12 +133,12 @@ struct Remove {
 }
 
 impl Models {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
         let locator = Locator::from_env(|name| std::env::var_os(name));
         match &self.command {
             Command::List(list) => list.run(&locator),
-            Command::Pull(pull) => pull.run(&locator),
-            Command::Verify(verify) => verify.run(&locator),
+            Command::Pull(pull) => pull.run(&locator, printer),
+            Command::Verify(verify) => verify.run(&locator, printer),
             Command::Path(path) => path.run(&locator),
             Command::Remove(remove) => remove.run(&locator),
         }
@@ -300,7 +298,7 @@ impl Listed {
 }
 
 impl Pull {
-    fn run(&self, locator: &Locator) -> Result<(), Failure> {
+    fn run(&self, locator: &Locator, printer: &Printer) -> Result<(), Failure> {
         let located = named(locator, &self.model)?;
         if located.location == ModelLocation::Bundled {
             let folder = bundled::unpack(locator.own_cache()).map_err(Error::from)?;
@@ -308,12 +306,11 @@ impl Pull {
             return Ok(());
         }
         let needed = self.sources(sources_of(&located)?)?;
-        let printer = Printer::new(self.quiet);
         let cancel = CancelToken::default();
         interrupt_on_ctrl_c(&cancel);
         let hub = locator.hub().map_err(Error::from)?;
         let sources: Vec<Source> = needed.iter().map(|(_, source)| source.clone()).collect();
-        pull_missing(hub, &self.model, &sources, &printer, self.quiet, &cancel)?;
+        pull_missing(hub, &self.model, &sources, printer, &cancel)?;
         for (role, source) in &needed {
             print_path(hub, *role, source)?;
         }
@@ -345,20 +342,6 @@ fn print_path(hub: &Hub, role: Role, source: &Source) -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C stops the download, which can be gone on with; a second one stops the program.
-fn interrupt_on_ctrl_c(cancel: &CancelToken) {
-    let cancel = cancel.clone();
-    let handler = move || {
-        if cancel.is_cancelled() {
-            std::process::exit(130);
-        }
-        cancel.now();
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        tracing::warn!("Ctrl-C will stop the program at once: {error}");
-    }
-}
-
 impl Where {
     fn run(&self, locator: &Locator) -> Result<(), Failure> {
         let located = named(locator, &self.model)?;
@@ -382,13 +365,12 @@ impl Where {
 }
 
 impl Verify {
-    fn run(&self, locator: &Locator) -> Result<(), Failure> {
+    fn run(&self, locator: &Locator, printer: &Printer) -> Result<(), Failure> {
         let hub = locator.hub().map_err(Error::from)?;
-        let printer = Printer::new(self.json);
         let mut reports = Vec::new();
         for source in self.sources(locator, hub)? {
             let size = hub.find(&source).and_then(|path| std::fs::metadata(path).ok());
-            if let Some(size) = size {
+            if let Some(size) = size.filter(|_| !self.json) {
                 printer.stage(&format!("reading {} ({})", source.label(), human_bytes(size.len())));
             }
             reports.push((hub.verify(&source), source));

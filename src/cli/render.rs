@@ -216,7 +216,8 @@ fn failed(error: RenderError, printer: &Printer) -> Result<(), Failure> {
 /// Time in which a second Ctrl-C is taken for a stuttering key.
 const STUTTER: Duration = Duration::from_millis(150);
 
-/// The first Ctrl-C ends the video after the chunk in work, the second one at once (the partial file stays playable).
+/// The first Ctrl-C ends the video after the chunk in work (or the download, which can be gone on with), the second one
+/// the program at once (the partial file stays playable).
 pub(super) fn interrupt_on_ctrl_c(cancel: &CancelToken) {
     let cancel = cancel.clone();
     let mut first: Option<Instant> = None;
@@ -224,7 +225,7 @@ pub(super) fn interrupt_on_ctrl_c(cancel: &CancelToken) {
         None => {
             first = Some(Instant::now());
             cancel.after_chunk();
-            say("finishing this chunk; press Ctrl-C again to quit at once");
+            say("finishing what is in work; press Ctrl-C again to quit at once");
         }
         Some(first) if first.elapsed() < STUTTER => {}
         // The live line is taken off the screen first.

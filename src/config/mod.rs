@@ -33,7 +33,7 @@ pub use file::ConfigFile;
 pub use settings::{Entry, Key, Layer, Settings};
 pub use value::PreviewMode;
 
-use crate::{preset::Preset, request::PictureSize};
+use crate::{models::DecoderKind, preset::Preset, request::PictureSize};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +176,11 @@ impl Layers {
     /// The preset asked for: a name or a TOML file.
     pub fn preset(&self) -> Option<String> {
         self.first(|layer| layer.preset.clone())
+    }
+
+    /// The decoder: no preset chooses it.
+    pub fn vae(&self) -> DecoderKind {
+        self.first(|layer| layer.vae).unwrap_or_default()
     }
 
     fn first<T>(&self, get: impl Fn(&Layer) -> Option<T>) -> Option<T> {
