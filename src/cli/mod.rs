@@ -40,7 +40,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::{Error, hub::HubError};
+use crate::{Error, hub::HubError, video::VideoError};
 
 /// Name of the program.
 const PROGRAM: &str = "deepforcing";
@@ -103,6 +103,12 @@ impl From<Error> for Failure {
             usage if usage.is_usage() => Self::Usage(usage),
             other => Self::Failed(other.into()),
         }
+    }
+}
+
+impl From<VideoError> for Failure {
+    fn from(error: VideoError) -> Self {
+        Error::from(error).into()
     }
 }
 

@@ -73,7 +73,7 @@ impl Model {
             pull_missing(self.locator.hub()?, &self.located.model, &missing, printer, cancel)?;
         }
         match self.found()? {
-            Found::Files(files) => Ok(files),
+            Found::Files(files) => Ok(*files),
             Found::Missing(missing) => Err(Error::StillMissing {
                 files: missing.iter().map(|source| source.label()).collect::<Vec<_>>().join(", "),
             }),

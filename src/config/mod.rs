@@ -39,7 +39,7 @@ use crate::{models::DecoderKind, preset::Preset, request::PictureSize};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The config file could not be read.
-    #[error("cannot read the config file `{}`{}: {source}", path.display(), named(*.named))]
+    #[error("cannot read the config file `{}`{}: {source}", path.display(), origin_of_name(*named))]
     Read {
         path: PathBuf,
         /// Whether `DEEPFORCING_CONFIG` names it.
@@ -78,7 +78,7 @@ impl ConfigError {
     }
 }
 
-fn named(named: bool) -> &'static str {
+fn origin_of_name(named: bool) -> &'static str {
     if named { " that DEEPFORCING_CONFIG names" } else { "" }
 }
 
