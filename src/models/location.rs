@@ -68,7 +68,7 @@ impl Locator {
     /// `std::env::var_os` does. A variable that cannot be is an error once the hub is needed.
     pub fn from_env(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         Self {
-            own_cache: cache_dir(&lookup),
+            own_cache: cache_dir(&lookup).map(|folder| folder.value),
             hub: HubSettings::from_env(&lookup).and_then(Hub::new),
         }
     }
@@ -141,6 +141,8 @@ impl Locator {
             Err(error) => return Err(error.clone().into()),
             Ok(hub) => {
                 let missing = needed.into_iter().find(|(_, source)| hub.find(source).is_none());
+                // Once: who is offline should not wait long.
+                let hub = hub.clone().with_retries(0);
                 let asked = missing.map(|(_, source)| hub.describe(source, cancelled));
                 asked.and_then(Result::err).filter(HubError::is_offline)
             }

@@ -357,8 +357,11 @@ fn verification_finds_damage() {
         "{states:?}"
     );
     // Nothing of the embedded models is there, so nothing is wrong.
-    let (stdout, _) = desk.done(&["verify"]);
-    assert_eq!(stdout, "");
+    let (stdout, stderr) = desk.done(&["verify"]);
+    assert_eq!(
+        (stdout.as_str(), stderr.as_str()),
+        ("", "no model file is in the cache\n")
+    );
 }
 
 #[test]
@@ -409,6 +412,11 @@ fn the_bundled_model_is_unpacked_where_it_is_asked_for() {
         0,
     );
     assert!(stdout.contains("/own/bundled/toy-"), "{stdout}");
+    let (stdout, _) = desk.done(&["verify", "toy"]);
+    assert!(
+        stdout.starts_with("ok ") && stdout.contains("/bundled/toy-"),
+        "{stdout}"
+    );
 }
 
 #[test]
