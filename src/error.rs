@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
+    bundled::BundledError,
     cache::{PolicyError, plan::PlanError},
     checkpoint::CheckpointError,
-    prompts::{NameError, PromptError, SwitchError},
+    hub::HubError,
+    prompts::{MomentError, NameError, PromptError, SwitchError},
     request::RequestError,
     rollout::SpanError,
     sampler::SamplerError,
@@ -41,6 +43,9 @@ pub enum Error {
     /// A prompt file that cannot be used.
     #[error(transparent)]
     PromptFile(#[from] PromptError),
+    /// A point in time that cannot be read.
+    #[error("{0}")]
+    Moment(#[from] MomentError),
     /// Prompt switches that cannot be.
     #[error("{0}")]
     Switch(#[from] SwitchError),
@@ -83,6 +88,21 @@ pub enum Error {
         folder: PathBuf,
         names: String,
     },
+    /// The hub or its cache.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// The model that is part of the program.
+    #[error(transparent)]
+    Bundled(#[from] BundledError),
+    /// What is no model.
+    #[error("`{name}` is neither a model folder nor a known model; known are {known}, or the path of a preset (.toml)")]
+    UnknownModel { name: String, known: String },
+    /// A preset whose files are published nowhere.
+    #[error("preset `{name}` does not say where its files are published; give the folder that holds them as the model")]
+    NoSources { name: String },
+    /// A preset without a file that the run needs.
+    #[error("the preset does not say where its {role} is published; add it to [sources], or choose another decoder")]
+    NoSource { role: &'static str },
     /// A start from an image or clip without the VAE that encodes it.
     #[error("the model folder has no Wan VAE, which is needed to start from an image or a clip")]
     NoVaeEncoder,
@@ -133,11 +153,13 @@ impl Error {
             Self::Text(TextError::EmptyPrompt { .. })
                 | Self::Policy(_)
                 | Self::Request(_)
+                | Self::Moment(_)
                 | Self::Switch(_)
                 | Self::Name(_)
                 | Self::Sampler(_)
                 | Self::Span(_)
                 | Self::UnknownPreset { .. }
+                | Self::UnknownModel { .. }
         )
     }
 

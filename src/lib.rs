@@ -19,16 +19,24 @@
 //! | [`start`] | videos that begin from an image or a clip |
 //! | [`vae`] | streaming video autoencoders |
 //! | [`video`] | frames and the video encoder |
-//! | [`models`] | the networks of a run, from a folder of published files |
+//! | [`hub`] | model files in the cache that all tools of the Hugging Face hub share |
+//! | [`bundled`] | the toy model that is part of the program |
+//! | [`file_hash`] | hashes of files, computed once |
+//! | [`cache_dir`] | where derived files are kept |
+//! | [`models`] | the networks of a run, from published files |
 //! | [`pipeline`] | denoising, decoding and encoding side by side |
 //! | [`nearest`] | the known word that a mistyped one was meant to be |
 //! | [`preset`] | model, sampler and cache settings with names |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
+pub mod bundled;
 pub mod cache;
+pub mod cache_dir;
 pub mod checkpoint;
 pub mod cli;
 mod error;
+pub mod file_hash;
+pub mod hub;
 pub mod kernels;
 pub mod models;
 pub mod nearest;

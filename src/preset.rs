@@ -4,7 +4,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, cache::CacheSettings, sampler::SamplerSettings};
+use crate::{
+    Error, Result,
+    cache::CacheSettings,
+    hub::Source,
+    models::{DecoderKind, Needs, Role},
+    sampler::SamplerSettings,
+};
 
 /// Everything that distinguishes one model or method from another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +19,9 @@ pub struct Preset {
     /// One line for people.
     pub description: String,
     pub files: FileNames,
+    /// Where the files are published; none for models that are in folders only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Sources>,
     pub video: VideoDefaults,
     #[serde(default)]
     pub rollout: RolloutDefaults,
@@ -31,6 +40,78 @@ pub struct FileNames {
     pub tiny_decoder: Vec<String>,
     pub text_encoder: Vec<String>,
     pub tokenizer: Vec<String>,
+    /// State dict to take from a transformer file that holds several, for instance `generator`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_dict: Option<String>,
+}
+
+/// Where a model's files are published, by role.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Sources {
+    pub transformer: Source,
+    /// `config.json`; without it the transformer is of the published sizes.
+    pub config: Option<Source>,
+    pub vae: Option<Source>,
+    pub tiny_decoder: Option<Source>,
+    pub text_encoder: Source,
+    pub tokenizer: Source,
+}
+
+impl Sources {
+    /// The source of a role.
+    pub fn of(&self, role: Role) -> Option<&Source> {
+        match role {
+            Role::Transformer => Some(&self.transformer),
+            Role::Config => self.config.as_ref(),
+            Role::Vae => self.vae.as_ref(),
+            Role::TinyDecoder => self.tiny_decoder.as_ref(),
+            Role::TextEncoder => Some(&self.text_encoder),
+            Role::Tokenizer => Some(&self.tokenizer),
+        }
+    }
+
+    /// Every file of the model.
+    pub fn all(&self) -> Vec<(Role, &Source)> {
+        let roles = [
+            Role::Transformer,
+            Role::Config,
+            Role::Vae,
+            Role::TinyDecoder,
+            Role::TextEncoder,
+            Role::Tokenizer,
+        ];
+        roles
+            .into_iter()
+            .filter_map(|role| Some((role, self.of(role)?)))
+            .collect()
+    }
+
+    /// The files that a run needs.
+    ///
+    /// # Errors
+    /// When the decoder or encoder that it needs is not published with this model.
+    pub fn needed(&self, needs: Needs) -> Result<Vec<(Role, &Source)>> {
+        let mut unneeded = Vec::new();
+        if needs.decoder == DecoderKind::Wan {
+            unneeded.push(Role::TinyDecoder);
+        } else if !needs.encoder {
+            unneeded.push(Role::Vae);
+        }
+        let files: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter(|(role, _)| !unneeded.contains(role))
+            .collect();
+        let vae = needs.encoder || needs.decoder == DecoderKind::Wan;
+        let tae = needs.decoder == DecoderKind::Tae;
+        for (needed, role) in [(vae, Role::Vae), (tae, Role::TinyDecoder)] {
+            if needed && !files.iter().any(|(known, _)| *known == role) {
+                return Err(Error::NoSource { role: role.name() });
+            }
+        }
+        Ok(files)
+    }
 }
 
 /// Picture size and rate.
@@ -67,12 +148,31 @@ impl Default for RolloutDefaults {
 const EMBEDDED: &[(&str, &str)] = &[
     ("deep-forcing", include_str!("../configs/deep-forcing.toml")),
     ("self-forcing", include_str!("../configs/self-forcing.toml")),
+    ("causal-forcing", include_str!("../configs/causal-forcing.toml")),
+    (
+        "causal-forcing-deep",
+        include_str!("../configs/causal-forcing-deep.toml"),
+    ),
+    (
+        "causal-forcing-frame",
+        include_str!("../configs/causal-forcing-frame.toml"),
+    ),
+    (
+        "causal-forcing-frame-2step",
+        include_str!("../configs/causal-forcing-frame-2step.toml"),
+    ),
+    (
+        "causal-forcing-frame-1step",
+        include_str!("../configs/causal-forcing-frame-1step.toml"),
+    ),
     ("toy", include_str!("../configs/toy.toml")),
 ];
 
 impl Preset {
     /// Name of the preset that is taken when none is asked for.
     pub const DEFAULT: &'static str = "deep-forcing";
+    /// Name of the preset of the model that is part of the program.
+    pub const BUNDLED: &'static str = "toy";
 
     /// Names of the embedded presets.
     pub fn names() -> Vec<&'static str> {
@@ -97,7 +197,11 @@ impl Preset {
                 });
             }
         };
-        toml::from_str(&text).map_err(|error| Error::config(path, error))
+        let preset: Self = toml::from_str(&text).map_err(|error| Error::config(path, error))?;
+        for (_, source) in preset.sources.iter().flat_map(Sources::all) {
+            source.check().map_err(|error| Error::config(path, error))?;
+        }
+        Ok(preset)
     }
 }
 

@@ -186,6 +186,17 @@ impl Checkpoint {
     }
 }
 
+/// The files that an index names, in its folder; none for other files, or an index that cannot be read.
+pub fn shards_of(path: &Path) -> Vec<PathBuf> {
+    let is_index = path
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().ends_with(".index.json"));
+    match is_index.then(|| std::fs::read(path)) {
+        Some(Ok(text)) => safetensors_file::shards_of(path, &text),
+        _ => Vec::new(),
+    }
+}
+
 /// Gives all tensors the names of the model.
 fn rename(
     path: &Path,

@@ -1,8 +1,8 @@
 //! `.safetensors`, alone or as an indexed set (`*.safetensors.index.json`).
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    path::{Component, Path},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
@@ -52,6 +52,16 @@ pub(super) fn open(path: &Path, map: &Arc<Mmap>) -> Result<Contents, CheckpointE
         tensors,
         state_dict: None,
     })
+}
+
+/// The files that an index names; none when it is not one.
+pub(super) fn shards_of(path: &Path, text: &[u8]) -> Vec<PathBuf> {
+    let Ok(index) = serde_json::from_slice::<Index>(text) else {
+        return Vec::new();
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let names: BTreeSet<&String> = index.weight_map.values().collect();
+    names.into_iter().map(|name| folder.join(name)).collect()
 }
 
 /// Reads the index and the headers of all files it names.

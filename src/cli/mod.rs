@@ -3,13 +3,15 @@
 //! Results go to stdout, all else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
 
 mod generate;
+mod models;
 mod printer;
+mod pulling;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::Error;
+use crate::{Error, hub::HubError};
 
 #[derive(Parser)]
 #[command(name = "deepforcing", version, about, max_term_width = 100)]
@@ -22,6 +24,8 @@ struct Cli {
 enum Command {
     /// Turn a prompt into a video
     Generate(Box<generate::Generate>),
+    /// List, download, verify and remove models
+    Models(models::Models),
 }
 
 /// Why a command did not succeed.
@@ -37,7 +41,7 @@ enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Cancelled => Self::Interrupted,
+            Error::Cancelled | Error::Hub(HubError::Cancelled) => Self::Interrupted,
             usage if usage.is_usage() => Self::Usage(usage),
             other => Self::Failed(other.into()),
         }
@@ -48,6 +52,7 @@ impl From<Error> for Failure {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(generate) => generate.run(),
+        Command::Models(models) => models.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

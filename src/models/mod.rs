@@ -1,4 +1,6 @@
-//! From a folder of published model files to the networks of a run.
+//! From published model files, in a folder or in the cache of the hub, to the networks of a run.
+
+mod location;
 
 use std::{
     path::{Path, PathBuf},
@@ -6,15 +8,19 @@ use std::{
 };
 
 use candle_core::{DType, Device};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    checkpoint::{Checkpoint, Weights},
-    preset::{FileNames, Preset},
+    checkpoint::{Checkpoint, CheckpointError, OpenOptions, Weights},
+    hub::Source,
+    preset::{FileNames, Preset, Sources},
     text::{TextError, TextPipeline, Umt5, Umt5Config},
     transformer::{CausalWan, TransformerConfig, WanConfigFile},
     vae::{Decoder, LATENT_CHANNELS, VaeError, WanEncoder},
 };
+
+pub use location::{Found, Located, Locator, ModelChoice, ModelLocation};
 
 /// Which decoder turns latents into pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,17 +32,65 @@ pub enum DecoderKind {
     Tae,
 }
 
-/// The files of a model, found in its folder.
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    Transformer,
+    /// `config.json`.
+    Config,
+    Vae,
+    TinyDecoder,
+    TextEncoder,
+    Tokenizer,
+}
+
+impl Role {
+    /// As in presets and recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transformer => "transformer",
+            Self::Config => "config",
+            Self::Vae => "vae",
+            Self::TinyDecoder => "tiny-decoder",
+            Self::TextEncoder => "text-encoder",
+            Self::Tokenizer => "tokenizer",
+        }
+    }
+}
+
+/// Which of a model's files a run needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    pub decoder: DecoderKind,
+    /// Whether the video starts from an image or a clip, which the encoder of the Wan VAE turns into latents.
+    pub encoder: bool,
+}
+
+/// A file of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFile {
+    pub role: Role,
+    pub path: PathBuf,
+    /// Where it is published, if it came from there.
+    pub source: Option<Source>,
+}
+
+/// The files of a model, found in a folder or in the cache of the hub.
 #[derive(Debug, Clone)]
 pub struct ModelFiles {
     pub transformer: PathBuf,
-    /// `config.json` beside the transformer; may be absent.
-    pub config: PathBuf,
+    /// State dict to take from the transformer's file, where it has several.
+    pub state_dict: Option<String>,
+    /// `config.json` beside the transformer.
+    pub config: Option<PathBuf>,
     pub decoder: PathBuf,
     /// The Wan VAE, whose encoder image and clip starts need; absent when only the tiny decoder is there.
     pub vae: Option<PathBuf>,
     pub text_encoder: PathBuf,
     pub tokenizer: PathBuf,
+    /// Where the files are published, if they came from there.
+    pub sources: Option<Sources>,
 }
 
 impl ModelFiles {
@@ -64,13 +118,44 @@ impl ModelFiles {
             (DecoderKind::Wan, Err(_)) => find("the VAE", &names.vae)?,
         };
         Ok(Self {
-            config: folder.join("config.json"),
+            config: Some(folder.join("config.json")).filter(|path| path.exists()),
+            state_dict: names.state_dict.clone(),
             transformer,
             decoder,
             vae: vae.ok(),
             text_encoder: find("the text encoder", &names.text_encoder)?,
             tokenizer: find("the tokenizer", &names.tokenizer)?,
+            sources: None,
         })
+    }
+
+    /// The files that a run with these needs reads, each with its role; those of an index are listed one by one.
+    pub fn list(&self, needs: Needs) -> Vec<ModelFile> {
+        let decoder = match needs.decoder {
+            DecoderKind::Wan => Role::Vae,
+            DecoderKind::Tae => Role::TinyDecoder,
+        };
+        let encoder = self.vae.as_ref().filter(|_| needs.encoder && decoder != Role::Vae);
+        let files = [
+            (Role::Transformer, Some(&self.transformer)),
+            (Role::Config, self.config.as_ref()),
+            (decoder, Some(&self.decoder)),
+            (Role::Vae, encoder),
+            (Role::TextEncoder, Some(&self.text_encoder)),
+            (Role::Tokenizer, Some(&self.tokenizer)),
+        ];
+        let files = files.into_iter().filter_map(|(role, path)| Some((role, path?)));
+        files.flat_map(|(role, path)| self.with_shards(role, path)).collect()
+    }
+
+    fn with_shards(&self, role: Role, path: &Path) -> Vec<ModelFile> {
+        let file = |path: PathBuf| ModelFile {
+            role,
+            path,
+            source: self.sources.as_ref().and_then(|sources| sources.of(role).cloned()),
+        };
+        let shards = crate::checkpoint::shards_of(path);
+        std::iter::once(path.into()).chain(shards).map(file).collect()
     }
 
     /// Sizes that the tensors of the transformer do not tell.
@@ -78,7 +163,10 @@ impl ModelFiles {
     /// # Errors
     /// When `config.json` is there and cannot be read.
     pub fn read_config(&self) -> Result<WanConfigFile> {
-        WanConfigFile::read(&self.config)
+        match &self.config {
+            Some(path) => WanConfigFile::read(path),
+            None => Ok(WanConfigFile::default()),
+        }
     }
 
     /// Opens tokenizer and text encoder; weights are read while prompts are embedded.
@@ -97,7 +185,7 @@ impl ModelFiles {
     /// # Errors
     /// When the file does not hold exactly the tensors of a Wan transformer; all that is wrong is listed.
     pub fn load_transformer(&self, device: &Device) -> Result<Arc<CausalWan>> {
-        let (checkpoint, weights) = open(&self.transformer, device)?;
+        let (checkpoint, weights) = self.open_transformer(device)?;
         let config = TransformerConfig::from_weights(&weights, &self.read_config()?)
             .map_err(|error| hinted(error, &checkpoint))?;
         let (takes, gives) = (config.in_channels, config.out_channels);
@@ -109,6 +197,22 @@ impl ModelFiles {
         }
         checkpoint.require(&CausalWan::expected_tensors(config.clone())?, &[])?;
         Ok(Arc::new(CausalWan::new(config, weights)?))
+    }
+
+    fn open_transformer(&self, device: &Device) -> Result<(Checkpoint, Weights)> {
+        let Some(state_dict) = &self.state_dict else {
+            return open(&self.transformer, device);
+        };
+        let options = OpenOptions {
+            state_dict: Some(state_dict.clone()),
+            ..OpenOptions::default()
+        };
+        match Checkpoint::open_with(&self.transformer, &options) {
+            Ok(checkpoint) => Ok(with_weights(checkpoint, device)),
+            // Converted files hold the chosen state dict only.
+            Err(CheckpointError::NoStateDict { .. }) => open(&self.transformer, device),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Checks that the prompt embeddings of `text` are of the width that `model` takes.
@@ -152,9 +256,12 @@ impl ModelFiles {
 }
 
 fn open(path: &Path, device: &Device) -> Result<(Checkpoint, Weights)> {
-    let checkpoint = Checkpoint::open(path)?;
+    Ok(with_weights(Checkpoint::open(path)?, device))
+}
+
+fn with_weights(checkpoint: Checkpoint, device: &Device) -> (Checkpoint, Weights) {
     let weights = Weights::from_checkpoint(checkpoint.clone(), DType::F32, device);
-    Ok((checkpoint, weights))
+    (checkpoint, weights)
 }
 
 /// Adds to the refusal of a file of another network what it looks like.

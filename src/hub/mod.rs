@@ -1,0 +1,290 @@
+//! Model files from the Hugging Face hub, in the cache that all its tools share.
+//!
+//! [`HubSettings`] reads the variables that those tools honour, [`Hub`] finds, pulls, verifies and removes files. The
+//! layout of the cache is that of the `hf-hub` crate and of `huggingface_hub`; the transfer is our own, because it must
+//! resume, verify, wait when the hub asks to, and tell refusals apart.
+//!
+//! Nothing here prints: a pull tells its progress as [`PullEvent`]s.
+
+mod download;
+mod error;
+mod layout;
+mod remote;
+mod removal;
+mod settings;
+mod source;
+mod space;
+mod watch;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+pub use error::{HubError, human_bytes};
+pub use remote::RemoteFile;
+pub use removal::Removal;
+pub use settings::{HubSettings, Origin, Setting, Token};
+pub use source::Source;
+pub use watch::{PullEvent, Waiting};
+
+use download::Download;
+pub(crate) use download::hexadecimal;
+use layout::RepoFolder;
+use remote::Remote;
+pub(crate) use source::is_sha256;
+use watch::Watch;
+
+/// Failures in a row, without a byte in between, before a download gives up.
+const RETRIES: u32 = 5;
+
+/// The cache on this machine and the hub behind it.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    settings: HubSettings,
+    cache: PathBuf,
+    retries: u32,
+}
+
+/// A file that is not in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingFile {
+    pub source: Source,
+    /// Its size.
+    pub bytes: u64,
+    /// Bytes that an earlier attempt left.
+    pub have: u64,
+}
+
+/// What a file was compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verified {
+    /// Its SHA-256 is the one that the preset or the hub states.
+    Hash(String),
+    /// Its size is right; nobody states a hash.
+    Size { sha256: String },
+    /// Neither size nor hash is known.
+    Unknown { sha256: String },
+}
+
+impl Hub {
+    /// A hub with these settings. Connects to nothing.
+    ///
+    /// # Errors
+    /// When no variable tells where the cache is.
+    pub fn new(settings: HubSettings) -> Result<Self, HubError> {
+        Ok(Self {
+            cache: settings.cache_folder()?.into(),
+            settings,
+            retries: RETRIES,
+        })
+    }
+
+    /// Gives up after this many failures in a row.
+    pub fn with_retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &HubSettings {
+        &self.settings
+    }
+
+    /// The cache folder.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// The file in the cache, if it is there whole. Asks nobody.
+    pub fn find(&self, source: &Source) -> Option<PathBuf> {
+        source.check().ok()?;
+        RepoFolder::new(&self.cache, source).find(source)
+    }
+
+    /// Asks the hub about a file.
+    ///
+    /// # Errors
+    /// When connections are not wanted, the hub cannot be reached, or it refuses.
+    pub fn describe(&self, source: &Source, cancelled: &dyn Fn() -> bool) -> Result<RemoteFile, HubError> {
+        let mut silent = |_: PullEvent<'_>| {};
+        self.describe_watched(source, &mut Watch::new(&mut silent, cancelled))
+    }
+
+    /// Those of `sources` that are not in the cache, with what is left to download. The hub is asked for sizes that are
+    /// not known.
+    ///
+    /// # Errors
+    /// As [`Hub::describe`].
+    pub fn missing(&self, sources: &[Source], cancelled: &dyn Fn() -> bool) -> Result<Vec<MissingFile>, HubError> {
+        let absent: Vec<_> = sources.iter().filter(|source| self.find(source).is_none()).collect();
+        if let (Some(source), true) = (absent.first(), self.settings.offline.value) {
+            return Err(HubError::Offline { file: source.label() });
+        }
+        let sized = absent.into_iter().map(|source| {
+            let (bytes, etag) = match (source.bytes, &source.sha256) {
+                (Some(bytes), Some(hash)) => (bytes, hash.clone()),
+                _ => {
+                    let remote = self.describe(source, cancelled)?;
+                    (remote.bytes, remote.etag)
+                }
+            };
+            let partial = RepoFolder::new(&self.cache, source).partial(&etag);
+            Ok(MissingFile {
+                source: source.clone(),
+                bytes,
+                have: fs::metadata(partial).map_or(0, |partial| partial.len()).min(bytes),
+            })
+        });
+        sized.collect()
+    }
+
+    /// Checks that `bytes` more fit on the disk of the cache.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn check_space(&self, bytes: u64) -> Result<(), HubError> {
+        match space::free_bytes(&self.cache) {
+            Some(free) if free < bytes => Err(HubError::NoSpace {
+                needed: bytes,
+                free,
+                folder: self.cache.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Downloads a file into the cache unless it is there; an interrupted download is gone on with. Its size and, for
+    /// large files, its SHA-256 are verified before it is put in place.
+    ///
+    /// `cancelled` is asked often; what is downloaded until then is kept.
+    ///
+    /// # Errors
+    /// Many: see [`HubError`].
+    pub fn pull(
+        &self,
+        source: &Source,
+        listen: &mut dyn FnMut(PullEvent<'_>),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<PathBuf, HubError> {
+        source.check()?;
+        if let Some(path) = self.find(source) {
+            return Ok(path);
+        }
+        let mut watch = Watch::new(listen, cancelled);
+        let remote = self.describe_watched(source, &mut watch)?;
+        let expected = expected_hash(source, &remote)?;
+        let repo = RepoFolder::new(&self.cache, source);
+        repo.create()?;
+        let mut first = true;
+        let lock = repo.lock(&remote.etag, || {
+            watch.tick(&Waiting::OtherProcess, std::mem::take(&mut first))
+        })?;
+        let blob = repo.blob(&remote.etag);
+        if !fs::metadata(&blob).is_ok_and(|blob| blob.len() == remote.bytes) {
+            let have = fs::metadata(repo.partial(&remote.etag)).map_or(0, |partial| partial.len());
+            self.check_space(remote.bytes.saturating_sub(have))?;
+            let download = Download {
+                remote: &Remote::new(&self.settings, self.retries),
+                repo: &repo,
+                source,
+                file: &remote,
+                expected,
+            };
+            download.run(&mut watch)?;
+        }
+        let path = repo.link(&remote.etag, &remote.commit, source)?;
+        drop(lock);
+        watch.tell(PullEvent::Done { source, path: &path });
+        Ok(path)
+    }
+
+    /// Reads a cached file and compares it with what the preset or the hub states of it.
+    ///
+    /// # Errors
+    /// When it is not there, cannot be read, or is damaged.
+    pub fn verify(&self, source: &Source) -> Result<Verified, HubError> {
+        source.check()?;
+        let unreadable = |path: &Path, error: std::io::Error| HubError::Unreadable {
+            path: path.into(),
+            reason: error.to_string(),
+        };
+        // A file of the wrong size must be seen as such, not as missing.
+        let any_size = Source {
+            bytes: None,
+            ..source.clone()
+        };
+        let path = self
+            .find(&any_size)
+            .ok_or_else(|| HubError::NotCached { file: source.label() })?;
+        let found = fs::metadata(&path).map_err(|error| unreadable(&path, error))?.len();
+        const ADVICE: &str = "the file is damaged: remove it with `deepforcing models remove` and pull it again";
+        if let Some(expected) = source.bytes.filter(|bytes| *bytes != found) {
+            return Err(HubError::WrongSize {
+                file: source.label(),
+                found,
+                expected,
+                advice: ADVICE,
+            });
+        }
+        let sha256 = crate::file_hash::sha256(&path).map_err(|error| unreadable(&path, error))?;
+        let stated = source.sha256.clone().or_else(|| crate::file_hash::blob_name(&path));
+        match stated {
+            Some(expected) if expected != sha256 => Err(HubError::WrongHash {
+                file: source.label(),
+                found: sha256,
+                expected,
+                advice: ADVICE,
+            }),
+            Some(_) => Ok(Verified::Hash(sha256)),
+            None if source.bytes.is_some() => Ok(Verified::Size { sha256 }),
+            None => Ok(Verified::Unknown { sha256 }),
+        }
+    }
+
+    /// What removing `sources` would take away. Content that `keep` or another snapshot of its repository uses stays.
+    pub fn plan_removal(&self, sources: &[Source], keep: &[Source]) -> Removal {
+        Removal::plan(&self.cache, sources, keep)
+    }
+
+    /// Carries out a planned removal.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn remove(&self, removal: &Removal) -> Result<(), HubError> {
+        removal.carry_out()
+    }
+
+    fn describe_watched(&self, source: &Source, watch: &mut Watch<'_>) -> Result<RemoteFile, HubError> {
+        source.check()?;
+        if self.settings.offline.value {
+            return Err(HubError::Offline { file: source.label() });
+        }
+        let path = RepoFolder::new(&self.cache, source).url_path(&source.file);
+        Remote::new(&self.settings, self.retries.min(2)).describe(&path, source, watch)
+    }
+}
+
+/// The hash that a download must have. What the hub states must be what the preset states, before anything is loaded.
+fn expected_hash(source: &Source, remote: &RemoteFile) -> Result<Option<String>, HubError> {
+    const ADVICE: &str = "the hub has another file than the preset names, and nothing was downloaded; check HF_ENDPOINT, \
+                          or correct the preset";
+    if let Some(expected) = source.bytes.filter(|bytes| *bytes != remote.bytes) {
+        return Err(HubError::WrongSize {
+            file: source.label(),
+            found: remote.bytes,
+            expected,
+            advice: ADVICE,
+        });
+    }
+    let stated = Some(&remote.etag).filter(|etag| is_sha256(etag));
+    match (&source.sha256, stated) {
+        (Some(expected), Some(found)) if expected != found => Err(HubError::WrongHash {
+            file: source.label(),
+            found: found.clone(),
+            expected: expected.clone(),
+            advice: ADVICE,
+        }),
+        (expected, stated) => Ok(expected.clone().or(stated.cloned())),
+    }
+}

@@ -1,0 +1,453 @@
+//! Requests to the hub: redirects, refusals told apart, waiting when it asks to.
+//!
+//! Redirects are followed here and not by the HTTP client, so that the token goes to the endpoint and nowhere else.
+
+use std::time::{Duration, SystemTime};
+
+use ureq::{
+    Agent, Body,
+    http::{HeaderMap, Response, StatusCode, Uri},
+};
+
+use super::{HubError, HubSettings, Source, Waiting, Watch, source::is_commit};
+
+/// Redirects before a server counts as broken.
+const MOST_REDIRECTS: usize = 10;
+/// Longest wait that a server may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// First wait after a failure; it doubles with each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// What the hub says of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// Names the blob: SHA-256 of large files, git hash of small ones.
+    pub etag: String,
+    /// The commit that the revision is now.
+    pub commit: String,
+    pub bytes: u64,
+}
+
+/// Talks to the endpoint.
+pub(super) struct Remote<'a> {
+    settings: &'a HubSettings,
+    agent: Agent,
+    /// Failures in a row before giving up.
+    retries: u32,
+}
+
+/// Why a request brought nothing.
+pub(super) enum Failed {
+    /// It may be otherwise the next time.
+    Passing(HubError),
+    /// The server says when to come back.
+    Wait(Duration, HubError),
+    Lasting(HubError),
+}
+
+impl From<HubError> for Failed {
+    fn from(error: HubError) -> Self {
+        Self::Lasting(error)
+    }
+}
+
+impl<'a> Remote<'a> {
+    pub(super) fn new(settings: &'a HubSettings, retries: u32) -> Self {
+        let timeout = Some(settings.timeout.value);
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("deepforcing/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .timeout_resolve(timeout)
+            .timeout_connect(timeout)
+            .timeout_per_read(timeout)
+            .timeout_per_write(timeout);
+        Self {
+            settings,
+            agent: config.build().into(),
+            retries,
+        }
+    }
+
+    /// Asks about a file, without its content.
+    pub(super) fn describe(&self, path: &str, source: &Source, watch: &mut Watch<'_>) -> Result<RemoteFile, HubError> {
+        let request = Request {
+            path,
+            source,
+            from: None,
+            enough: |headers| headers.contains_key("x-repo-commit"),
+        };
+        let response = self.patiently(watch, |_| self.send(&request, true))?;
+        let headers = response.headers();
+        let fault = |fault: &str| HubError::NotTheHub {
+            host: self.settings.endpoint.value.clone(),
+            file: source.label(),
+            fault: fault.into(),
+        };
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let commit = text("x-repo-commit")
+            .or(source.is_pinned().then_some(source.revision.as_str()))
+            .ok_or_else(|| fault("names no commit"))?;
+        let etag = text("x-linked-etag")
+            .or(text("etag"))
+            .ok_or_else(|| fault("has no etag"))?;
+        let etag = etag.trim_start_matches("W/").trim_matches('"');
+        let bytes = text("x-linked-size").or(text("content-length"));
+        // Both become names in the cache.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        if etag.is_empty() || etag.len() > 200 || !etag.chars().all(plain) {
+            return Err(fault("has an etag that is none of the hub"));
+        }
+        if !is_commit(commit) {
+            return Err(fault("names a commit that is none"));
+        }
+        Ok(RemoteFile {
+            etag: etag.into(),
+            commit: commit.into(),
+            bytes: bytes
+                .and_then(|bytes| bytes.parse().ok())
+                .ok_or_else(|| fault("names no size"))?,
+        })
+    }
+
+    /// Asks for the content from byte `from` on.
+    pub(super) fn open(&self, path: &str, source: &Source, from: u64) -> Result<Response<Body>, Failed> {
+        let request = Request {
+            path,
+            source,
+            from: Some(from),
+            enough: |_| false,
+        };
+        self.send(&request, false)
+    }
+
+    /// Repeats a request while that can help.
+    pub(super) fn patiently<T>(
+        &self,
+        watch: &mut Watch<'_>,
+        mut attempt: impl FnMut(&mut Watch<'_>) -> Result<T, Failed>,
+    ) -> Result<T, HubError> {
+        let mut failures = 0;
+        loop {
+            watch.check()?;
+            let error = match attempt(watch) {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            self.wait_after(error, &mut failures, watch)?;
+        }
+    }
+
+    /// Waits before the next attempt, or gives up.
+    pub(super) fn wait_after(&self, error: Failed, failures: &mut u32, watch: &mut Watch<'_>) -> Result<(), HubError> {
+        *failures += 1;
+        let (wait, reason, error) = match error {
+            Failed::Lasting(error) => return Err(error),
+            Failed::Wait(wait, error) => (wait, Waiting::RateLimit, error),
+            Failed::Passing(error) => {
+                let wait = FIRST_WAIT * 2u32.saturating_pow((*failures - 1).min(6));
+                (wait, Waiting::Failure(error.to_string()), error)
+            }
+        };
+        if *failures > self.retries || wait > LONGEST_WAIT {
+            return Err(error);
+        }
+        watch.wait(reason, wait)
+    }
+
+    /// Sends a request and follows redirects until there is an answer.
+    fn send(&self, request: &Request<'_>, head: bool) -> Result<Response<Body>, Failed> {
+        let endpoint = self.settings.endpoint.value.as_str();
+        let mut url = format!("{endpoint}/{}", request.path);
+        for _ in 0..MOST_REDIRECTS {
+            let response = self.call(&url, request, head)?;
+            let (status, headers) = (response.status(), response.headers());
+            if !status.is_redirection() || (request.enough)(headers) {
+                return match status.is_success() || status.is_redirection() {
+                    true => Ok(response),
+                    false => Err(self.refusal(&url, &response, request.source)),
+                };
+            }
+            let location = headers.get("location").and_then(|value| value.to_str().ok());
+            let next = location.and_then(|location| resolve(&url, location));
+            url = next
+                .filter(|next| !(endpoint.starts_with("https://") && next.starts_with("http://")))
+                .ok_or_else(|| self.not_the_hub(&url, request.source, "redirects to nowhere"))?;
+        }
+        Err(self.not_the_hub(&url, request.source, "redirects in a circle").into())
+    }
+
+    fn call(&self, url: &str, request: &Request<'_>, head: bool) -> Result<Response<Body>, Failed> {
+        let mut call = match head {
+            true => self.agent.head(url),
+            false => self.agent.get(url),
+        };
+        if let Some(token) = &self.settings.token
+            && origin(url) == origin(&self.settings.endpoint.value)
+        {
+            call = call.header("Authorization", format!("Bearer {}", token.value.secret()));
+        }
+        if let Some(from) = request.from.filter(|from| *from > 0) {
+            call = call.header("Range", format!("bytes={from}-"));
+        }
+        call.call().map_err(|error| self.unreachable(url, error))
+    }
+
+    fn unreachable(&self, url: &str, error: ureq::Error) -> Failed {
+        let passing = match &error {
+            ureq::Error::Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
+            ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
+            _ => false,
+        };
+        let error = HubError::Unreachable {
+            endpoint: host(url),
+            reason: match error {
+                ureq::Error::Io(error) => error.to_string(),
+                ureq::Error::HostNotFound => "the host name is unknown".into(),
+                ureq::Error::Timeout(_) => format!("no answer within {} s", self.settings.timeout.value.as_secs_f64()),
+                other => other.to_string(),
+            },
+        };
+        match passing {
+            true => Failed::Passing(error),
+            false => Failed::Lasting(error),
+        }
+    }
+
+    fn not_the_hub(&self, url: &str, source: &Source, fault: &str) -> HubError {
+        HubError::NotTheHub {
+            host: host(url),
+            file: source.label(),
+            fault: fault.into(),
+        }
+    }
+
+    /// Tells the refusals of the hub apart, by its error code where it gives one.
+    fn refusal(&self, url: &str, response: &Response<Body>, source: &Source) -> Failed {
+        let (status, headers) = (response.status(), response.headers());
+        let code = text(headers, "x-error-code");
+        let of_hub = origin(url) == origin(&self.settings.endpoint.value);
+        let error = match (code, status) {
+            (_, StatusCode::TOO_MANY_REQUESTS) => return self.rate_limit(url, headers),
+            ("GatedRepo", _) => self.gated(source),
+            ("RevisionNotFound", _) => HubError::NoRevision {
+                repo: source.repo.clone(),
+                revision: source.revision.clone(),
+            },
+            ("EntryNotFound", _) => no_file(source),
+            (_, StatusCode::UNAUTHORIZED) if of_hub => self.unauthorized(headers, source),
+            ("RepoNotFound", _) => HubError::NoRepo {
+                repo: source.repo.clone(),
+                endpoint: self.settings.endpoint.value.clone(),
+            },
+            (_, StatusCode::FORBIDDEN) if of_hub => self.gated(source),
+            (_, StatusCode::NOT_FOUND) => no_file(source),
+            _ => {
+                let error = HubError::Status {
+                    host: host(url),
+                    status: status.as_u16(),
+                    file: source.label(),
+                };
+                // Addresses of the content expire; the next attempt gets a new one.
+                let passing = status.is_server_error() || !of_hub;
+                return match passing {
+                    true => Failed::Passing(error),
+                    false => Failed::Lasting(error),
+                };
+            }
+        };
+        Failed::Lasting(error)
+    }
+
+    fn rate_limit(&self, url: &str, headers: &HeaderMap) -> Failed {
+        let asked = retry_after(text(headers, "retry-after"), SystemTime::now());
+        let wait = asked.unwrap_or(Duration::from_secs(5));
+        let error = HubError::RateLimited {
+            host: host(url),
+            wait,
+            token: self.settings.token.is_some(),
+        };
+        Failed::Wait(wait, error)
+    }
+
+    fn gated(&self, source: &Source) -> HubError {
+        HubError::Gated {
+            repo: source.repo.clone(),
+            page: format!("{}/{}", self.settings.endpoint.value, source.repo),
+            advice: match &self.settings.token {
+                Some(token) => format!("with the account of the token from {}", token.origin),
+                None => "then set HF_TOKEN to a token of your account".into(),
+            },
+        }
+    }
+
+    fn unauthorized(&self, headers: &HeaderMap, source: &Source) -> HubError {
+        let refused = text(headers, "x-error-message").contains("Invalid credentials");
+        match &self.settings.token {
+            Some(token) if refused => HubError::TokenRefused {
+                origin: token.origin.to_string(),
+            },
+            Some(token) => HubError::Unauthorized {
+                repo: source.repo.clone(),
+                advice: format!("check its name, and that the token from {} may read it", token.origin),
+            },
+            None => HubError::Unauthorized {
+                repo: source.repo.clone(),
+                advice: "check its name, or set HF_TOKEN to a token that may read it".into(),
+            },
+        }
+    }
+}
+
+/// What is asked for.
+struct Request<'a> {
+    path: &'a str,
+    source: &'a Source,
+    /// First byte of the content.
+    from: Option<u64>,
+    /// Whether a redirect tells enough by its headers.
+    enough: fn(&HeaderMap) -> bool,
+}
+
+fn no_file(source: &Source) -> HubError {
+    HubError::NoFile {
+        repo: source.repo.clone(),
+        revision: source.revision.clone(),
+        file: source.file.clone(),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default()
+}
+
+/// Scheme, host and port.
+fn origin(url: &str) -> Option<(String, String, u16)> {
+    let uri: Uri = url.parse().ok()?;
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let default = if scheme == "https" { 443 } else { 80 };
+    Some((
+        scheme,
+        uri.host()?.to_ascii_lowercase(),
+        uri.port_u16().unwrap_or(default),
+    ))
+}
+
+/// Host of an address, for messages: addresses of content hold signatures.
+fn host(url: &str) -> String {
+    let uri = url.parse::<Uri>().ok();
+    let parts = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.authority()?)));
+    match parts {
+        Some((scheme, authority)) => format!("{scheme}://{authority}"),
+        None => url.chars().take(100).collect(),
+    }
+}
+
+/// The address that a `Location` means.
+fn resolve(base: &str, location: &str) -> Option<String> {
+    if location.starts_with("http://") || location.starts_with("https://") {
+        return Some(location.into());
+    }
+    let (scheme, _) = base.split_once("://")?;
+    match (location.strip_prefix("//"), location.starts_with('/')) {
+        (Some(rest), _) => Some(format!("{scheme}://{rest}")),
+        (None, true) => Some(format!("{}{location}", host(base))),
+        (None, false) => None,
+    }
+}
+
+/// Time of a `Retry-After` header: seconds, or a date, of which the distance counts.
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate(value.trim())?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn httpdate(text: &str) -> Option<SystemTime> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let words: Vec<&str> = text.split_once(", ")?.1.split(' ').collect();
+    let [day, month, year, time, "GMT"] = words.as_slice() else {
+        return None;
+    };
+    let month = MONTHS.iter().position(|name| name == month)? as u64 + 1;
+    let (day, year): (u64, u64) = (day.parse().ok()?, year.parse().ok()?);
+    let clock: Vec<u64> = time.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [hour, minute, second] = clock.as_slice() else {
+        return None;
+    };
+    if !(1970..=9999).contains(&year) || !(1..=31).contains(&day) || *hour > 23 || *minute > 59 || *second > 60 {
+        return None;
+    }
+    // Days since 1970, with March as the first month so that leap days come last.
+    let (shifted_year, shifted_month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let leap_days = shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
+    let days = 365 * shifted_year + leap_days + (153 * shifted_month + 2) / 5 + day - 1 - 719_468;
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_resolved() {
+        let base = "https://hub.example/a/b?c";
+        let cases = [
+            ("https://cdn.example/x", Some("https://cdn.example/x")),
+            ("/x/y", Some("https://hub.example/x/y")),
+            ("//cdn.example/x", Some("https://cdn.example/x")),
+            ("x", None),
+        ];
+        for (location, expected) in cases {
+            assert_eq!(resolve(base, location).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn another_port_or_scheme_is_another_origin() {
+        let same = origin("https://Hub.example/x");
+        assert_eq!(same, origin("https://hub.example:443"));
+        for other in [
+            "http://hub.example",
+            "https://hub.example:8443",
+            "https://hub.example.evil",
+        ] {
+            assert_ne!(same, origin(other));
+        }
+    }
+
+    #[test]
+    fn hosts_in_messages_have_no_signature() {
+        assert_eq!(
+            host("https://cdn.example:1/x?Signature=secret"),
+            "https://cdn.example:1"
+        );
+    }
+
+    #[test]
+    fn the_time_to_wait_is_read_as_seconds_or_date() {
+        let date = httpdate("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(date, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
+        let before = date - Duration::from_secs(7);
+        assert_eq!(
+            retry_after("Sun, 06 Nov 1994 08:49:37 GMT", before),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(retry_after(" 12 ", before), Some(Duration::from_secs(12)));
+        assert_eq!(retry_after("", before), None);
+        assert_eq!(retry_after("Sun, 99 Nov 1994 08:49:37 GMT", before), None);
+    }
+}
