@@ -8,10 +8,25 @@ use ffmpeg_next::{
     log::{self, Level},
 };
 
-use super::{Codec, EncoderInfo, RejectedEncoder, VideoError, VideoSettings};
+use super::{Codec, EncoderInfo, Form, RejectedEncoder, VideoError, VideoSettings};
 
 /// Encoders in order of preference. Debian's FFmpeg has the first, other builds for reasons of licence may not.
-pub(super) const PREFERRED: [&str; 4] = ["libx264", "h264_nvenc", "libopenh264", "mpeg4"];
+pub(super) fn preferred(form: Form) -> &'static [&'static str] {
+    match form {
+        Form::Webm => &["libvpx-vp9", "libvpx", "libsvtav1", "libaom-av1"],
+        _ => &["libx264", "h264_nvenc", "libopenh264", "mpeg4"],
+    }
+}
+
+fn codec_of(name: &str) -> Codec {
+    match name {
+        "mpeg4" => Codec::Mpeg4,
+        "libvpx-vp9" => Codec::Vp9,
+        "libvpx" => Codec::Vp8,
+        "libsvtav1" | "libaom-av1" => Codec::Av1,
+        _ => Codec::H264,
+    }
+}
 
 /// Keeps FFmpeg from printing: its return codes come back as [`VideoError`].
 pub(super) fn quiet() {
@@ -20,7 +35,7 @@ pub(super) fn quiet() {
 }
 
 /// Opens the first encoder of `names` that works with `settings`, for yuv420p BT.709 with headers apart from packets,
-/// as mp4 wants them. No encoder holds frames back: a frame sent is a packet to be had.
+/// as mp4 wants them. No encoder in its options here holds frames back: a frame sent is a packet to be had.
 pub(super) fn open_encoder(
     names: &[&'static str],
     settings: &VideoSettings,
@@ -33,7 +48,7 @@ pub(super) fn open_encoder(
         };
         match opened {
             Ok(encoder) => {
-                let codec = if name == "mpeg4" { Codec::Mpeg4 } else { Codec::H264 };
+                let codec = codec_of(name);
                 return Ok((encoder, EncoderInfo { name, codec, rejected }));
             }
             Err(reason) => rejected.push(RejectedEncoder { name, reason }),
@@ -55,9 +70,21 @@ fn open(name: &str, codec: ffmpeg::Codec, settings: &VideoSettings) -> Result<en
     video.set_color_range(color::Range::MPEG);
     video.set_color_primaries(color::Primaries::BT709);
     video.set_color_transfer_characteristic(color::TransferCharacteristic::BT709);
-    let mut flags = codec::Flags::GLOBAL_HEADER;
+    let flags = match name {
+        "mpeg4" => codec::Flags::GLOBAL_HEADER | codec::Flags::QSCALE,
+        _ => codec::Flags::GLOBAL_HEADER,
+    };
+    video.set_flags(flags);
+    let options = match codec_of(name) {
+        Codec::H264 | Codec::Mpeg4 => mp4_options(name, &mut video, settings),
+        _ => webm_options(name, &mut video, settings),
+    };
+    video.open_with(options)
+}
+
+fn mp4_options(name: &str, video: &mut encoder::video::Video, settings: &VideoSettings) -> Dictionary<'static> {
     let crf = settings.crf.to_string();
-    let options: Dictionary = match name {
+    match name {
         "libx264" => {
             let preset = settings.preset.as_str();
             // zerolatency: a killed run loses no frame to look-ahead. Scene cuts would move the keyframes.
@@ -75,19 +102,73 @@ fn open(name: &str, codec: ffmpeg::Codec, settings: &VideoSettings) -> Result<en
             .collect(),
         "libopenh264" => {
             // It has no constant quality: a bit rate generous enough for crf 18 to 23.
-            let pixels_per_second = settings.frame_bytes() / 3 * settings.fps as usize;
-            video.set_bit_rate((pixels_per_second / 4).max(200_000));
+            video.set_bit_rate(generous_bit_rate(settings));
             Dictionary::new()
         }
         _ => {
             // mpeg4's quantiser 1..31; crf 18 looks like quantiser 3.
-            flags |= codec::Flags::QSCALE;
             video.set_global_quality(i32::from(settings.crf / 6).clamp(1, 31) * ffmpeg::ffi::FF_QP2LAMBDA);
             Dictionary::new()
         }
-    };
-    video.set_flags(flags);
-    video.open_with(options)
+    }
+}
+
+/// None of them looks ahead: a killed run loses no frame to it.
+fn webm_options(name: &str, video: &mut encoder::video::Video, settings: &VideoSettings) -> Dictionary<'static> {
+    // From x264's 0..51 to 0..63.
+    let crf = (u32::from(settings.crf) * 63 / 51).max(4).to_string();
+    let slowness = settings.preset.slowness();
+    let speed = (8 - slowness).to_string();
+    match name {
+        "libvpx-vp9" | "libvpx" => {
+            let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(16));
+            video.set_threading(codec::threading::Config::count(threads));
+            // VP8 takes the bit rate as a limit for its constant quality, VP9 as one that is not wanted.
+            let limit = if name == "libvpx" {
+                generous_bit_rate(settings)
+            } else {
+                0
+            };
+            video.set_bit_rate(limit);
+            let mut options: Dictionary = [
+                ("crf", &*crf),
+                ("deadline", "realtime"),
+                ("cpu-used", &speed),
+                ("lag-in-frames", "0"),
+                ("auto-alt-ref", "0"),
+            ]
+            .iter()
+            .collect();
+            if name == "libvpx-vp9" {
+                options.set("row-mt", "1");
+            }
+            options
+        }
+        "libsvtav1" => {
+            let preset = (12 - slowness).to_string();
+            [
+                ("crf", &*crf),
+                ("preset", &preset),
+                ("svtav1-params", "pred-struct=1:lookahead=0"),
+            ]
+            .iter()
+            .collect()
+        }
+        _ => [
+            ("crf", &*crf),
+            ("usage", "realtime"),
+            ("cpu-used", &speed),
+            ("lag-in-frames", "0"),
+        ]
+        .iter()
+        .collect(),
+    }
+}
+
+/// Bits per second that suffice for crf 18 to 23, for encoders that know no constant quality.
+fn generous_bit_rate(settings: &VideoSettings) -> usize {
+    let pixels_per_second = settings.frame_bytes() / 3 * settings.fps as usize;
+    (pixels_per_second / 4).max(200_000)
 }
 
 #[cfg(test)]

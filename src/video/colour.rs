@@ -23,20 +23,20 @@ impl Converter {
     /// Full-range RGB24 to limited-range BT.709 yuv420p.
     pub fn rgb_to_yuv(width: u32, height: u32) -> Result<Self, Error> {
         Self::new(
-            (Pixel::RGB24, BT709, true),
-            (Pixel::YUV420P, BT709, false),
-            width,
+            (Pixel::RGB24, BT709, true, width),
+            (Pixel::YUV420P, BT709, false, width),
             height,
         )
     }
 
-    /// Any decoded frame to full-range RGB24, by the matrix and range that the frame is tagged with.
-    pub fn frame_to_rgb(frame: &frame::Video) -> Result<Self, Error> {
+    /// Any decoded frame to full-range RGB24 of `width` columns, by the matrix and range that the frame is tagged with.
+    /// Without a tag, small pictures are taken for BT.601 as television's were, unless `modern` says otherwise.
+    pub fn frame_to_rgb(frame: &frame::Video, width: u32, modern: bool) -> Result<Self, Error> {
         let matrix = match frame.color_space() {
             color::Space::BT709 => BT709,
             color::Space::BT2020NCL | color::Space::BT2020CL => BT2020,
             color::Space::SMPTE240M => SMPTE240M,
-            color::Space::Unspecified | color::Space::Reserved if frame.height() >= 720 => BT709,
+            color::Space::Unspecified | color::Space::Reserved if modern || frame.height() >= 720 => BT709,
             _ => BT601,
         };
         let jpeg = matches!(
@@ -45,16 +45,15 @@ impl Converter {
         );
         let full = jpeg || frame.color_range() == color::Range::JPEG;
         Self::new(
-            (frame.format(), matrix, full),
-            (Pixel::RGB24, matrix, true),
-            frame.width(),
+            (frame.format(), matrix, full, frame.width()),
+            (Pixel::RGB24, matrix, true, width),
             frame.height(),
         )
     }
 
-    fn new(from: (Pixel, i32, bool), to: (Pixel, i32, bool), width: u32, height: u32) -> Result<Self, Error> {
+    fn new(from: (Pixel, i32, bool, u32), to: (Pixel, i32, bool, u32), height: u32) -> Result<Self, Error> {
         let flags = Flags::BICUBIC | Flags::ACCURATE_RND | Flags::FULL_CHR_H_INT | Flags::FULL_CHR_H_INP;
-        let mut context = Context::get(from.0, width, height, to.0, width, height, flags)?;
+        let mut context = Context::get(from.0, from.3, height, to.0, to.3, height, flags)?;
         let unit = 1 << 16;
         // SAFETY: the context is valid; sws_getCoefficients returns static tables. Between two RGB formats the call
         // declines (-1), where there is no matrix to set.

@@ -1,4 +1,4 @@
-//! Where a video goes: checks before any work is done, names while it is being written, the final rename.
+//! Files of a video: checks before any work is done, names while it is being written, the final rename.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -6,149 +6,196 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::VideoError;
+use super::{VideoError, pattern::Pattern, target::Target};
 
-/// Checks, before any model is loaded, that a video can be written to `path`.
-///
-/// A file is really created beside `path` and removed again, since permission bits do not tell the whole story.
+/// Checks, before any model is loaded, that a video can be written to `path`: [`Target::check`] for a path alone.
 ///
 /// # Errors
-/// [`VideoError`]: the path is a folder, has another extension than `.mp4`, its folder is missing or not writable, it
-/// exists and `overwrite` is false, another run is writing it, or this build has no encoder.
+/// As [`Target::parse`] and [`Target::check`].
 pub fn check_output(path: &Path, overwrite: bool) -> Result<(), VideoError> {
-    if cfg!(not(feature = "ffmpeg")) {
-        return Err(VideoError::NoFfmpeg);
-    }
-    let output = Output::new(path)?;
-    match fs::metadata(path) {
-        Ok(found) if !found.is_file() => return Err(VideoError::NotAFile { path: path.to_owned() }),
-        Ok(_) if !overwrite => return Err(VideoError::Exists { path: path.to_owned() }),
-        _ => {}
-    }
-    output.check_folder()?;
-    output.check_free()
+    Target::parse(path, None)?.check(overwrite)
 }
 
 /// A video's final path and the names beside it that are used until it is complete.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Output {
     /// The final name; nothing incomplete ever stands under it.
     pub path: PathBuf,
-    /// Frames encoded so far, as a fragmented mp4: playable at any time.
+    /// What is written so far: readable at any time up to the last flush.
     pub partial: PathBuf,
     /// The complete video while it is copied out of `partial`.
     pub finishing: PathBuf,
-    folder: PathBuf,
+    pub folder: PathBuf,
 }
 
-#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 impl Output {
-    /// Takes apart the name; touches no file.
+    /// Takes apart the name; changes nothing.
     pub fn new(path: &Path) -> Result<Self, VideoError> {
         let owned = || path.to_owned();
-        let ends_as_folder = path
-            .as_os_str()
-            .as_encoded_bytes()
-            .last()
-            .is_some_and(|&byte| byte == b'/');
+        let ends_as_folder = path.as_os_str().as_encoded_bytes().last() == Some(&b'/');
         if path.is_dir() || ends_as_folder || path.file_name().is_none() {
             return Err(VideoError::IsFolder {
                 path: owned(),
                 example: path.join("video.mp4"),
             });
         }
-        let text = path.to_str().ok_or_else(|| VideoError::NotUtf8 { path: owned() })?;
-        let is_mp4 = path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("mp4"));
-        let (Some(stem), true) = (
-            path.file_stem().and_then(|stem| stem.to_str()),
-            is_mp4 && !text.contains('\0'),
-        ) else {
-            return Err(VideoError::Extension { path: owned() });
+        let (Some(_), Some(stem)) = (path.to_str(), path.file_stem().and_then(|stem| stem.to_str())) else {
+            return Err(VideoError::NotUtf8 { path: owned() });
         };
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let partial = folder.join(format!(".{stem}.partial.mp4"));
-        let finishing = folder.join(format!(".{stem}.finishing.mp4"));
+        // With the extension, or a.mp4 and a.webm would share a partial file.
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let dotted = extension.map_or_else(String::new, |extension| format!(".{extension}"));
+        let folder = folder_of(path);
         Ok(Self {
             path: owned(),
-            partial,
-            finishing,
+            partial: folder.join(format!(".{stem}.partial{dotted}")),
+            finishing: folder.join(format!(".{stem}.finishing{dotted}")),
             folder,
         })
     }
 
-    /// Creates and removes a file in the folder, with a name as long as any that will be needed.
-    pub fn check_folder(&self) -> Result<(), VideoError> {
-        let (folder, path) = (self.folder.clone(), self.path.clone());
-        match fs::metadata(&folder) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => return Err(VideoError::FolderIsFile { folder, path }),
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Err(VideoError::FolderIsFile { folder, path });
+    /// Everything that would keep a video from being written here.
+    pub fn check(&self, overwrite: bool) -> Result<(), VideoError> {
+        let path = || self.path.clone();
+        match fs::metadata(&self.path) {
+            Ok(found) if found.is_dir() => {
+                return Err(VideoError::IsFolder {
+                    path: path(),
+                    example: self.path.join("video.mp4"),
+                });
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(VideoError::FolderMissing { folder, path });
-            }
-            Err(source) => return Err(VideoError::NotWritable { folder, source }),
+            Ok(found) if !found.is_file() => return Err(VideoError::NotAFile { path: path() }),
+            Ok(_) if !overwrite => return Err(VideoError::Exists { path: path() }),
+            _ => {}
         }
-        let created = File::create(&self.finishing).and_then(|_| fs::remove_file(&self.finishing));
-        created.map_err(|source| VideoError::NotWritable { folder, source })
-    }
-
-    /// Fails if another process is writing the same video.
-    fn check_free(&self) -> Result<(), VideoError> {
+        self.check_folder()?;
         match File::open(&self.partial) {
-            Ok(partial) => self.lock(&partial),
+            Ok(partial) => lock(&partial, &self.path, &self.partial),
             Err(_) => Ok(()),
         }
     }
 
-    /// Creates the partial file and locks it against other runs; the lock ends with the returned file or the process.
-    ///
-    /// An older partial file, left by a run that was killed, is replaced.
-    pub fn open_partial(&self) -> Result<File, VideoError> {
-        let opened = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&self.partial);
-        let file = opened.map_err(|source| VideoError::NotWritable {
+    /// Creates and removes a file in the folder, with a name as long as any that will be needed.
+    pub fn check_folder(&self) -> Result<(), VideoError> {
+        check_is_folder(&self.folder, &self.path)?;
+        let created = File::create(&self.finishing).and_then(|_| fs::remove_file(&self.finishing));
+        created.map_err(|source| VideoError::NotWritable {
             folder: self.folder.clone(),
             source,
-        })?;
-        // Only truncated once locked: it may be another run's.
-        self.lock(&file)?;
-        Ok(file)
+        })
     }
 
-    fn lock(&self, partial: &File) -> Result<(), VideoError> {
-        match partial.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(VideoError::Busy {
-                path: self.path.clone(),
-                partial: self.partial.clone(),
-            }),
-            // Some network file systems have no locks; that is no reason not to write there.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
-        }
+    /// Creates the partial file and locks it against other runs; the lock ends with the returned file or the process.
+    ///
+    /// An older partial file, left by a run that was killed, is emptied.
+    pub fn open_partial(&self) -> Result<File, VideoError> {
+        open_locked(&self.partial, &self.folder, &self.path)
     }
 
-    /// Makes the complete file in `finishing` durable, gives it its final name and removes the partial file.
+    /// Makes the complete file `from` durable, gives it its final name and removes the partial file.
     /// Returns its size in bytes.
-    pub fn publish(&self) -> io::Result<u64> {
-        let file = File::open(&self.finishing)?;
+    pub fn publish(&self, from: &Path) -> io::Result<u64> {
+        let file = File::open(from)?;
         file.sync_all()?;
         let bytes = file.metadata()?.len();
-        fs::rename(&self.finishing, &self.path)?;
+        fs::rename(from, &self.path)?;
         // The video is complete: neither an unsynced folder entry nor a leftover is worth failing for.
         if let Ok(folder) = File::open(&self.folder) {
             folder.sync_all().ok();
         }
-        fs::remove_file(&self.partial).ok();
+        if from != self.partial {
+            fs::remove_file(&self.partial).ok();
+        }
         Ok(bytes)
+    }
+}
+
+/// Everything that would keep numbered pictures from being written.
+pub(super) fn check_sequence(pattern: &Pattern, overwrite: bool) -> Result<(), VideoError> {
+    let folder = &pattern.folder;
+    let not_writable = |source| VideoError::NotWritable {
+        folder: folder.clone(),
+        source,
+    };
+    match check_is_folder(folder, &pattern.path()) {
+        Ok(()) => {}
+        Err(VideoError::FolderMissing { .. }) => {
+            check_is_folder(&folder_of(folder), &pattern.path())?;
+            return fs::create_dir(folder)
+                .and_then(|()| fs::remove_dir(folder))
+                .map_err(not_writable);
+        }
+        Err(error) => return Err(error),
+    }
+    if !overwrite && let Some((_, path)) = pattern.existing().map_err(not_writable)?.into_iter().next() {
+        return Err(VideoError::Exists { path });
+    }
+    if let Ok(held) = File::open(pattern.lock()) {
+        return lock(&held, &pattern.path(), folder);
+    }
+    let probe = pattern.partial();
+    File::create(&probe)
+        .and_then(|_| fs::remove_file(&probe))
+        .map_err(not_writable)
+}
+
+/// Makes the folder of a sequence if it is missing and locks the sequence against other runs.
+pub(super) fn open_sequence(pattern: &Pattern) -> Result<File, VideoError> {
+    let folder = &pattern.folder;
+    if let Err(VideoError::FolderMissing { .. }) = check_is_folder(folder, &pattern.path()) {
+        check_is_folder(&folder_of(folder), &pattern.path())?;
+        fs::create_dir(folder).map_err(|source| VideoError::NotWritable {
+            folder: folder.clone(),
+            source,
+        })?;
+    }
+    check_is_folder(folder, &pattern.path())?;
+    open_locked(&pattern.lock(), folder, &pattern.path())
+}
+
+/// The folder in which `path` is.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Fails if `folder`, the folder of output `path`, is missing or is no folder.
+pub(super) fn check_is_folder(folder: &Path, path: &Path) -> Result<(), VideoError> {
+    let (folder, path) = (folder.to_owned(), path.to_owned());
+    match fs::metadata(&folder) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(VideoError::FolderIsFile { folder, path }),
+        Err(error) => Err(match error.kind() {
+            io::ErrorKind::NotADirectory => VideoError::FolderIsFile { folder, path },
+            io::ErrorKind::NotFound => VideoError::FolderMissing { folder, path },
+            _ => VideoError::NotWritable { folder, source: error },
+        }),
+    }
+}
+
+fn open_locked(held: &Path, folder: &Path, path: &Path) -> Result<File, VideoError> {
+    let not_writable = |source| VideoError::NotWritable {
+        folder: folder.to_owned(),
+        source,
+    };
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(held);
+    let file = opened.map_err(not_writable)?;
+    // Only emptied once locked: it may be another run's.
+    lock(&file, path, held)?;
+    file.set_len(0).map_err(not_writable)?;
+    Ok(file)
+}
+
+fn lock(held: &File, path: &Path, partial: &Path) -> Result<(), VideoError> {
+    match held.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(VideoError::Busy {
+            path: path.to_owned(),
+            partial: partial.to_owned(),
+        }),
+        // Some network file systems have no locks; that is no reason not to write there.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
     }
 }
 
@@ -163,22 +210,19 @@ mod tests {
         assert_eq!(output.finishing, Path::new("some/where/.red ball.finishing.mp4"));
         assert_eq!(
             Output::new(Path::new("a.MP4")).unwrap().partial,
-            Path::new("./.a.partial.mp4")
+            Path::new("./.a.partial.MP4")
+        );
+        assert_eq!(
+            Output::new(Path::new("raw")).unwrap().partial,
+            Path::new("./.raw.partial")
         );
     }
 
     #[test]
-    fn names_that_are_no_video_file_are_refused() {
+    fn folders_are_refused() {
         for name in ["", "..", "/", "clip.mp4/"] {
             assert!(
                 matches!(Output::new(Path::new(name)), Err(VideoError::IsFolder { .. })),
-                "{name:?}"
-            );
-        }
-        for name in ["clip", "clip.avi", ".mp4", "clip.mp4.gz"] {
-            let error = Output::new(Path::new(name)).unwrap_err();
-            assert!(
-                matches!(error, VideoError::Extension { .. }) && error.to_string().contains(".mp4"),
                 "{name:?}"
             );
         }

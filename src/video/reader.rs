@@ -1,260 +1,231 @@
-//! Existing clips and images as starting frames: decoded, cropped to the size of the model, as a tensor.
+//! Existing clips as starting frames.
 
-use std::path::Path;
+use std::{collections::VecDeque, path::Path, rc::Rc};
 
-use candle_core::{Device, Tensor};
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage, imageops::FilterType};
-use rayon::prelude::*;
-
-use super::VideoError;
-
-/// Frames of a video, or the one frame of an image.
-#[derive(Clone, PartialEq)]
-pub struct Clip {
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-    /// Frames per second; none for an image, or if the file does not tell.
-    pub fps: Option<f64>,
-    /// RGB, `height * width * 3` bytes each.
-    pub frames: Vec<Vec<u8>>,
-}
-
-impl std::fmt::Debug for Clip {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            width,
-            height,
-            fps,
-            frames,
-        } = self;
-        write!(f, "Clip {{ {width}x{height}, fps: {fps:?}, {} frames }}", frames.len())
-    }
-}
-
-impl Clip {
-    /// Scales every frame so that it covers `width` x `height` and cuts off what sticks out, evenly on both sides.
-    ///
-    /// # Errors
-    /// [`VideoError::FitSize`] for an empty size, [`VideoError::Clip`] if a frame does not have the clip's size.
-    pub fn fit(self, width: u32, height: u32) -> Result<Self, VideoError> {
-        if width == 0 || height == 0 {
-            return Err(VideoError::FitSize { width, height });
-        }
-        self.check()?;
-        if (self.width, self.height) == (width, height) {
-            return Ok(self);
-        }
-        let fit_frame = |frame: Vec<u8>| {
-            let image = RgbImage::from_raw(self.width, self.height, frame)?;
-            let fitted = DynamicImage::ImageRgb8(image).resize_to_fill(width, height, FilterType::CatmullRom);
-            Some(fitted.into_rgb8().into_raw())
-        };
-        let frames: Option<Vec<_>> = self.frames.into_par_iter().map(fit_frame).collect();
-        let frames = frames.ok_or_else(|| VideoError::Clip {
-            reason: "its frames differ in size".to_owned(),
-        })?;
-        Ok(Self {
-            width,
-            height,
-            fps: self.fps,
-            frames,
-        })
-    }
-
-    /// The frames as `[frame, 3, height, width]` f32 in [-1, 1], as the VAE encoder takes them.
-    ///
-    /// # Errors
-    /// [`VideoError::Clip`] without frames or with frames of a wrong size; a failure of the device.
-    pub fn to_tensor(&self, device: &Device) -> crate::Result<Tensor> {
-        self.check()?;
-        let (width, height) = (self.width as usize, self.height as usize);
-        let plane = width * height;
-        let mut values = vec![0f32; self.frames.len() * 3 * plane];
-        values
-            .par_chunks_mut(3 * plane)
-            .zip(&self.frames)
-            .for_each(|(planes, frame)| {
-                for (channel, plane) in planes.chunks_mut(plane).enumerate() {
-                    let bytes = frame.iter().skip(channel).step_by(3);
-                    plane
-                        .iter_mut()
-                        .zip(bytes)
-                        .for_each(|(value, &byte)| *value = f32::from(byte) / 127.5 - 1.0);
-                }
-            });
-        Ok(Tensor::from_vec(values, (self.frames.len(), 3, height, width), device)?)
-    }
-
-    fn check(&self) -> Result<(), VideoError> {
-        let expected = self.width as usize * self.height as usize * 3;
-        if self.frames.is_empty() || expected == 0 {
-            return Err(VideoError::Clip {
-                reason: "it has no frames".to_owned(),
-            });
-        }
-        match self.frames.iter().position(|frame| frame.len() != expected) {
-            Some(index) => Err(VideoError::Clip {
-                reason: format!(
-                    "frame {index} has {} bytes instead of {expected}",
-                    self.frames[index].len()
-                ),
-            }),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Reads a PNG or JPEG image, upright, as a clip of one frame. Transparency is dropped.
-///
-/// # Errors
-/// [`VideoError::Unreadable`] if the file is missing, of another kind, damaged, or absurdly large.
-pub fn read_image(path: &Path) -> Result<Clip, VideoError> {
-    let unreadable = |reason: String| VideoError::Unreadable {
-        path: path.to_owned(),
-        reason,
-    };
-    let io = |error: std::io::Error| unreadable(error.to_string());
-    let decode = |error: image::ImageError| unreadable(format!("{error}; PNG and JPEG images can be read"));
-    // By content: names lie.
-    let reader = ImageReader::open(path).map_err(io)?.with_guessed_format().map_err(io)?;
-    let mut decoder = reader.into_decoder().map_err(decode)?;
-    let orientation = decoder.orientation().map_err(decode)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(decode)?;
-    picture.apply_orientation(orientation);
-    let picture = picture.into_rgb8();
-    let (width, height) = picture.dimensions();
-    Ok(Clip {
-        width,
-        height,
-        fps: None,
-        frames: vec![picture.into_raw()],
-    })
-}
-
-/// Reads the first `max_frames` frames of a video, or all if there are fewer. Sound and other streams are ignored.
-///
-/// # Errors
-/// [`VideoError::Unreadable`] if the file is missing, holds no video, is damaged, or changes its size on the way;
-/// [`VideoError::NoFfmpeg`] in a build without FFmpeg.
-#[cfg(not(feature = "ffmpeg"))]
-pub fn read_frames(_path: &Path, _max_frames: usize) -> Result<Clip, VideoError> {
-    Err(VideoError::NoFfmpeg)
-}
+use super::{Clip, VideoError};
 
 #[cfg(feature = "ffmpeg")]
-pub use with_ffmpeg::read_frames;
+pub(super) use with_ffmpeg::read_other_image;
+
+/// Reads the first `max_frames` frames of a video, or all if there are fewer; upright, with square pixels. Sound and
+/// other streams are ignored, transparency is dropped, the range of HDR is not compressed.
+///
+/// A fragmented mp4 or webm that breaks off, as a killed run leaves it, gives its whole frames.
+///
+/// # Errors
+/// [`VideoError::Unreadable`] if the file is missing, holds no video, is damaged, changes its size on the way, or has
+/// pictures larger than 16384 pixels on a side; [`VideoError::NoFfmpeg`] in a build without FFmpeg.
+pub fn read_frames(path: &Path, max_frames: usize) -> Result<Clip, VideoError> {
+    #[cfg(feature = "ffmpeg")]
+    return with_ffmpeg::read_frames(path, max_frames);
+    #[cfg(not(feature = "ffmpeg"))]
+    {
+        let _ = (path, max_frames);
+        Err(VideoError::NoFfmpeg)
+    }
+}
+
+/// Reads the last `count` frames of a video as if it had `fps` frames per second, or all if there are fewer. What is
+/// shown at each moment decides, so that slow motion, dropped frames and other variable rates keep their speed.
+///
+/// Memory is needed for `count` pictures, however long the clip; of a long clip only the end is decoded.
+///
+/// # Errors
+/// As [`read_frames`]; [`VideoError::Clip`] for a `count` of 0 or an `fps` that is none.
+pub fn read_last_frames(path: &Path, count: usize, fps: f64) -> Result<Clip, VideoError> {
+    if count == 0 || !(fps.is_finite() && fps > 0.0) {
+        return Err(VideoError::Clip {
+            reason: format!("{count} frames at {fps} per second were asked for"),
+        });
+    }
+    #[cfg(feature = "ffmpeg")]
+    return with_ffmpeg::read_last_frames(path, count, fps);
+    #[cfg(not(feature = "ffmpeg"))]
+    {
+        let _ = path;
+        Err(VideoError::NoFfmpeg)
+    }
+}
+
+/// Brings frames to a constant rate and keeps the last ones.
+///
+/// A frame is shown from the tick nearest to its time until the next frame's; of several with one tick the last is.
+#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
+struct Resampler<T> {
+    fps: f64,
+    count: usize,
+    /// Time of tick 0.
+    start: Option<f64>,
+    /// The frame that is being shown, and the tick at which it began.
+    shown: Option<(Rc<T>, i64)>,
+    /// What was shown at the last `count` ticks.
+    last: VecDeque<Rc<T>>,
+}
+
+#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
+impl<T> Resampler<T> {
+    fn new(fps: f64, count: usize, start: Option<f64>) -> Self {
+        Self {
+            fps,
+            count,
+            start,
+            shown: None,
+            last: VecDeque::new(),
+        }
+    }
+
+    /// Takes the frame that is shown from second `time` on.
+    fn push(&mut self, time: f64, frame: T) {
+        let tick = self.tick(time);
+        let tick = self.shown.as_ref().map_or(tick, |&(_, before)| tick.max(before));
+        self.show_until(tick);
+        self.shown = Some((Rc::new(frame), tick));
+    }
+
+    /// The frames of the last ticks, if the last frame is shown until second `end`, once at least.
+    fn finish(mut self, end: f64) -> VecDeque<Rc<T>> {
+        if let Some((_, began)) = self.shown {
+            let end = self.tick(end).max(began + 1);
+            self.show_until(end);
+        }
+        self.last
+    }
+
+    fn tick(&mut self, time: f64) -> i64 {
+        let start = *self.start.get_or_insert(time);
+        // Halves down, or twice the rate would give a tick too many.
+        ((time - start) * self.fps - 0.5 - 1e-6).ceil() as i64
+    }
+
+    fn show_until(&mut self, tick: i64) {
+        let Some((frame, began)) = &self.shown else { return };
+        let ticks = usize::try_from(tick - began).unwrap_or(0).min(self.count);
+        self.last
+            .extend(std::iter::repeat_with(|| Rc::clone(frame)).take(ticks));
+        let surplus = self.last.len().saturating_sub(self.count);
+        self.last.drain(..surplus);
+    }
+}
 
 #[cfg(feature = "ffmpeg")]
 mod with_ffmpeg {
-    use std::{fs, path::Path};
+    use std::{path::Path, rc::Rc};
 
-    use ffmpeg_next::{self as ffmpeg, Packet, codec, decoder, format, frame, media};
+    use ffmpeg_next::frame;
+    use image::RgbImage;
 
-    use super::{Clip, VideoError};
-    use crate::video::{codec::quiet, colour::Converter, encoder::url};
+    use super::{
+        super::decode::{Decoder, Timed},
+        Clip, Resampler, VideoError,
+    };
 
-    /// Reads the first `max_frames` frames of a video, or all if there are fewer. Sound and other streams are ignored.
-    ///
-    /// # Errors
-    /// [`VideoError::Unreadable`] if the file is missing, holds no video, is damaged, or changes its size on the way;
-    /// [`VideoError::NoFfmpeg`] in a build without FFmpeg.
-    pub fn read_frames(path: &Path, max_frames: usize) -> Result<Clip, VideoError> {
-        quiet();
-        let unreadable = |reason: String| VideoError::Unreadable {
+    fn unreadable(path: &Path, reason: String) -> VideoError {
+        VideoError::Unreadable {
             path: path.to_owned(),
             reason,
-        };
-        match fs::metadata(path) {
-            Err(error) => return Err(unreadable(error.to_string())),
-            Ok(found) if found.is_dir() => return Err(unreadable("it is a folder, not a video file".to_owned())),
-            Ok(_) => {}
-        }
-        let mut clip = Clip {
-            width: 0,
-            height: 0,
-            fps: None,
-            frames: Vec::new(),
-        };
-        let decoded = url(path).and_then(|url| decode(&url, max_frames, &mut clip));
-        match decoded {
-            Ok(()) if clip.frames.is_empty() => Err(unreadable("it holds no frames".to_owned())),
-            Ok(()) => Ok(clip),
-            Err(ffmpeg::Error::StreamNotFound) => Err(unreadable("it holds no video stream".to_owned())),
-            Err(ffmpeg::Error::InputChanged) => Err(unreadable("its picture size changes on the way".to_owned())),
-            Err(error) => match clip.frames.len() {
-                0 => Err(unreadable(format!("it is not a video that FFmpeg can open: {error}"))),
-                frames => Err(unreadable(format!("damaged after {frames} frames: {error}"))),
-            },
         }
     }
 
-    fn decode(url: &str, max_frames: usize, clip: &mut Clip) -> Result<(), ffmpeg::Error> {
-        let mut input = format::input(url)?;
-        let stream = input
-            .streams()
-            .best(media::Type::Video)
-            .ok_or(ffmpeg::Error::StreamNotFound)?;
-        let index = stream.index();
-        let rate = f64::from(stream.avg_frame_rate());
-        clip.fps = (rate.is_finite() && rate > 0.0).then_some(rate);
-        let mut decoder = codec::context::Context::from_parameters(stream.parameters())?
-            .decoder()
-            .video()?;
-        let mut converter = None;
-        let mut packet = Packet::empty();
-        while clip.frames.len() < max_frames {
-            match packet.read(&mut input) {
-                Ok(()) if packet.stream() != index => continue,
-                Ok(()) => decoder.send_packet(&packet)?,
-                Err(ffmpeg::Error::Eof) => {
-                    decoder.send_eof()?;
-                    return receive(&mut decoder, &mut converter, max_frames, clip);
-                }
-                Err(error) => return Err(error),
-            }
-            receive(&mut decoder, &mut converter, max_frames, clip)?;
-        }
-        Ok(())
+    /// What went wrong, and after how many frames.
+    fn damaged(path: &Path, frames: usize, reason: String) -> VideoError {
+        let reason = match frames {
+            0 => format!("none of its frames can be decoded: {reason}"),
+            _ => format!("damaged after {frames} frames: {reason}"),
+        };
+        unreadable(path, reason)
     }
 
-    /// Takes the frames that the decoder has ready.
-    fn receive(
-        decoder: &mut decoder::Video,
-        converter: &mut Option<Converter>,
-        max_frames: usize,
-        clip: &mut Clip,
-    ) -> Result<(), ffmpeg::Error> {
-        let mut decoded = frame::Video::empty();
-        while clip.frames.len() < max_frames {
-            match decoder.receive_frame(&mut decoded) {
-                Ok(()) => {}
-                Err(
-                    ffmpeg::Error::Eof
-                    | ffmpeg::Error::Other {
-                        errno: ffmpeg::error::EAGAIN,
-                    },
-                ) => break,
-                Err(error) => return Err(error),
+    fn clip(path: &Path, fps: Option<f64>, pictures: Vec<RgbImage>) -> Result<Clip, VideoError> {
+        let Some((width, height)) = pictures.first().map(RgbImage::dimensions) else {
+            return Err(unreadable(path, "it holds no frames".to_owned()));
+        };
+        Ok(Clip {
+            width,
+            height,
+            fps,
+            frames: pictures.into_iter().map(RgbImage::into_raw).collect(),
+        })
+    }
+
+    pub(super) fn read_frames(path: &Path, max_frames: usize) -> Result<Clip, VideoError> {
+        let mut decoder = Decoder::open(path).map_err(|reason| unreadable(path, reason))?;
+        let mut pictures = Vec::new();
+        while pictures.len() < max_frames {
+            let next = decoder.next().and_then(|next| match next {
+                Some(Timed { frame, .. }) => decoder.rgb(&frame).map(Some),
+                None => Ok(None),
+            });
+            match next.map_err(|reason| damaged(path, pictures.len(), reason))? {
+                Some(picture) => pictures.push(picture),
+                None => break,
             }
-            if clip.frames.is_empty() {
-                (clip.width, clip.height) = (decoded.width(), decoded.height());
-            } else if (clip.width, clip.height) != (decoded.width(), decoded.height()) {
-                return Err(ffmpeg::Error::InputChanged);
-            }
-            let converter = match converter {
-                Some(converter) if converter.takes(&decoded) => converter,
-                _ => converter.insert(Converter::frame_to_rgb(&decoded)?),
+        }
+        clip(path, decoder.rate, pictures)
+    }
+
+    pub(super) fn read_last_frames(path: &Path, count: usize, fps: f64) -> Result<Clip, VideoError> {
+        let open = || Decoder::open(path).map_err(|reason| unreadable(path, reason));
+        let mut decoder = open()?;
+        if decoder.skip_to_last(count as f64 / fps)
+            && let Ok(frames) = last_frames(path, &mut decoder, count, fps)
+            && frames.len() == count
+        {
+            return clip_of(path, decoder, fps, frames);
+        }
+        // Short, or its index is of no use.
+        let mut decoder = open()?;
+        let frames = last_frames(path, &mut decoder, count, fps)?;
+        clip_of(path, decoder, fps, frames)
+    }
+
+    fn last_frames(
+        path: &Path,
+        decoder: &mut Decoder,
+        count: usize,
+        fps: f64,
+    ) -> Result<Vec<Rc<frame::Video>>, VideoError> {
+        let mut resampler = Resampler::new(fps, count, decoder.start);
+        let period = decoder.rate.map(|rate| 1.0 / rate);
+        let (mut frames, mut end) = (0, None);
+        while let Some(next) = decoder.next().map_err(|reason| damaged(path, frames, reason))? {
+            // Without times, frames follow each other at the rate of the file.
+            let time = next.time.or(end).unwrap_or(0.0);
+            resampler.push(time, next.frame);
+            frames += 1;
+            end = Some(time + period.unwrap_or(1.0 / fps));
+        }
+        Ok(resampler.finish(end.unwrap_or(0.0)).into())
+    }
+
+    fn clip_of(path: &Path, mut decoder: Decoder, fps: f64, frames: Vec<Rc<frame::Video>>) -> Result<Clip, VideoError> {
+        let mut pictures: Vec<RgbImage> = Vec::with_capacity(frames.len());
+        for (at, frame) in frames.iter().enumerate() {
+            let same = at > 0 && Rc::ptr_eq(frame, &frames[at - 1]);
+            let picture = match pictures.last() {
+                Some(last) if same => last.clone(),
+                _ => decoder.rgb(frame).map_err(|reason| unreadable(path, reason))?,
             };
-            let mut rgb = frame::Video::empty();
-            converter.run(&decoded, &mut rgb)?;
-            let rows = rgb.data(0).chunks(rgb.stride(0));
-            let row_bytes = clip.width as usize * 3;
-            let bytes = rows.take(clip.height as usize).flat_map(|row| &row[..row_bytes]);
-            clip.frames.push(bytes.copied().collect());
+            pictures.push(picture);
         }
-        Ok(())
+        clip(path, Some(fps), pictures)
+    }
+
+    /// An image of a kind that only FFmpeg knows.
+    pub(in super::super) fn read_other_image(path: &Path) -> Result<Clip, VideoError> {
+        let no_image = |reason: &str| unreadable(path, format!("it is not an image: {reason}"));
+        let mut decoder = Decoder::open(path).map_err(|_| no_image("use PNG, JPEG, GIF, WebP, BMP or TIFF"))?;
+        if !decoder.is_image() {
+            return Err(no_image(
+                "it is a video; take a picture out of it, or continue it as a clip",
+            ));
+        }
+        let first = decoder.next().and_then(|first| match first {
+            Some(Timed { frame, .. }) => decoder.rgb(&frame).map(|picture| vec![picture]),
+            None => Ok(Vec::new()),
+        });
+        let pictures =
+            first.map_err(|reason| unreadable(path, format!("it is not a complete, undamaged image: {reason}")))?;
+        clip(path, None, pictures)
     }
 }
 
@@ -262,71 +233,37 @@ mod with_ffmpeg {
 mod tests {
     use super::*;
 
-    fn gradient(width: u32, height: u32) -> Clip {
-        let pixel = |y: u32, x: u32| [(x * 255 / width) as u8, (y * 255 / height) as u8, 128];
-        let frame = (0..height)
-            .flat_map(|y| (0..width).flat_map(move |x| pixel(y, x)))
-            .collect();
-        Clip {
-            width,
-            height,
-            fps: None,
-            frames: vec![frame],
+    fn resample(times: &[f64], end: f64, fps: f64, count: usize) -> Vec<usize> {
+        let mut resampler = Resampler::new(fps, count, None);
+        for (at, &time) in times.iter().enumerate() {
+            resampler.push(time, at);
         }
+        resampler.finish(end).iter().map(|frame| **frame).collect()
     }
 
     #[test]
-    fn tensor_and_back_is_exact() {
-        let clip = gradient(6, 4);
-        let tensor = clip.to_tensor(&Device::Cpu).unwrap();
-        assert_eq!(tensor.dims(), [1, 3, 4, 6]);
+    fn constant_rates_are_thinned_and_repeated() {
+        let times = |fps: f64| (0..6).map(|n| n as f64 / fps).collect::<Vec<_>>();
+        assert_eq!(resample(&times(16.0), 6.0 / 16.0, 16.0, 99), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(resample(&times(16.0), 6.0 / 16.0, 16.0, 2), [4, 5]);
         assert_eq!(
-            tensor
-                .get(0)
-                .unwrap()
-                .get(2)
-                .unwrap()
-                .min_all()
-                .unwrap()
-                .to_scalar::<f32>()
-                .unwrap(),
-            128.0 / 127.5 - 1.0
+            resample(&times(8.0), 6.0 / 8.0, 16.0, 99),
+            [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
         );
-        let back: Vec<f32> = tensor
-            .permute((0, 2, 3, 1))
-            .unwrap()
-            .flatten_all()
-            .unwrap()
-            .to_vec1()
-            .unwrap();
-        let bytes: Vec<u8> = back.iter().map(|v| (v * 127.5 + 127.5).round() as u8).collect();
-        assert_eq!(bytes, clip.frames[0]);
+        // The last frame is not lost.
+        assert_eq!(resample(&times(32.0), 6.0 / 32.0, 16.0, 99), [1, 3, 5]);
+        assert_eq!(resample(&[0.0], 0.0, 16.0, 9), [0]);
+        assert_eq!(resample(&[], 0.0, 16.0, 9), [0; 0]);
     }
 
     #[test]
-    fn fit_covers_and_cuts_evenly() {
-        let fitted = gradient(100, 40).fit(20, 20).unwrap();
-        assert_eq!((fitted.width, fitted.height, fitted.frames[0].len()), (20, 20, 1200));
-        // The middle 40 of 100 columns remain.
-        let (left, right) = (i32::from(fitted.frames[0][0]), i32::from(fitted.frames[0][19 * 3]));
-        assert!(
-            (left - 30 * 255 / 100).abs() < 8 && (right - 69 * 255 / 100).abs() < 8,
-            "{left} {right}"
+    fn gaps_are_filled_within_the_count() {
+        assert_eq!(
+            resample(&[0.0, 0.5, 0.6], 1.0, 10.0, 99),
+            [0, 0, 0, 0, 0, 1, 2, 2, 2, 2]
         );
-        assert!(matches!(gradient(8, 8).fit(0, 8), Err(VideoError::FitSize { .. })));
-    }
-
-    #[test]
-    fn clips_with_wrong_frames_are_refused() {
-        let mut clip = gradient(8, 8);
-        clip.frames.push(vec![0; 5]);
-        assert!(
-            clip.to_tensor(&Device::Cpu)
-                .unwrap_err()
-                .to_string()
-                .contains("frame 1 has 5 bytes")
-        );
-        clip.frames.clear();
-        assert!(clip.fit(4, 4).is_err());
+        assert_eq!(resample(&[0.0, 1e9, 1e9 + 0.1], 1e9 + 0.2, 10.0, 4), [0, 0, 1, 2]);
+        // Times that go backwards do not undo what was shown.
+        assert_eq!(resample(&[0.0, 0.3, 0.1], 0.5, 10.0, 99), [0, 0, 0, 2, 2]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use super::VideoError;
+use super::{Form, Metadata, VideoError};
 
 /// How a video is encoded.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,9 +13,12 @@ pub struct VideoSettings {
     pub height: u32,
     /// Frames per second; Wan2.1 models are trained at 16.
     pub fps: u32,
-    /// Constant rate factor of x264: 0 (lossless) to 51 (worst); 18 is visually close to lossless.
+    /// Quality of mp4 and webm: the constant rate factor of x264, 0 (best) to 51 (worst); 18 is visually close to
+    /// lossless. VP9, VP8 and AV1, which count to 63, get it stretched to their scale. The other forms have no such
+    /// choice: PNG, y4m and rgb lose nothing but what 8 bits (and 4:2:0 for y4m) lose, a GIF has 256 colours.
     pub crf: u8,
-    /// Speed against file size.
+    /// Speed against file size, for mp4 and webm: x264's preset, or the encoder's nearest speed in its real-time mode
+    /// (libvpx `cpu-used` 8 for `ultrafast` to 0 for `veryslow`).
     pub preset: Preset,
     /// Frames from one keyframe to the next; 12 are one chunk of three latent frames.
     pub keyframe_interval: u32,
@@ -71,15 +74,23 @@ impl VideoSettings {
         }
         Ok(())
     }
-}
 
-/// Texts stored in the file. NUL characters, which mp4 cannot hold, are left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Metadata {
-    /// Usually the prompt.
-    pub title: Option<String>,
-    /// Usually seed and settings.
-    pub comment: Option<String>,
+    /// Checks every number, and that the form can have it.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); [`VideoError::Setting`] for more than 50 frames per second in a GIF, which players
+    /// show slowly.
+    pub fn check_for(&self, form: Form) -> Result<(), VideoError> {
+        self.check()?;
+        if form == Form::Gif && self.fps > 50 {
+            return Err(VideoError::Setting {
+                name: "fps",
+                value: self.fps.to_string(),
+                expected: "at most 50 in a GIF, whose players count in hundredths of a second",
+            });
+        }
+        Ok(())
+    }
 }
 
 /// Speed presets of x264, fastest first.
@@ -112,6 +123,11 @@ impl Preset {
         Self::Slower,
         Self::Veryslow,
     ];
+
+    /// `0` for the fastest to `8` for the slowest.
+    pub(super) fn slowness(self) -> usize {
+        self as usize
+    }
 
     /// The name that x264 uses.
     pub fn as_str(self) -> &'static str {
@@ -150,13 +166,22 @@ impl FromStr for Preset {
     }
 }
 
-/// The video format inside the mp4.
+/// The coding of the pictures in a video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     /// What every player and browser knows.
     H264,
     /// MPEG-4 Part 2: players know it, browsers mostly not.
     Mpeg4,
+    Vp9,
+    Vp8,
+    Av1,
+    /// Pictures of 256 colours.
+    Gif,
+    /// Lossless pictures.
+    Png,
+    /// Uncompressed YUV or RGB.
+    Raw,
 }
 
 impl fmt::Display for Codec {
@@ -164,6 +189,12 @@ impl fmt::Display for Codec {
         f.write_str(match self {
             Self::H264 => "H.264",
             Self::Mpeg4 => "MPEG-4 Part 2",
+            Self::Vp9 => "VP9",
+            Self::Vp8 => "VP8",
+            Self::Av1 => "AV1",
+            Self::Gif => "GIF",
+            Self::Png => "PNG",
+            Self::Raw => "uncompressed",
         })
     }
 }
@@ -175,7 +206,7 @@ pub struct EncoderInfo {
     pub name: &'static str,
     /// What it produces.
     pub codec: Codec,
-    /// Encoders tried before this one, in order; empty when the preferred `libx264` was there.
+    /// Encoders tried before this one, in order; empty when the preferred one was there.
     pub rejected: Vec<RejectedEncoder>,
 }
 
@@ -206,16 +237,37 @@ pub(super) fn list_rejected(rejected: &[RejectedEncoder]) -> String {
     each.join(", ")
 }
 
-/// What a finished video file holds.
+/// What of an unfinished video is safe on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The readable file; for numbered pictures their names with `%05d` for the number.
+    pub path: PathBuf,
+    /// Frames in it at least.
+    pub frames: u64,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.frames == 1 { "frame is" } else { "frames are" };
+        write!(
+            f,
+            "the first {} {plural} kept in '{}'",
+            self.frames,
+            self.path.display()
+        )
+    }
+}
+
+/// What a finished video holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VideoSummary {
-    /// Where the file is.
+    /// Where the file is; for numbered pictures their names with `%05d` for the number, `-` for standard output.
     pub path: PathBuf,
     /// Frames in it.
     pub frames: u64,
     /// Playing time, frames / fps.
     pub duration: Duration,
-    /// Size of the file.
+    /// Size of the file, or of all pictures; bytes written to standard output.
     pub bytes: u64,
     /// The encoder that wrote it.
     pub encoder: EncoderInfo,
@@ -252,6 +304,21 @@ mod tests {
         ] {
             assert!(matches!(bad.check(), Err(VideoError::Setting { .. })), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_gif_cannot_be_fast() {
+        let fast = VideoSettings {
+            fps: 60,
+            ..VideoSettings::new(64, 64)
+        };
+        assert!(fast.check_for(Form::Mp4).is_ok());
+        assert!(
+            fast.check_for(Form::Gif)
+                .unwrap_err()
+                .to_string()
+                .contains("at most 50")
+        );
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! The video file: what players find in it, what a killed run leaves, and every refusal.
-#![cfg(feature = "ffmpeg")]
+//! The mp4 writer for a path alone.
 
 use std::{
     fs,
@@ -11,40 +10,14 @@ use deepforcing::video::{
     Clip, Metadata, VideoEncoder, VideoError, VideoSettings, check_output, read_frames, read_image,
 };
 use ffmpeg_next as ffmpeg;
-use tempfile::{TempDir, tempdir};
+use tempfile::tempdir;
 
-const WIDTH: u32 = 96;
-const HEIGHT: u32 = 64;
-
-/// A picture of one colour with a brighter column that moves with time.
-fn frame(at: u32, colour: [u8; 3]) -> Vec<u8> {
-    let pixel = |x: u32| {
-        if x == at % WIDTH {
-            colour.map(|part| part.saturating_add(60))
-        } else {
-            colour
-        }
-    };
-    (0..HEIGHT).flat_map(|_| (0..WIDTH).flat_map(pixel)).collect()
-}
-
-fn settings() -> VideoSettings {
-    VideoSettings::new(WIDTH, HEIGHT)
-}
+use crate::samples::{HEIGHT, WIDTH, frame, names, settings};
 
 fn push(encoder: &mut VideoEncoder, frames: u32) {
     for at in 0..frames {
         encoder.push(&frame(at, [40, 120, 90])).unwrap();
     }
-}
-
-fn names(folder: &TempDir) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 /// Top-level boxes of an mp4 file, in order.
@@ -241,7 +214,7 @@ fn a_killed_process_leaves_every_flushed_frame() {
     let path = folder.path().join("clip.mp4");
     fs::write(&path, "an older video").unwrap();
     let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "process_that_dies", "--ignored"])
+        .args(["--exact", "encoder::process_that_dies", "--ignored"])
         .env(KILLED_OUTPUT, &path)
         .output()
         .unwrap()
@@ -318,7 +291,7 @@ fn an_output_is_checked_before_any_work() {
         VideoError::FolderMissing { .. }
     ));
     assert!(matches!(
-        refused(at("clip.webm"), false, ".mp4"),
+        refused(at("clip.avi"), false, ".mp4"),
         VideoError::Extension { .. }
     ));
     assert!(matches!(

@@ -1,0 +1,149 @@
+//! What can go wrong with outputs, encoders and clips.
+
+use std::path::PathBuf;
+
+use super::{Form, Kept, RejectedEncoder, settings};
+
+/// What is wrong with the output file, the encoder, or a clip that is to be read.
+#[derive(Debug, thiserror::Error)]
+pub enum VideoError {
+    /// The crate was built without the `ffmpeg` feature.
+    #[error(
+        "this build has no video encoder or decoder: it was compiled without the feature `ffmpeg`; \
+         rebuild without `--no-default-features` or with `--features ffmpeg`"
+    )]
+    NoFfmpeg,
+
+    /// The output name has an extension that stands for no known form.
+    #[error(
+        "output '{path}' has no extension that tells the form of the video: known are .mp4, .webm, .gif, .y4m, .rgb, \
+         numbered pictures (frame_%05d.png, or a folder name that ends in /), and - for standard output"
+    )]
+    Extension { path: PathBuf },
+    /// A `--format` that does not exist.
+    #[error("unknown format '{name}': known are mp4, webm, gif, png, y4m, rgb")]
+    UnknownForm { name: String },
+    /// The extension says one form, `--format` another.
+    #[error("output '{path}' has the extension of {extension}, but the format asked for is {format}: change either")]
+    FormConflict {
+        path: PathBuf,
+        extension: Form,
+        format: Form,
+    },
+    /// A name for numbered pictures that does not work.
+    #[error("output '{path}' {reason}: numbered pictures need a name like '{example}' or a folder name that ends in /")]
+    Pattern {
+        path: PathBuf,
+        reason: &'static str,
+        example: String,
+    },
+    /// A form that cannot be streamed.
+    #[error("{form} cannot be written to standard output: formats that can are mp4, webm, y4m, rgb")]
+    StdoutForm { form: Form },
+    /// Standard output is a terminal.
+    #[error(
+        "standard output is a terminal, which cannot show a video: pipe it into a program \
+         (deepforcing ... -o - | ffplay -), redirect it (> video.mp4), or name a file"
+    )]
+    Terminal,
+    /// The program that read standard output has closed it; the usual end of `... -o - | player`, no failure.
+    #[error("nobody reads standard output any more: the video ends after {frames} frames")]
+    ReaderGone { frames: u64 },
+    /// The output path is a folder.
+    #[error("output '{path}' is a folder: give the name of a file in it, for example '{example}'")]
+    IsFolder { path: PathBuf, example: PathBuf },
+    /// The output path is a device, pipe or socket.
+    #[error("output '{path}' exists and is not a regular file: give another name")]
+    NotAFile { path: PathBuf },
+    /// The folder of the output does not exist.
+    #[error("folder '{folder}' of output '{path}' does not exist: create it or choose another folder")]
+    FolderMissing { folder: PathBuf, path: PathBuf },
+    /// What should be the folder of the output is a file.
+    #[error("'{folder}' in output '{path}' is not a folder: choose another folder")]
+    FolderIsFile { folder: PathBuf, path: PathBuf },
+    /// No file can be created beside the output.
+    #[error("cannot create a file in folder '{folder}' ({source}): choose a folder in which you may write")]
+    NotWritable { folder: PathBuf, source: std::io::Error },
+    /// The output exists and may not be replaced.
+    #[error("output '{path}' exists already: choose another name, or replace it with --overwrite")]
+    Exists { path: PathBuf },
+    /// Another process holds the partial file of the same output.
+    #[error(
+        "another run is writing '{path}' now (its frames are in '{partial}'): wait for it or choose another output name"
+    )]
+    Busy { path: PathBuf, partial: PathBuf },
+    /// FFmpeg takes only UTF-8 names.
+    #[error("path '{path}' is not valid UTF-8 (or holds a NUL), which FFmpeg cannot take: rename it")]
+    NotUtf8 { path: PathBuf },
+
+    /// The picture size does not suit yuv420p H.264.
+    #[error("video size {width}x{height} cannot be encoded: width and height must be even and between 2 and 16384")]
+    Size { width: u32, height: u32 },
+    /// A number in [`VideoSettings`] is out of range.
+    #[error("video setting {name} is {value}: it must be {expected}")]
+    Setting {
+        name: &'static str,
+        value: String,
+        expected: &'static str,
+    },
+    /// A pushed frame has the wrong number of bytes.
+    #[error("frame {frame} has {actual} bytes: {width}x{height} RGB needs {expected}")]
+    FrameSize {
+        frame: u64,
+        width: u32,
+        height: u32,
+        expected: usize,
+        actual: usize,
+    },
+    /// The installed FFmpeg has none of the encoders that this crate can use, or none of them opens.
+    #[error(
+        "the installed FFmpeg has no usable video encoder ({}): install an FFmpeg with libx264",
+        settings::list_rejected(.rejected)
+    )]
+    NoEncoder { rejected: Vec<RejectedEncoder> },
+    /// The encoder or the file writer failed; what was safe on the disk before stays there.
+    #[error(
+        "cannot write '{path}' after {frames} frames ({reason}): check the free space of its disk; {}",
+        say_kept(.kept.as_ref())
+    )]
+    Write {
+        path: PathBuf,
+        frames: u64,
+        reason: String,
+        kept: Option<Kept>,
+    },
+    /// The video was finished without a single frame.
+    #[error("'{path}' was not written: the video has no frames")]
+    NoFrames { path: PathBuf },
+    /// All frames are encoded, but the final file could not be made of them.
+    #[error("cannot finish '{path}' ({reason}): its frames are kept in '{partial}', complete and readable")]
+    Finish {
+        path: PathBuf,
+        partial: PathBuf,
+        reason: String,
+    },
+
+    /// A picture that is to be saved under a name of no known kind.
+    #[error("picture '{path}' ends in neither .png nor .jpg: rename it")]
+    PictureExtension { path: PathBuf },
+    /// A picture could not be written.
+    #[error("cannot write picture '{path}': {reason}")]
+    Picture { path: PathBuf, reason: String },
+    /// A file that can be read, but says nothing about how it was made.
+    #[error("'{path}' holds no title and no comment: it was not made by deepforcing, or its metadata was removed")]
+    NoMetadata { path: PathBuf },
+
+    /// A clip or image could not be opened or decoded.
+    #[error("cannot read '{path}': {reason}")]
+    Unreadable { path: PathBuf, reason: String },
+    /// The size to which a clip is to be fitted is empty.
+    #[error("cannot fit a picture to {width}x{height}: both sides must be at least 1")]
+    FitSize { width: u32, height: u32 },
+    /// A clip has no frames, or frames of a wrong size.
+    #[error("the clip cannot be used: {reason}")]
+    Clip { reason: String },
+}
+
+fn say_kept(kept: Option<&Kept>) -> String {
+    kept.map_or_else(|| "nothing of it is kept".to_owned(), Kept::to_string)
+}
