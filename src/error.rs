@@ -7,7 +7,9 @@ use crate::{
     cache::{PolicyError, plan::PlanError},
     checkpoint::CheckpointError,
     hub::HubError,
+    latents::LatentError,
     prompts::{MomentError, NameError, PromptError, SwitchError},
+    recipe::RecipeError,
     request::RequestError,
     rollout::SpanError,
     sampler::SamplerError,
@@ -52,6 +54,12 @@ pub enum Error {
     /// File names for several videos that cannot be.
     #[error("{0}")]
     Name(#[from] NameError),
+    /// A recipe that cannot be read or followed.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// Latents that cannot be saved or read.
+    #[error(transparent)]
+    Latents(#[from] LatentError),
     /// Denoising steps that cannot be.
     #[error("{0}")]
     Sampler(#[from] SamplerError),

@@ -15,6 +15,7 @@
 //! | [`cache`] | which tokens stay and at which positions: Deep Sink, Participative Compression |
 //! | [`sampler`] | flow-matching schedule, few-step denoising |
 //! | [`prompts`] | prompt files, prompt switches, names of several videos |
+//! | [`recipe`] | everything that determines a video, as it is stored in its file |
 //! | [`rollout`] | the chunk loop |
 //! | [`start`] | videos that begin from an image or a clip |
 //! | [`vae`] | streaming video autoencoders |
@@ -23,6 +24,7 @@
 //! | [`bundled`] | the toy model that is part of the program |
 //! | [`file_hash`] | hashes of files, computed once |
 //! | [`cache_dir`] | where derived files are kept |
+//! | [`latents`] | latents of a video in a file |
 //! | [`models`] | the networks of a run, from published files |
 //! | [`engine`] | a loaded model that renders any number of videos |
 //! | [`models`] | the networks of a run, from a folder of published files |
@@ -41,11 +43,13 @@ mod error;
 pub mod file_hash;
 pub mod hub;
 pub mod kernels;
+pub mod latents;
 pub mod models;
 pub mod nearest;
 pub mod pipeline;
 pub mod preset;
 pub mod prompts;
+pub mod recipe;
 pub mod request;
 pub mod rollout;
 pub mod sampler;

@@ -88,7 +88,7 @@ impl PictureSize {
 pub struct VideoLength {
     /// Pictures to keep; the latents may give a few more.
     pub pictures: usize,
-    /// Latent frames in whole chunks.
+    /// Latent frames in whole chunks, given ones included.
     pub latent_frames: usize,
 }
 
@@ -98,23 +98,38 @@ impl VideoLength {
     /// # Errors
     /// When the length is not a positive number, absurd, or shorter than a picture, or when rate or chunk are 0.
     pub fn of_seconds(seconds: f64, fps: u32, chunk: usize, first_alone: bool) -> Result<Self, RequestError> {
+        Self::after_start(0, seconds, fps, chunk, first_alone)
+    }
+
+    /// A video that begins with `given` latent frames and goes on for `seconds`; both are in the length.
+    ///
+    /// # Errors
+    /// As [`VideoLength::of_seconds`].
+    pub fn after_start(
+        given: usize,
+        seconds: f64,
+        fps: u32,
+        chunk: usize,
+        first_alone: bool,
+    ) -> Result<Self, RequestError> {
         if !(seconds > 0.0 && seconds <= LONGEST) {
             return Err(RequestError::Seconds { seconds });
         }
         if fps == 0 {
             return Err(RequestError::NoRate);
         }
-        let pictures = (seconds * fps as f64).round() as usize;
-        if pictures == 0 {
+        let new = (seconds * fps as f64).round() as usize;
+        if new == 0 {
             let shortest = (1.0 / fps as f64 * 1000.0).ceil() / 1000.0;
             return Err(RequestError::NoPicture { seconds, fps, shortest });
         }
         if chunk == 0 {
             return Err(RequestError::EmptyChunk);
         }
+        let pictures = new + pictures_of_latents(given);
         let needed = 1 + (pictures - 1).div_ceil(TEMPORAL_FACTOR);
-        let alone = usize::from(first_alone);
-        let latent_frames = alone + (needed - alone).div_ceil(chunk) * chunk;
+        let before = if given > 0 { given } else { usize::from(first_alone) };
+        let latent_frames = before + needed.saturating_sub(before).div_ceil(chunk) * chunk;
         debug_assert!(pictures_of_latents(latent_frames) >= pictures);
         Ok(Self {
             pictures,
@@ -161,6 +176,19 @@ mod tests {
                 latent_frames: 1
             }
         );
+    }
+
+    #[test]
+    fn a_start_comes_before_what_is_generated() {
+        let after = |given, seconds, chunk, alone| {
+            let length = VideoLength::after_start(given, seconds, 16, chunk, alone).unwrap();
+            (length.pictures, length.latent_frames)
+        };
+        // An image and 5 s are the 81 pictures of the published models.
+        assert_eq!(after(1, 5.0, 1, false), (81, 21));
+        assert_eq!(after(1, 5.0, 3, true), (81, 22));
+        // A chunk of three latent frames is 9 pictures.
+        assert_eq!(after(3, 0.5, 3, false), (17, 6));
     }
 
     #[test]

@@ -1,11 +1,95 @@
 //! Videos that begin from given pictures: image to video, and the extension of a clip (self_forcing.md section 3).
 
-use candle_core::Tensor;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
 
 use crate::{
     Error, Result,
+    preset::RolloutDefaults,
+    request::PictureSize,
     vae::{TEMPORAL_FACTOR, WanEncoder, pictures_of_latents},
+    video::{Clip, read_image, read_last_frames},
 };
+
+/// The file that a video begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartFile {
+    /// The video begins with this image.
+    Image(PathBuf),
+    /// The video goes on from the end of this clip.
+    Clip(PathBuf),
+}
+
+impl StartFile {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Image(path) | Self::Clip(path) => path,
+        }
+    }
+}
+
+/// The pictures that a video begins with, in its size and rate.
+#[derive(Debug, Clone)]
+pub struct StartPictures {
+    pub clip: Clip,
+    /// Latent frames that they become.
+    pub latent_frames: usize,
+    /// Pictures for which a single image is held, for models that cannot start from one: 1 otherwise.
+    pub held: usize,
+}
+
+impl StartPictures {
+    /// Reads `file` for a model that works in chunks as `rollout` says; pictures are scaled to cover `size` and cut
+    /// evenly. Of a clip the end is taken, at most `most` latent frames (what the window can hold).
+    ///
+    /// A model whose chunks are longer than a frame cannot start from one picture (self_forcing.md section 3): the image
+    /// is held for a whole chunk.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a clip is shorter than a chunk.
+    pub fn read(file: &StartFile, size: PictureSize, fps: u32, rollout: RolloutDefaults, most: usize) -> Result<Self> {
+        let RolloutDefaults { chunk, first_frame_alone } = rollout;
+        let first = if first_frame_alone { 1 } else { chunk };
+        let mut held = 1;
+        let clip = match file {
+            StartFile::Image(path) => {
+                let mut clip = read_image(path)?.fit(size.width as u32, size.height as u32)?;
+                held = pictures_of_latents(first);
+                if let Some(image) = clip.frames.first().cloned() {
+                    clip.frames.resize(held, image);
+                }
+                clip
+            }
+            StartFile::Clip(path) => {
+                let clip = read_last_frames(path, pictures_of_latents(most.max(first)), fps.into())?;
+                clip.fit(size.width as u32, size.height as u32)?
+            }
+        };
+        let found = clip.frames.len();
+        let latent_frames =
+            start_latents(found, chunk, first_frame_alone, most.max(first)).ok_or_else(|| Error::ShortStart {
+                found,
+                needed: pictures_of_latents(first),
+                chunk,
+            })?;
+        Ok(Self {
+            clip,
+            latent_frames,
+            held,
+        })
+    }
+
+    /// The latents `[F, 16, H/8, W/8]` for [`crate::rollout::Rollout::new`].
+    ///
+    /// # Errors
+    /// On a device failure.
+    pub fn encode(&self, encoder: &WanEncoder, device: &Device) -> Result<Tensor> {
+        let pictures = self.clip.to_tensor(device)?;
+        let taken = pictures_of_latents(self.latent_frames);
+        encoder.encode(&pictures.narrow(0, pictures.dim(0)? - taken, taken)?)
+    }
+}
 
 /// Encodes the pictures `[T, 3, H, W]` (−1…1) that a video begins with into latents `[F, 16, H/8, W/8]` for
 /// [`crate::rollout::Rollout::new`].

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Moment, Segment};
 use crate::{
     rollout::ChunkPlan,
@@ -9,11 +11,12 @@ use crate::{
 };
 
 /// A prompt at its final place.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct PromptSpan {
     /// First latent frame made with the prompt: the start of a chunk.
     pub latent_frame: usize,
-    /// When the pictures of that latent frame begin.
+    /// When the pictures of that latent frame begin, to a tenth of a millisecond.
     pub seconds: f64,
     pub text: String,
 }
@@ -204,7 +207,9 @@ impl<'a> Grid<'a> {
     }
 
     fn seconds(&self, latent_frame: usize) -> f64 {
-        first_picture(latent_frame) as f64 / self.fps
+        let seconds = first_picture(latent_frame) as f64 / self.fps;
+        // Few enough digits to survive as JSON.
+        (seconds * 10_000.0).round() / 10_000.0
     }
 
     fn chunk_seconds(&self) -> f64 {

@@ -1,0 +1,179 @@
+//! Recipes as text for people: one line per subject, with the name of the subject in front.
+//!
+//! A recipe may come from a file of somebody else; what is printed of it holds no control characters.
+
+use super::{FileRecord, Recipe, StartKind};
+use crate::{
+    cache::{CacheSettings, PolicyName},
+    hub::human_bytes,
+    models::DecoderKind,
+    sampler::SamplerSettings,
+};
+
+/// Letters of a hash that are shown.
+const HASH_SHOWN: usize = 12;
+
+impl Recipe {
+    /// Several lines of text.
+    pub fn human(&self) -> String {
+        let mut text = row("made by", &format!("deepforcing {}", printable(&self.version)));
+        let model = self.model.model.as_deref().unwrap_or("from a folder");
+        let model = format!(
+            "{}, preset {}, decoder {}",
+            printable(model),
+            printable(&self.model.preset),
+            decoder(self.model.decoder)
+        );
+        text += &row("model", &model);
+        for file in &self.model.files {
+            text += &row(&printable(&file.role), &file_text(file));
+        }
+        text += &self.human_settings();
+        if let Some(written) = self.pictures_written {
+            let whole = self.video.pictures;
+            text += &row("stopped", &format!("after {written} of {whole} pictures"));
+        }
+        for note in &self.notes {
+            text += &row("note", &printable(note));
+        }
+        text
+    }
+
+    /// The same without the model's files.
+    pub fn human_settings(&self) -> String {
+        let video = &self.video;
+        let mut text = String::new();
+        for prompt in &self.prompts {
+            let prompt_text = printable(&prompt.text);
+            match self.prompts.len() {
+                1 => text += &row("prompt", &prompt_text),
+                _ => {
+                    let place = format!("from {} s (latent frame {})", prompt.seconds, prompt.latent_frame);
+                    text += &row("prompt", &format!("{place}: {prompt_text}"));
+                }
+            }
+        }
+        text += &row("seed", &self.seed.to_string());
+        let size = format!(
+            "{}x{}, {} pictures at {} per second = {} s ({} latent frames)",
+            video.width,
+            video.height,
+            video.pictures,
+            video.fps,
+            (video.seconds() * 100.0).round() / 100.0,
+            video.latent_frames
+        );
+        text += &row("video", &size);
+        if let Some(start) = &self.start {
+            let kind = match start.kind {
+                StartKind::Image => "image",
+                StartKind::Clip => "clip",
+            };
+            let (name, frames, hash) = (printable(&start.name), start.latent_frames, short_hash(&start.sha256));
+            text += &row(
+                "start",
+                &format!("{kind} `{name}`, {frames} latent frames, SHA-256 {hash}"),
+            );
+        }
+        text += &row("sampler", &sampler(&self.sampler));
+        text += &row("cache", &cache(&self.cache));
+        let alone = if self.rollout.first_frame_alone {
+            ", the first frame alone"
+        } else {
+            ""
+        };
+        text += &row("chunks", &format!("{} latent frames{alone}", self.rollout.chunk));
+        let encoding = &self.encoding;
+        let quality = format!("crf {}, preset {}", encoding.crf, encoding.preset);
+        text += &row("encoding", &format!("{}, {quality}", printable(&encoding.container)));
+        text + &row(
+            "device",
+            &format!("{}, {}", printable(&self.device), printable(&self.dtype)),
+        )
+    }
+}
+
+/// A line with the name of what it is about.
+fn row(name: &str, value: &str) -> String {
+    format!("{name:<13} {value}\n")
+}
+
+fn file_text(file: &FileRecord) -> String {
+    let mut text = format!("{}, {}", printable(&file.name), human_bytes(file.bytes));
+    if let Some(hash) = &file.sha256 {
+        text += &format!(", SHA-256 {}", short_hash(hash));
+    }
+    if let Some(repo) = &file.repo {
+        text += &format!(", {}", printable(repo));
+        if let Some(revision) = &file.revision {
+            text += &format!("@{}", short_hash(revision));
+        }
+    }
+    text
+}
+
+fn sampler(sampler: &SamplerSettings) -> String {
+    let list = |steps: &[u32]| steps.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let mut text = format!("steps {}", list(&sampler.steps));
+    if let Some(first) = &sampler.first_chunk_steps {
+        text += &format!("; first chunk {}", list(first));
+    }
+    let warp = if sampler.warp { "" } else { ", not warped" };
+    text += &format!(
+        "; shift {}{warp}, context noise {}",
+        sampler.shift, sampler.context_noise
+    );
+    text
+}
+
+/// The policy with the parameters that it has.
+fn cache(cache: &CacheSettings) -> String {
+    let CacheSettings {
+        policy,
+        window,
+        sink,
+        budget,
+        recent,
+        reuse_limit,
+        positions,
+        scorer,
+    } = cache;
+    match policy {
+        PolicyName::Global => policy.to_string(),
+        PolicyName::Fifo => format!("{policy}, window {window}"),
+        PolicyName::Sink | PolicyName::SinkRerope => format!("{policy}, window {window}, sink {sink}"),
+        PolicyName::DeepSink => format!("{policy}, window {window}, sink {sink}, positions {positions}"),
+        PolicyName::DeepForcing => format!(
+            "{policy}, window {window}, sink {sink}, budget {budget}, recent {recent}, reuse limit {reuse_limit}, \
+             positions {positions}, scorer {scorer}"
+        ),
+    }
+}
+
+/// As `--vae` takes it.
+pub(super) fn decoder(kind: DecoderKind) -> &'static str {
+    match kind {
+        DecoderKind::Wan => "wan",
+        DecoderKind::Tae => "tae",
+    }
+}
+
+/// The beginning of a hash.
+pub(super) fn short_hash(hash: &str) -> String {
+    let shown: String = printable(hash).chars().take(HASH_SHOWN).collect();
+    match hash.chars().count() > HASH_SHOWN {
+        true => shown + "…",
+        false => shown,
+    }
+}
+
+/// Text without control characters, which could make a terminal do things.
+pub(super) fn printable(text: &str) -> String {
+    // Signs that turn the direction of text are invisible and could hide what a line says.
+    let unsafe_sign = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let escape = |c: char| match unsafe_sign(c) {
+        true => c.escape_default().collect::<String>(),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}

@@ -1,0 +1,411 @@
+//! The recipe of a video: everything that determines its pictures, and how it was encoded.
+//!
+//! A recipe is stored as JSON in the video's metadata, in a sidecar file on request and in saved latents. With the same
+//! recipe, model files and device, the pictures are the same bit for bit.
+//!
+//! The format has a number, [`FORMAT`]. It rises when a key is added that changes the pictures, so that an older program
+//! refuses what it could not repeat; unknown keys of a known format are ignored. Inside `sampler` and `cache`, where
+//! every key changes the pictures, unknown keys are refused. The seed is a whole number up to 2⁶⁴ − 1, which readers
+//! that know only floating point (JavaScript) round.
+
+mod human;
+mod start;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use start::{StartKind, StartRecord};
+
+use crate::{
+    Result, cache::CacheSettings, models::DecoderKind, preset::RolloutDefaults, prompts::PromptSpan,
+    rollout::RolloutSettings, sampler::SamplerSettings, vae::SPATIAL_FACTOR, video::Preset as EncoderPreset,
+};
+
+/// Number of the format that this program writes, the highest that it reads.
+pub const FORMAT: u32 = 1;
+
+/// The resolved description of one video.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Recipe {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// Version of the program that made the video.
+    #[serde(rename = "deepforcing")]
+    pub version: String,
+    pub model: ModelRecord,
+    /// In order, the first at latent frame 0.
+    pub prompts: Vec<PromptSpan>,
+    pub seed: u64,
+    pub sampler: SamplerSettings,
+    pub cache: CacheSettings,
+    pub rollout: RolloutDefaults,
+    pub video: VideoRecord,
+    /// What the video begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartRecord>,
+    pub encoding: Encoding,
+    /// `cpu`, or the kind of accelerator.
+    pub device: String,
+    /// Number format of the computation.
+    pub dtype: String,
+    /// Pictures in the file when the run was stopped before its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pictures_written: Option<usize>,
+    /// For people; nothing depends on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// The model that made a video.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ModelRecord {
+    /// Name by which the model can be found anywhere; absent when its files came from a folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    pub preset: String,
+    #[serde(with = "DecoderName")]
+    pub decoder: DecoderKind,
+    pub files: Vec<FileRecord>,
+}
+
+/// A file of the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FileRecord {
+    /// As [`crate::models::Role::name`].
+    pub role: String,
+    /// File name without folder.
+    pub name: String,
+    pub bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Repository and revision on the hub, if it came from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+/// Size and length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VideoRecord {
+    /// Pixels.
+    pub width: usize,
+    pub height: usize,
+    /// Pictures per second.
+    pub fps: u32,
+    /// Pictures of the whole video, those of its start included.
+    pub pictures: usize,
+    /// Latent frames of the whole video, those of its start included.
+    pub latent_frames: usize,
+}
+
+/// How the pictures were encoded; does not change what is generated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Encoding {
+    /// `mp4`, `webm`, …
+    pub container: String,
+    pub crf: u8,
+    #[serde(with = "EncoderPresetName")]
+    pub preset: EncoderPreset,
+}
+
+/// Gives [`DecoderKind`] the names of `--vae`.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "DecoderKind", rename_all = "kebab-case")]
+enum DecoderName {
+    Wan,
+    Tae,
+}
+
+/// Gives [`EncoderPreset`] the names of x264.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "EncoderPreset", rename_all = "lowercase")]
+enum EncoderPresetName {
+    Ultrafast,
+    Superfast,
+    Veryfast,
+    Faster,
+    Fast,
+    Medium,
+    Slow,
+    Slower,
+    Veryslow,
+}
+
+/// A recipe that cannot be read or followed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// JSON of another program, or none at all.
+    #[error("this is not a recipe of deepforcing: {reason}")]
+    NotARecipe { reason: String },
+    /// Made by a later version.
+    #[error(
+        "the recipe has format {format}, made by deepforcing {version}; this program reads up to format {FORMAT}: update \
+         it"
+    )]
+    Newer { format: u64, version: String },
+    /// A recipe with a value that cannot be.
+    #[error("the recipe is damaged: {reason}")]
+    Damaged { reason: String },
+    /// The image or clip that the video began with cannot be read.
+    #[error("cannot read `{}`, which the video begins with: {reason}; say where it is with --start FILE", path.display())]
+    Start { path: PathBuf, reason: String },
+    /// The image or clip is another one by now.
+    #[error(
+        "`{}` is not the file that the video began with (its SHA-256 is {found}, the recipe says {expected}); find the \
+         same file, or go on with --allow-changed",
+        path.display()
+    )]
+    StartChanged {
+        path: PathBuf,
+        found: String,
+        expected: String,
+    },
+    /// Any of these, in a file.
+    #[error("`{}`: {problem}", path.display())]
+    InFile { path: PathBuf, problem: Box<Self> },
+}
+
+impl RecipeError {
+    /// Names the file that holds the recipe.
+    pub fn of_file(self, path: &Path) -> Self {
+        Self::InFile {
+            path: path.into(),
+            problem: Box::new(self),
+        }
+    }
+}
+
+impl Recipe {
+    /// A recipe of this version for a model, with the defaults of every part; size, length and prompts are to be filled
+    /// in.
+    pub fn new(model: ModelRecord) -> Self {
+        Self {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            model,
+            prompts: Vec::new(),
+            seed: 0,
+            sampler: SamplerSettings::default(),
+            cache: CacheSettings::default(),
+            rollout: RolloutDefaults::default(),
+            video: VideoRecord {
+                width: 0,
+                height: 0,
+                fps: 16,
+                pictures: 0,
+                latent_frames: 0,
+            },
+            start: None,
+            encoding: Encoding {
+                container: "mp4".into(),
+                crf: 18,
+                preset: EncoderPreset::default(),
+            },
+            device: "cpu".into(),
+            dtype: "f32".into(),
+            pictures_written: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Compact JSON, in one line.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// JSON for people, without a line end at the end.
+    pub fn to_json_pretty(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Reads JSON of [`Recipe::to_json`] or [`Recipe::to_json_pretty`].
+    ///
+    /// # Errors
+    /// When it is no recipe, one of a later format, or damaged.
+    pub fn from_json(text: &str) -> Result<Self, RecipeError> {
+        /// What all formats have in common.
+        #[derive(Deserialize)]
+        struct Head {
+            format: u64,
+            deepforcing: String,
+        }
+        let not_a_recipe = |error: serde_json::Error| RecipeError::NotARecipe {
+            reason: error.to_string(),
+        };
+        let head: Head = serde_json::from_str(text).map_err(not_a_recipe)?;
+        if head.format > FORMAT.into() {
+            return Err(RecipeError::Newer {
+                format: head.format,
+                version: head.deepforcing,
+            });
+        }
+        let damaged = |reason: String| RecipeError::Damaged { reason };
+        let recipe: Self = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+        recipe.check().map_err(damaged)?;
+        Ok(recipe)
+    }
+
+    /// What would make later arithmetic go wrong.
+    fn check(&self) -> Result<(), String> {
+        /// Far beyond a day of video.
+        const MOST: usize = 1 << 32;
+        let video = &self.video;
+        let positive = [
+            ("format", self.format as usize),
+            ("video.width", video.width),
+            ("video.height", video.height),
+            ("video.fps", video.fps as usize),
+            ("video.pictures", video.pictures),
+            ("video.latent-frames", video.latent_frames),
+            ("rollout.chunk", self.rollout.chunk),
+        ];
+        if let Some((name, value)) = positive.into_iter().find(|(_, value)| !(1..=MOST).contains(value)) {
+            return Err(format!("`{name}` is {value}, expected a number from 1 to {MOST}"));
+        }
+        if self.prompts.first().is_none_or(|prompt| prompt.latent_frame != 0) {
+            return Err("`prompts` has none at latent frame 0".into());
+        }
+        if !self.prompts.is_sorted_by(|a, b| a.latent_frame < b.latent_frame) {
+            return Err("`prompts` are not in order".into());
+        }
+        match self.given() < video.latent_frames {
+            true => Ok(()),
+            false => Err("`start` is as long as the video".into()),
+        }
+    }
+
+    /// Latent frames that the video begins with.
+    fn given(&self) -> usize {
+        self.start.as_ref().map_or(0, |start| start.latent_frames)
+    }
+
+    /// The settings of the rollout that makes the video.
+    ///
+    /// # Errors
+    /// On cache or sampler settings that break a rule.
+    pub fn rollout_settings(&self) -> Result<RolloutSettings> {
+        self.sampler.validate()?;
+        let policy = self.cache.resolve(self.rollout.chunk, self.video.latent_frames)?;
+        Ok(RolloutSettings {
+            frames: self.video.latent_frames.saturating_sub(self.given()),
+            chunk: self.rollout.chunk,
+            first_frame_alone: self.rollout.first_frame_alone,
+            height: self.video.latent_height(),
+            width: self.video.latent_width(),
+            sampler: self.sampler.clone(),
+            policy,
+            seed: self.seed,
+            first_position: 0,
+            fill_last: false,
+        })
+    }
+
+    /// Notes that the file holds only the first `pictures` pictures.
+    pub fn stopped_after(&mut self, pictures: usize) {
+        self.pictures_written = Some(pictures);
+    }
+
+    /// Makes it the recipe of the whole video again.
+    pub fn complete(&mut self) {
+        self.pictures_written = None;
+    }
+
+    /// Whether the file holds the whole video.
+    pub fn is_complete(&self) -> bool {
+        self.pictures_written.is_none()
+    }
+}
+
+impl VideoRecord {
+    /// Rows of a latent frame.
+    pub fn latent_height(&self) -> usize {
+        self.height / SPATIAL_FACTOR
+    }
+
+    /// Columns of a latent frame.
+    pub fn latent_width(&self) -> usize {
+        self.width / SPATIAL_FACTOR
+    }
+
+    /// Length in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.pictures as f64 / f64::from(self.fps.max(1))
+    }
+}
+
+impl ModelRecord {
+    /// How the files of `other` differ from these, one sentence each; file names do not count.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        let mut roles: Vec<&str> = Vec::new();
+        for file in self.files.iter().chain(&other.files) {
+            if !roles.contains(&file.role.as_str()) {
+                roles.push(&file.role);
+            }
+        }
+        for role in roles {
+            let of = |record: &'_ Self| -> Vec<FileRecord> {
+                let files = record.files.iter().filter(|file| file.role == role);
+                files.cloned().collect()
+            };
+            let (mine, mut theirs) = (of(self), of(other));
+            let counts = (mine.len(), theirs.len());
+            if counts.0 != counts.1 {
+                differences.push(format!(
+                    "{role}: {} of the recipe, {} here",
+                    files(counts.0),
+                    files(counts.1)
+                ));
+                continue;
+            }
+            for file in &mine {
+                match theirs.iter().position(|other| file.same_content(other)) {
+                    Some(at) => drop(theirs.swap_remove(at)),
+                    None => differences.push(format!("{role}: no file here is {}", file.content())),
+                }
+            }
+        }
+        if self.decoder != other.decoder {
+            differences.push(format!(
+                "decoder: {} in the recipe, {} here",
+                human::decoder(self.decoder),
+                human::decoder(other.decoder)
+            ));
+        }
+        differences
+    }
+}
+
+fn files(count: usize) -> String {
+    match count {
+        1 => "1 file".into(),
+        count => format!("{count} files"),
+    }
+}
+
+impl FileRecord {
+    /// Whether both have the same bytes, as far as is known.
+    fn same_content(&self, other: &Self) -> bool {
+        let hashes_agree = match (&self.sha256, &other.sha256) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            _ => true,
+        };
+        self.bytes == other.bytes && hashes_agree
+    }
+
+    fn content(&self) -> String {
+        let hash = self.sha256.as_deref().map(human::short_hash);
+        let hash = hash.map_or(String::new(), |hash| format!(", SHA-256 {hash}"));
+        format!("`{}` ({} bytes{hash})", human::printable(&self.name), self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;
