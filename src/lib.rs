@@ -27,6 +27,8 @@
 //! | [`cache_dir`] | where derived files are kept |
 //! | [`latents`] | latents of a video in a file |
 //! | [`models`] | the networks of a run, from published files |
+//! | [`engine`] | a loaded model that renders any number of videos |
+//! | [`models`] | the networks of a run, from a folder of published files |
 //! | [`pipeline`] | denoising, decoding and encoding side by side |
 //! | [`nearest`] | the known word that a mistyped one was meant to be |
 //! | [`render`] | one video from its recipe |
