@@ -161,6 +161,7 @@ impl CacheFlags {
 
 /// Pictures in the terminal.
 #[derive(Args, Default)]
+#[command(next_help_heading = "Run")]
 pub(super) struct PreviewFlag {
     /// Show the current picture in terminals that can; =blocks draws it with coloured half blocks
     #[arg(long, value_name = "auto|blocks|off", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]

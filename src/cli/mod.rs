@@ -4,7 +4,13 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `generate` | `deepforcing generate` |
+//! | `generate/` | `deepforcing generate`: prompts, jobs, the plan of a dry run |
+//! | `rerun`, `decode`, `inspect` | the commands of these names |
+//! | `recipes` | recipes in files |
+//! | `render` | rendering with a live line, for `generate` and `rerun` |
+//! | `models/`, `pulling` | `deepforcing models`, downloads |
+//! | `model_files` | the model of a run and its files |
+//! | `flags` | flags that several commands share |
 //! | `config` | `deepforcing config`: settings and where they come from |
 //! | `doctor` | `deepforcing doctor`: what is there and what is missing |
 //! | `completions` | `deepforcing completions`, `deepforcing man` |
@@ -47,7 +53,8 @@ const PROGRAM: &str = "deepforcing";
 
 const EXAMPLES: &str = "\
 Examples:
-  deepforcing generate \"a lighthouse in a storm\" --model-dir weights/toy --seconds 20 -o storm.mp4
+  deepforcing generate \"a red ball bouncing over green hills\" --model toy -o ball.mp4
+  deepforcing models list
   deepforcing doctor
   deepforcing config show
 

@@ -45,11 +45,11 @@ fn work(
     printer: &Printer,
 ) -> Result<Work> {
     let target = Target::parse(&names.videos[index], flags.files.format)?;
-    if flags.json && target.is_stdout() {
+    if flags.running.json && target.is_stdout() {
         return Err(Error::StdoutTaken);
     }
     let overwrite = flags.files.overwrite;
-    if !flags.dry_run {
+    if !flags.running.dry_run {
         target.check(overwrite)?;
     }
     let start = start_pictures(flags, scene, model, printer)?;

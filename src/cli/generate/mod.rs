@@ -25,25 +25,27 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  deepforcing generate \"a big orange balloon floating over the sea at sunset\" --model toy --seconds 20 -o balloon.mp4
+  deepforcing generate \"a big orange balloon over the sea at sunset\" --model toy -o balloon.mp4
   deepforcing generate \"a lighthouse in a storm\" --seconds 60 --seed 7 -o storm.mp4
-  deepforcing generate \"a quiet harbour\" --switch '12s: a storm comes' --switch '30s: the sun comes out' --seconds 45
+  deepforcing generate \"a quiet harbour\" --switch '12s: a storm comes' --seconds 30
   deepforcing generate --prompt-file shots.jsonl -o 'out/{id}.mp4'
   deepforcing generate \"a red ball\" --model toy -o - | ffplay -
   deepforcing generate \"a red ball\" --model toy --format y4m -o - | ffmpeg -i - ball.mov
   deepforcing generate \"a lighthouse in a storm\" --seconds 60 --dry-run
 
-Output: .mp4 (H.264), .webm, .gif, .y4m, .rgb, numbered pictures (frame_%05d.png), or - for standard output. With several
-videos, a folder (out/) or a name with {id}, {index} or {seed}.
+Output: .mp4 (H.264), .webm, .gif, .y4m, .rgb, numbered pictures (frame_%05d.png), or - for
+standard output. With several videos, a folder (out/) or a name with {id}, {index} or {seed}.
 
-Starts: --image and --extend scale pictures until they cover the size and cut off what sticks out, evenly on both sides.
-An image becomes the first latent frame; models that work in chunks of several frames get it held for one chunk (9
-pictures). Of a clip the end is taken, as much as the cache's window holds, at the video's rate. --seconds is what is
-generated after the start.
+Starts: --image and --extend scale pictures until they cover the size and cut off what sticks
+out, evenly on both sides. An image becomes the first latent frame; models that work in chunks
+of several frames get it held for one chunk (9 pictures). Of a clip the end is taken, as much as
+the cache's window holds, at the video's rate. --seconds is what is generated after the start.
 
-Cache rules, in latent frames: chunk <= recent, sink + recent <= budget <= window, sink + chunk <= window.
+Cache rules, in latent frames:
+  chunk <= recent, sink + recent <= budget <= window, sink + chunk <= window.
 
-Settings not given as flags come from DEEPFORCING_* variables, the config file and the preset: see `deepforcing config show`.";
+Settings not given as flags come from DEEPFORCING_* variables, the config file and the preset:
+see `deepforcing config show`.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -64,6 +66,14 @@ pub(super) struct Generate {
     encoding: EncodingFlags,
     #[command(flatten)]
     preview: PreviewFlag,
+    #[command(flatten)]
+    running: RunFlags,
+}
+
+/// How the command itself behaves.
+#[derive(Args)]
+#[command(next_help_heading = "Run")]
+struct RunFlags {
     /// Print what would be done (files, memory, frames, what the cache holds over time) and stop; loads no weights
     #[arg(long)]
     dry_run: bool,
@@ -130,20 +140,20 @@ impl Generate {
             || scenes.iter().any(|scene| scene.image.is_some());
         let model = Model::locate(&layers, encoder, &cancel, printer)?;
         let mut works = jobs::works(self, &scenes, &model, printer)?;
-        if self.dry_run {
-            return plan::show(&works, &model, self.json, printer);
+        if self.running.dry_run {
+            return plan::show(&works, &model, self.running.json, printer);
         }
         interrupt_on_ctrl_c(&cancel);
         model_files::use_threads(model.settings.threads.value);
         let files = model.files(&cancel, printer)?;
-        if !self.no_memory_check {
+        if !self.running.no_memory_check {
             model_files::check_memory(&files, &works)?;
         }
         let record = model.record(&files)?;
         works.iter_mut().for_each(|work| work.job.recipe.model = record.clone());
         let show = Show {
             preview: model.settings.preview.value,
-            json: self.json,
+            json: self.running.json,
             started,
         };
         render_all(&files, works, &show, &cancel, printer)

@@ -6,7 +6,7 @@ use super::{Failure, named, print, sources_of};
 use crate::{
     Error, Result, bundled,
     cli::{
-        printer::{Printer, say},
+        printer::Printer,
         pulling::pull_missing,
         render::interrupt_on_ctrl_c,
     },
