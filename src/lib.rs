@@ -23,6 +23,8 @@
 //! | [`file_hash`] | hashes of files, computed once |
 //! | [`cache_dir`] | where derived files are kept |
 //! | [`models`] | the networks of a run, from published files |
+//! | [`engine`] | a loaded model that renders any number of videos |
+//! | [`models`] | the networks of a run, from a folder of published files |
 //! | [`pipeline`] | denoising, decoding and encoding side by side |
 //! | [`preset`] | model, sampler and cache settings with names |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
@@ -32,6 +34,7 @@ pub mod cache;
 pub mod cache_dir;
 pub mod checkpoint;
 pub mod cli;
+pub mod engine;
 mod error;
 pub mod file_hash;
 pub mod hub;
