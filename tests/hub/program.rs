@@ -431,3 +431,69 @@ fn variables_that_cannot_be_are_named() {
         assert!(stderr.contains(name), "{stderr}");
     }
 }
+
+/// Puts files into the cache as other tools do, with their sizes and nothing in them.
+fn fill(desk: &Desk, model: &str) {
+    let (stdout, _) = desk.done(&["list", "--json"]);
+    let models: Value = serde_json::from_str(&stdout).unwrap();
+    let model = models
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|known| known["name"] == model)
+        .unwrap();
+    for file in model["files"].as_array().unwrap() {
+        let text = |key: &str| file[key].as_str().unwrap();
+        let repo = format!(".cache/huggingface/hub/models--{}", text("repo").replace('/', "--"));
+        let repo = desk.folder.path().join(repo);
+        let commit = if text("revision") == "main" {
+            COMMIT
+        } else {
+            text("revision")
+        };
+        fs::create_dir_all(repo.join("refs")).unwrap();
+        fs::write(repo.join("refs/main"), commit).unwrap();
+        let path = repo.join("snapshots").join(commit).join(text("file"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::File::create(path)
+            .unwrap()
+            .set_len(file["bytes"].as_u64().unwrap_or(1000))
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_removal_leaves_what_other_models_need() {
+    let desk = Desk::new();
+    fill(&desk, "self-forcing");
+    fill(&desk, "causal-forcing");
+    let (stdout, _) = desk.done(&["list"]);
+    let there = |stdout: &str, name: &str| {
+        stdout
+            .lines()
+            .any(|line| line.split_whitespace().take(2).eq([name, "there"]))
+    };
+    assert!(
+        there(&stdout, "deep-forcing") && there(&stdout, "causal-forcing"),
+        "{stdout}"
+    );
+    assert!(!there(&stdout, "causal-forcing-frame"), "{stdout}");
+
+    let (stdout, stderr) = desk.done(&["remove", "deep-forcing", "--yes"]);
+    assert!(
+        stderr.contains("self_forcing_dmd.pt") && !stderr.contains("VAE"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("also the model `self-forcing`"), "{stderr}");
+    assert!(stdout.contains("1.0 kB free"), "{stdout}");
+    let (stdout, _) = desk.done(&["list"]);
+    assert!(
+        !there(&stdout, "self-forcing") && there(&stdout, "causal-forcing"),
+        "{stdout}"
+    );
+    desk.done(&["path", "causal-forcing-deep"]);
+
+    desk.done(&["remove", "causal-forcing", "--yes"]);
+    let hub = desk.folder.path().join(".cache/huggingface/hub");
+    assert_eq!(fs::read_dir(hub).unwrap().count(), 0);
+}

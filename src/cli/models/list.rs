@@ -33,7 +33,7 @@ impl List {
         let width = models.iter().map(|model| model.name.len()).max().unwrap_or_default();
         for model in &models {
             print(&format!(
-                "{:width$}  {:38}  {}",
+                "{:width$}  {:32}  {}",
                 model.name,
                 model.state(),
                 model.preset.description
@@ -108,7 +108,7 @@ impl Listed {
             .needed()
             .any(|(_, source, path)| path.is_none() && source.bytes.is_none());
         let missing = match unknown {
-            true => format!("more than {}", human_bytes(missing)),
+            true => format!("over {}", human_bytes(missing)),
             false => human_bytes(missing),
         };
         match (self.is_bundled(), self.is_there()) {

@@ -44,6 +44,10 @@ impl Remove {
         for file in removal.files() {
             say(&format!("  {}", file.display()));
         }
+        let twins = twins(&self.model, sources)?;
+        if !twins.is_empty() {
+            say(&format!("these files are also the model {}", twins.join(", ")));
+        }
         self.confirm(removal.bytes)?;
         hub.remove(&removal).map_err(Error::from)?;
         print(&format!(
@@ -73,6 +77,18 @@ impl Remove {
             _ => Err(Failure::Failed(anyhow!("nothing was removed"))),
         }
     }
+}
+
+/// Other names of the same model: presets with other settings.
+fn twins(name: &str, removed: &Sources) -> Result<Vec<String>> {
+    let mut twins = Vec::new();
+    for other in Preset::names().into_iter().filter(|other| *other != name) {
+        let sources = Preset::load(other)?.sources;
+        if sources.is_some_and(|sources| sources.transformer == removed.transformer) {
+            twins.push(format!("`{other}`"));
+        }
+    }
+    Ok(twins)
 }
 
 /// Files of other models that are whole and not the same model under another name.
