@@ -156,7 +156,7 @@ fn an_output_is_replaced_only_when_asked() {
     // A run that fails keeps what it was to replace.
     desk.refused(
         1,
-        &["--overwrite", "--model-dir", "nowhere"],
+        &["--overwrite", "--model-dir", "./nowhere"],
         &["nowhere", "does not exist"],
     );
     assert_eq!(fs::read(desk.video("out.mp4")).unwrap(), b"precious");

@@ -7,7 +7,7 @@ use crate::program::{Desk, decoded, program};
 #[test]
 fn prompts_on_the_command_line_make_a_video_each() {
     let desk = Desk::new();
-    let words = ["--prompt-given", "a red ball", "green hills", "-o", "{index}.mp4"];
+    let words = ["--prompt-given", "a red ball", "green hills", "--output", "{index}.mp4"];
     let output = desk.command("", &words).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "0.mp4\n1.mp4\n");
@@ -37,7 +37,7 @@ fn a_prompt_file_tells_names_seeds_and_lengths() {
 #[test]
 fn prompts_come_from_standard_input() {
     let desk = Desk::new();
-    let mut command = desk.command("", &["--prompt-given", "-", "-o", "{id}.mp4"]);
+    let mut command = desk.command("", &["--prompt-given", "-", "--output", "{id}.mp4"]);
     let assert = command.write_stdin("a red ball\n\ngreen hills\r\n").assert();
     assert.success().stdout("0.mp4\n1.mp4\n");
     // One prompt needs no name of its own.
@@ -56,4 +56,15 @@ fn without_any_model_the_bundled_one_is_used_and_said_so() {
     let note = predicates::str::contains("bundled model `toy`");
     command.assert().success().stdout("toy.mp4\n").stderr(note);
     assert_eq!(decoded(&path).frames.len(), 8);
+}
+
+#[test]
+fn a_folder_gets_the_video_under_its_usual_name() {
+    let desk = Desk::new();
+    fs::create_dir(desk.video("out")).unwrap();
+    for (folder, path) in [("out", "out/video.mp4\n"), ("out/", "out/video.webm\n")] {
+        let format = path.trim().rsplit('.').next().unwrap();
+        let words = ["--output", folder, "--format", format];
+        desk.command("", &words).assert().success().stdout(path);
+    }
 }

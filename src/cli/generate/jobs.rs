@@ -172,8 +172,14 @@ impl Names {
             1 => DEFAULT_OUTPUT,
             _ => DEFAULT_OUTPUTS,
         };
-        let output = files.output.clone().unwrap_or_else(|| default.into());
         let extension = files.format.map_or(Form::Mp4.as_str(), Form::as_str);
+        let mut output = files.output.clone().unwrap_or_else(|| default.into());
+        if let [Scene { id: None, .. }] = scenes
+            && is_folder(&output)
+            && files.format != Some(Form::Png)
+        {
+            output = output.join(DEFAULT_OUTPUT).with_extension(extension);
+        }
         let each = |path: &Option<PathBuf>, extension| -> Result<_> {
             let Some(path) = path else { return Ok(None) };
             names_of(scenes, path, extension, seed).map(Some)
@@ -192,12 +198,15 @@ impl Names {
 /// A single name is taken as it is: braces and signs may be part of it (`frame_{frame}.png`).
 fn names_of(scenes: &[Scene], path: &Path, extension: &str, seed: u64) -> Result<Vec<PathBuf>> {
     let text = path.to_string_lossy();
-    let folder = text.ends_with('/') || path.is_dir();
     let filled = ["{id}", "{index}", "{seed}"].iter().any(|name| text.contains(name));
-    match scenes.len() == 1 && !folder && !filled {
+    match scenes.len() == 1 && !is_folder(path) && !filled {
         true => Ok(vec![path.to_owned()]),
         false => Ok(output_names(scenes, path, extension, seed)?),
     }
+}
+
+fn is_folder(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.is_dir()
 }
 
 /// Refuses two files with one name, whatever they are to hold.
