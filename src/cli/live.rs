@@ -111,17 +111,25 @@ impl Pace {
 
     /// Parts of the line with their ranks; 0 matters most.
     fn parts(&self, now: Instant, stages: bool, memory: Option<u64>) -> Vec<(u8, String)> {
-        let (work, seconds) = (&self.work, |pictures: usize| pictures as f64 / self.work.fps.max(1) as f64);
+        let (work, seconds) = (&self.work, |pictures: usize| {
+            pictures as f64 / self.work.fps.max(1) as f64
+        });
         let mut parts = Vec::new();
         if work.video.1 > 1 {
             parts.push((0, format!("video {}/{}", work.video.0, work.video.1)));
         }
         let (chunk, step, steps) = self.step;
-        parts.push((0, format!("chunk {}/{}", (chunk + 1).min(work.chunks.max(1)), work.chunks)));
+        parts.push((
+            0,
+            format!("chunk {}/{}", (chunk + 1).min(work.chunks.max(1)), work.chunks),
+        ));
         if steps > 0 {
             parts.push((5, format!("step {step}/{steps}")));
         }
-        parts.push((0, format!("{:.1}/{:.1} s", seconds(self.pictures), seconds(work.pictures))));
+        parts.push((
+            0,
+            format!("{:.1}/{:.1} s", seconds(self.pictures), seconds(work.pictures)),
+        ));
         if self.pictures > 0 {
             let elapsed = now.saturating_duration_since(self.begun).as_secs_f64().max(1e-3);
             let rate = self.pictures as f64 / elapsed;
@@ -186,7 +194,8 @@ impl Memory {
             self.looked = Some(now);
             let pid = Pid::from_u32(std::process::id());
             let what = ProcessRefreshKind::nothing().with_memory();
-            self.system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
+            self.system
+                .refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
             self.resident = self.system.process(pid).map(|process| process.memory());
         }
         self.resident
@@ -201,11 +210,20 @@ mod tests {
     /// The second of three videos: 5 s in 7 chunks; the first chunk is done after 4 s.
     fn pace() -> (Pace, Instant) {
         let begun = Instant::now();
-        let work = VideoWork { video: (2, 3), chunks: 7, pictures: 80, fps: 16 };
+        let work = VideoWork {
+            video: (2, 3),
+            chunks: 7,
+            pictures: 80,
+            fps: 16,
+        };
         let mut pace = Pace::new(work, begun);
         let took = Duration::from_secs(3);
         pace.update(&Update::Latents(LatentsDone { chunk: 0, took }));
-        pace.update(&Update::Step { chunk: 1, step: 0, steps: 4 });
+        pace.update(&Update::Step {
+            chunk: 1,
+            step: 0,
+            steps: 4,
+        });
         let (frames, took) = (vec![Vec::new(); 8], Duration::from_millis(500));
         pace.update(&Update::Pictures(Pictures { chunk: 0, frames, took }));
         pace.encoded(Duration::from_millis(10));
@@ -216,7 +234,10 @@ mod tests {
     fn the_line_says_where_how_fast_and_how_long() {
         let (mut pace, now) = pace();
         let line = pace.line(now, false, None);
-        assert!(line.starts_with("video 2/3, chunk 2/7, step 1/4, 0.5/5.0 s, 2.0 fps, 0:36 left"), "{line}");
+        assert!(
+            line.starts_with("video 2/3, chunk 2/7, step 1/4, 0.5/5.0 s, 2.0 fps, 0:36 left"),
+            "{line}"
+        );
         assert!(line.ends_with("MB") || line.ends_with("GB"), "{line}");
         let line = pace.line(now, true, None);
         assert!(line.contains("denoise 2.7, decode 16.0, encode 800 fps"), "{line}");
@@ -237,7 +258,12 @@ mod tests {
     #[test]
     fn nothing_is_promised_before_the_first_picture() {
         let begun = Instant::now();
-        let work = VideoWork { video: (1, 1), chunks: 1, pictures: 9, fps: 16 };
+        let work = VideoWork {
+            video: (1, 1),
+            chunks: 1,
+            pictures: 9,
+            fps: 16,
+        };
         let line = Pace::new(work, begun).line(begun, true, None);
         assert!(line.starts_with("chunk 1/1, 0.0/0.6 s"), "{line}");
         assert!(!line.contains("fps") && !line.contains("left"), "{line}");
@@ -247,6 +273,9 @@ mod tests {
     fn times_and_sizes_are_short() {
         assert_eq!([clock(0.2), clock(754.0), clock(3723.0)], ["0:01", "12:34", "1:02:03"]);
         assert_eq!(clock(f64::INFINITY), clock(1e9));
-        assert_eq!([bytes_text(811_600_000), bytes_text(4_600_000_000)], ["812 MB", "4.6 GB"]);
+        assert_eq!(
+            [bytes_text(811_600_000), bytes_text(4_600_000_000)],
+            ["812 MB", "4.6 GB"]
+        );
     }
 }

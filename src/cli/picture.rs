@@ -139,8 +139,16 @@ fn sixel(picture: &RgbImage, place: Place) -> io::Result<Vec<u8>> {
     // A partly filled last sixel would reach below the place.
     let height = (height / SIXEL * SIXEL).max(SIXEL);
     let small = imageops::resize(picture, width, height, imageops::FilterType::Triangle);
-    let rgba: Vec<u8> = small.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255]).collect();
-    let text = icy_sixel::sixel_encode(&rgba, width as usize, height as usize, &icy_sixel::EncodeOptions::default());
+    let rgba: Vec<u8> = small
+        .pixels()
+        .flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255])
+        .collect();
+    let text = icy_sixel::sixel_encode(
+        &rgba,
+        width as usize,
+        height as usize,
+        &icy_sixel::EncodeOptions::default(),
+    );
     text.map(String::into_bytes).map_err(io::Error::other)
 }
 
@@ -179,10 +187,16 @@ mod tests {
 
     /// Left half red, right half blue.
     fn picture() -> RgbImage {
-        RgbImage::from_fn(64, 32, |x, _| image::Rgb(if x < 32 { [255, 0, 0] } else { [0, 0, 255] }))
+        RgbImage::from_fn(64, 32, |x, _| {
+            image::Rgb(if x < 32 { [255, 0, 0] } else { [0, 0, 255] })
+        })
     }
 
-    const PLACE: Place = Place { columns: 8, rows: 2, cell: (8, 16) };
+    const PLACE: Place = Place {
+        columns: 8,
+        rows: 2,
+        cell: (8, 16),
+    };
 
     fn text(protocol: Protocol) -> String {
         String::from_utf8(encode(&picture(), PLACE, protocol).unwrap()).unwrap()

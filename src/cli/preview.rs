@@ -78,7 +78,10 @@ impl Facts<'_> {
                 return Ok(Protocol::Kitty);
             }
             let program = format!("{} {}", text("TERM_PROGRAM"), text("LC_TERMINAL"));
-            if ["iTerm", "WezTerm", "mintty", "rio"].iter().any(|name| program.contains(name)) {
+            if ["iTerm", "WezTerm", "mintty", "rio"]
+                .iter()
+                .any(|name| program.contains(name))
+            {
                 return Ok(Protocol::Iterm);
             }
         }
@@ -222,8 +225,16 @@ mod tests {
         let kitty = (KITTY, "\x1b_Gi=31;OK\x1b\\\x1b[?62;c");
         let cases: [(&[(&str, &str)], &[(&str, &str)], Protocol); 4] = [
             (&[TERM], &[(ATTRIBUTES, "\x1b[?62;c"), kitty], Protocol::Kitty),
-            (&[TERM, ("TERM_PROGRAM", "iTerm.app")], &[(ATTRIBUTES, "\x1b[?62;4c")], Protocol::Iterm),
-            (&[TERM], &[(ATTRIBUTES, "\x1b[?62;4;22c"), (KITTY, "\x1b[?62;4;22c")], Protocol::Sixel),
+            (
+                &[TERM, ("TERM_PROGRAM", "iTerm.app")],
+                &[(ATTRIBUTES, "\x1b[?62;4c")],
+                Protocol::Iterm,
+            ),
+            (
+                &[TERM],
+                &[(ATTRIBUTES, "\x1b[?62;4;22c"), (KITTY, "\x1b[?62;4;22c")],
+                Protocol::Sixel,
+            ),
             // tmux within iTerm2, seen from afar.
             (
                 &[TERM, ("TMUX", "/tmp/x"), ("LC_TERMINAL", "iTerm2")],
@@ -272,7 +283,10 @@ mod tests {
             ask: &|_| panic!("asked"),
         };
         assert!(facts.protocol(PreviewMode::Blocks).unwrap_err().contains("colours"));
-        let facts = Facts { terminal: false, ..facts };
+        let facts = Facts {
+            terminal: false,
+            ..facts
+        };
         assert!(facts.protocol(PreviewMode::Blocks).unwrap_err().contains("no terminal"));
     }
 

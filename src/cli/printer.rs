@@ -42,7 +42,14 @@ pub(super) struct OutputFlags {
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
     /// Whether messages are coloured
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        hide_possible_values = true
+    )]
     color: ColorChoice,
 }
 

@@ -114,7 +114,9 @@ pub(super) fn ask(question: &str, limit: Duration) -> Option<String> {
 
     use rustix::{
         process::{Signal, getpgrp, getpid, kill_process},
-        termios::{LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, tcflush, tcgetattr, tcgetpgrp, tcsetattr},
+        termios::{
+            LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, tcflush, tcgetattr, tcgetpgrp, tcsetattr,
+        },
     };
 
     /// Puts the terminal back as it was.
@@ -208,7 +210,11 @@ mod tests {
             (Never, true, &[("CLICOLOR_FORCE", "1")], false),
         ];
         for (choice, terminal, variables, expected) in cases {
-            assert_eq!(colours(choice, terminal, variables), expected, "{choice:?} {terminal} {variables:?}");
+            assert_eq!(
+                colours(choice, terminal, variables),
+                expected,
+                "{choice:?} {terminal} {variables:?}"
+            );
         }
     }
 

@@ -106,7 +106,11 @@ fn flat<'a>(table: &'a DeTable<'a>) -> Vec<(String, usize, &'a DeValue<'a>)> {
         match value.get_ref() {
             DeValue::Table(inner) if is_group => {
                 let inner = inner.iter().map(|(inner_key, value)| {
-                    (format!("{group}{}", inner_key.get_ref()), inner_key.span().start, value.get_ref())
+                    (
+                        format!("{group}{}", inner_key.get_ref()),
+                        inner_key.span().start,
+                        value.get_ref(),
+                    )
                 });
                 entries.extend(inner);
             }

@@ -39,7 +39,7 @@ use crate::{models::DecoderKind, preset::Preset, request::PictureSize};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The config file could not be read.
-    #[error("cannot read the config file `{}`{}: {source}", path.display(), origin_of_name(*named))]
+    #[error("cannot read the config file `{}`{}: {source}", path.display(), by_variable(*.named))]
     Read {
         path: PathBuf,
         /// Whether `DEEPFORCING_CONFIG` names it.
@@ -78,7 +78,7 @@ impl ConfigError {
     }
 }
 
-fn origin_of_name(named: bool) -> &'static str {
+fn by_variable(named: bool) -> &'static str {
     if named { " that DEEPFORCING_CONFIG names" } else { "" }
 }
 
@@ -122,15 +122,22 @@ pub struct Setted<T> {
 enum Source {
     Flags,
     Environment,
-    File { path: PathBuf, lines: BTreeMap<&'static str, usize> },
-    Preset { name: String },
+    File {
+        path: PathBuf,
+        lines: BTreeMap<&'static str, usize>,
+    },
+    Preset {
+        name: String,
+    },
 }
 
 impl Source {
     fn origin(&self, key: &Key) -> Origin {
         match self {
             Self::Flags => Origin::Flag { name: key.flag() },
-            Self::Environment => Origin::Environment { name: variable(key.name) },
+            Self::Environment => Origin::Environment {
+                name: variable(key.name),
+            },
             Self::File { path, lines } => Origin::File {
                 path: path.clone(),
                 line: lines.get(key.name).copied().unwrap_or(1),

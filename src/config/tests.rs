@@ -56,12 +56,21 @@ fn each_layer_wins_over_the_next() {
         ..Layer::default()
     };
     let settings = settings(&home.load(flags).unwrap());
-    assert_eq!((settings.seconds.value, settings.seed.value, settings.fps.value), (3.0, 2, 1));
+    assert_eq!(
+        (settings.seconds.value, settings.seed.value, settings.fps.value),
+        (3.0, 2, 1)
+    );
     assert_eq!(origin(&settings.seconds.origin), "flag --seconds");
     assert_eq!(origin(&settings.seed.origin), "variable DEEPFORCING_SEED");
     assert_eq!(origin(&settings.fps.origin), format!("{}:3", home.file().display()));
-    assert_eq!((settings.size.value.width, origin(&settings.size.origin)), (64, "preset toy".into()));
-    assert_eq!((settings.crf.value, origin(&settings.crf.origin)), (18, "default".into()));
+    assert_eq!(
+        (settings.size.value.width, origin(&settings.size.origin)),
+        (64, "preset toy".into())
+    );
+    assert_eq!(
+        (settings.crf.value, origin(&settings.crf.origin)),
+        (18, "default".into())
+    );
     assert_eq!(settings.preset.value.as_deref(), Some("toy"));
 }
 
@@ -122,8 +131,14 @@ fn tables_and_dotted_keys_are_one() {
 #[test]
 fn unknown_keys_are_refused_with_the_nearest_one() {
     for (config, says) in [
-        ("\nsede = 1", "config.toml:2`: unknown setting `sede`; did you mean `seed`?"),
-        ("[cache]\nsinks = 1", "config.toml:2`: unknown setting `cache.sinks`; did you mean `cache.sink`?"),
+        (
+            "\nsede = 1",
+            "config.toml:2`: unknown setting `sede`; did you mean `seed`?",
+        ),
+        (
+            "[cache]\nsinks = 1",
+            "config.toml:2`: unknown setting `cache.sinks`; did you mean `cache.sink`?",
+        ),
         ("sink = 3", "unknown setting `sink`; did you mean `cache.sink`?"),
         ("[video]\nfps = 3", "unknown setting `video`; known are model, preset"),
         ("negative_prompt = 1", "known are"),
@@ -137,7 +152,10 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
 #[test]
 fn refused_values_say_where_they_stand_and_what_was_expected() {
     for (config, says) in [
-        ("seed = -1", "config.toml:1` is `-1`: expected a whole number from 0 to 18446744073709551615"),
+        (
+            "seed = -1",
+            "config.toml:1` is `-1`: expected a whole number from 0 to 18446744073709551615",
+        ),
         ("fps = 0", "is `0`: expected a whole number from 1 to 240"),
         ("crf = 52", "expected a whole number from 0 to 51"),
         ("seed = \"7\"", "expected a number without quotes"),
@@ -155,20 +173,32 @@ fn refused_values_say_where_they_stand_and_what_was_expected() {
         assert!(error.contains(says), "{config}: {error}");
     }
     let error = Home::new("").with("DEEPFORCING_SEED", "x").refused();
-    assert!(error.starts_with("DEEPFORCING_SEED is `x`: expected a whole number"), "{error}");
+    assert!(
+        error.starts_with("DEEPFORCING_SEED is `x`: expected a whole number"),
+        "{error}"
+    );
     let error = Home::new("seed = ").refused();
     assert!(error.contains("config.toml:1` is not TOML"), "{error}");
 }
 
 #[test]
 fn a_numeral_may_be_written_in_any_way_that_toml_knows() {
-    let settings = settings(&Home::new("seed = 0xff\nfps = 2_4\nseconds = 1e1").load(Layer::default()).unwrap());
-    assert_eq!((settings.seed.value, settings.fps.value, settings.seconds.value), (255, 24, 10.0));
+    let settings = settings(
+        &Home::new("seed = 0xff\nfps = 2_4\nseconds = 1e1")
+            .load(Layer::default())
+            .unwrap(),
+    );
+    assert_eq!(
+        (settings.seed.value, settings.fps.value, settings.seconds.value),
+        (255, 24, 10.0)
+    );
 }
 
 #[test]
 fn unknown_variables_are_warned_about() {
-    let home = Home::new("").with("DEEPFORCING_SEDE", "1").with("DEEPFORCING_CONFIG", "");
+    let home = Home::new("")
+        .with("DEEPFORCING_SEDE", "1")
+        .with("DEEPFORCING_CONFIG", "");
     let home = home.with("DEEPFORCING_LOG", "debug").with("DEEPFORCING_X", "");
     let warnings = home.load(Layer::default()).unwrap().warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
@@ -184,9 +214,19 @@ fn the_file_is_found_where_it_should_be() {
     };
     let name = "deepforcing/config.toml";
     assert_eq!(at(&[("HOME", "/h")]), Path::new("/h/.config").join(name));
-    assert_eq!(at(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/x")]), Path::new("/x").join(name));
-    assert_eq!(at(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "x")]), Path::new("/h/.config").join(name));
-    let named = [("HOME", "/h"), ("DEEPFORCING_CONFIG", "mine.toml"), ("XDG_CONFIG_HOME", "/x")];
+    assert_eq!(
+        at(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/x")]),
+        Path::new("/x").join(name)
+    );
+    assert_eq!(
+        at(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "x")]),
+        Path::new("/h/.config").join(name)
+    );
+    let named = [
+        ("HOME", "/h"),
+        ("DEEPFORCING_CONFIG", "mine.toml"),
+        ("XDG_CONFIG_HOME", "/x"),
+    ];
     assert_eq!(at(&named), Path::new("mine.toml"));
 }
 
@@ -196,7 +236,10 @@ fn only_a_named_file_must_be_there() {
     std::fs::remove_file(home.file()).unwrap();
     assert!(home.load(Layer::default()).is_ok());
     let error = home.with("DEEPFORCING_CONFIG", "/nowhere/mine.toml").refused();
-    assert!(error.contains("/nowhere/mine.toml` that DEEPFORCING_CONFIG names"), "{error}");
+    assert!(
+        error.contains("/nowhere/mine.toml` that DEEPFORCING_CONFIG names"),
+        "{error}"
+    );
 }
 
 #[cfg(unix)]

@@ -51,7 +51,11 @@ pub(super) fn examine(report: &mut Report) {
     if !usable {
         report.problem(true, "FFmpeg has no encoder that can write an mp4 on any machine", todo);
     } else if !has_x264 {
-        report.problem(false, "FFmpeg has no libx264; videos are larger with what there is instead", todo);
+        report.problem(
+            false,
+            "FFmpeg has no libx264; videos are larger with what there is instead",
+            todo,
+        );
     }
 }
 

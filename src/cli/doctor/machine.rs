@@ -3,10 +3,7 @@
 use sysinfo::System;
 
 use super::{Report, Section};
-use crate::{
-    cli::live::bytes_text,
-    config::Environment,
-};
+use crate::{cli::live::bytes_text, config::Environment};
 
 pub(super) fn examine(environment: &Environment, report: &mut Report) {
     report.sections.push(processor());
@@ -31,7 +28,16 @@ fn extensions() -> Vec<(&'static str, bool)> {
         ($($name:tt),+) => { vec![$(($name, std::arch::is_x86_feature_detected!($name))),+] };
     }
     #[cfg(target_arch = "x86_64")]
-    return detect!("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512bf16");
+    return detect!(
+        "avx2",
+        "fma",
+        "f16c",
+        "avx512f",
+        "avx512bw",
+        "avx512vl",
+        "avx512vnni",
+        "avx512bf16"
+    );
     #[cfg(target_arch = "aarch64")]
     return vec![("neon", std::arch::is_aarch64_feature_detected!("neon"))];
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -66,7 +72,10 @@ fn processor() -> Section {
 fn threads(environment: &Environment) -> Section {
     let mut section = Section::new("threads");
     section.row("physical cores", System::physical_core_count());
-    section.row("available to this process", std::thread::available_parallelism().ok().map(usize::from));
+    section.row(
+        "available to this process",
+        std::thread::available_parallelism().ok().map(usize::from),
+    );
     section.row("used for computing", rayon::current_num_threads());
     for name in ["RAYON_NUM_THREADS", "DEEPFORCING_THREADS"] {
         let value = environment.get(name).map(|value| value.to_string_lossy().into_owned());
@@ -82,7 +91,10 @@ fn memory() -> Section {
     section.row("total", bytes_text(system.total_memory()));
     section.row("available", bytes_text(system.available_memory()));
     section.row("swap", bytes_text(system.total_swap()));
-    if let Some(limits) = system.cgroup_limits().filter(|limits| limits.total_memory < system.total_memory()) {
+    if let Some(limits) = system
+        .cgroup_limits()
+        .filter(|limits| limits.total_memory < system.total_memory())
+    {
         section.row("limit of this container", bytes_text(limits.total_memory));
         section.row("free in this container", bytes_text(limits.free_memory));
     }

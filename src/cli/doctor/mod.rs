@@ -194,6 +194,9 @@ mod tests {
         let text = as_text(&report);
         assert!(text.contains("warning: the cache") && text.contains("error: no encoder\n    install FFmpeg"));
         let json = as_json(&report);
-        assert_eq!((&json["ok"], &json["problems"][1]["fatal"]), (&json!(false), &json!(true)));
+        assert_eq!(
+            (&json["ok"], &json["problems"][1]["fatal"]),
+            (&json!(false), &json!(true))
+        );
     }
 }

@@ -60,7 +60,10 @@ fn caches(environment: &Environment, report: &mut Report) {
         Err(error) => {
             report.problem(
                 false,
-                format!("files cannot be made in the Hugging Face cache `{}` ({error})", cache.display()),
+                format!(
+                    "files cannot be made in the Hugging Face cache `{}` ({error})",
+                    cache.display()
+                ),
                 "models that are there can be used; to pull others, name another folder with HF_HUB_CACHE",
             );
             format!("not writable: {error}")

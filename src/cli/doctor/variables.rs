@@ -38,7 +38,10 @@ pub(super) fn examine(environment: &Environment, report: &mut Report) {
             section.row(name.as_str(), shown(&name, &value.to_string_lossy()));
         }
     }
-    let own = OTHER_VARIABLES.iter().map(|(name, _)| *name).filter(|name| NAMED.contains(name));
+    let own = OTHER_VARIABLES
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| NAMED.contains(name));
     for name in own.chain(SHARED.iter().copied()) {
         let value = environment.get(name);
         section.row(name, value.map(|value| shown(name, &value.to_string_lossy())));
@@ -71,7 +74,10 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         assert!(!shown("HF_TOKEN", "hf_secret").contains("secret"));
-        assert_eq!(shown("HTTPS_PROXY", "http://me:secret@host:80/x@y"), "http://…@host:80/x@y");
+        assert_eq!(
+            shown("HTTPS_PROXY", "http://me:secret@host:80/x@y"),
+            "http://…@host:80/x@y"
+        );
         assert_eq!(shown("HF_ENDPOINT", "https://host/path"), "https://host/path");
     }
 }
