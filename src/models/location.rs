@@ -334,6 +334,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "bundled-model")]
     fn the_bundled_model_is_taken_when_the_default_one_cannot_be_had() {
         let cache = tempfile::tempdir().unwrap();
         for variable in [("HF_HUB_OFFLINE", "1"), ("HF_ENDPOINT", "http://127.0.0.1:1")] {
@@ -355,6 +356,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "bundled-model")]
     fn without_a_place_for_a_cache_the_bundled_model_is_left() {
         let located = locate(&Locator::from_env(|_| None), None, None).unwrap();
         assert_eq!(located.location, ModelLocation::Bundled);
