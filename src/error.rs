@@ -8,6 +8,7 @@ use crate::{
     checkpoint::CheckpointError,
     hub::HubError,
     latents::LatentError,
+    memory::MemoryError,
     prompts::{MomentError, NameError, PromptError, SwitchError},
     recipe::RecipeError,
     request::RequestError,
@@ -60,6 +61,9 @@ pub enum Error {
     /// Latents that cannot be saved or read.
     #[error(transparent)]
     Latents(#[from] LatentError),
+    /// More memory than there is.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// Denoising steps that cannot be.
     #[error("{0}")]
     Sampler(#[from] SamplerError),
