@@ -7,6 +7,7 @@ use crate::{
     cache::{PolicyError, plan::PlanError},
     checkpoint::CheckpointError,
     hub::HubError,
+    config::ConfigError,
     latents::LatentError,
     memory::MemoryError,
     prompts::{MomentError, NameError, PromptError, SwitchError},
@@ -43,6 +44,9 @@ pub enum Error {
     /// A size or length that cannot be.
     #[error("{0}")]
     Request(#[from] RequestError),
+    /// A setting from the environment or the config file that cannot be used.
+    #[error(transparent)]
+    Setting(#[from] ConfigError),
     /// A prompt file that cannot be used.
     #[error(transparent)]
     PromptFile(#[from] PromptError),
@@ -152,6 +156,45 @@ pub enum Error {
     /// Chunks were given to the cache out of order.
     #[error("a chunk of {frames} latent frames at {start} cannot follow latent frame {known}")]
     ChunkOrder { start: u64, frames: usize, known: u64 },
+    /// `--switch` with several videos.
+    #[error(
+        "a switch belongs to one video, and there are {videos}; put switches into a .jsonl prompt file: \
+         {{\"prompts\": [\"first\", \"second\"], \"switch\": [12]}}"
+    )]
+    SwitchForMany { videos: usize },
+    /// `--switch` beside switches in a prompt file.
+    #[error("the prompt file has switches of its own; leave out --switch, or the switches of the file")]
+    SwitchTwice,
+    /// Two things that both want standard output.
+    #[error("the video goes to standard output, so nothing else can; leave out --json, or write the video to a file")]
+    StdoutTaken,
+    /// A file beside standard output.
+    #[error("--sidecar writes a file beside the video, and standard output has none; write the video to a file")]
+    SidecarOfStdout,
+    /// Two files with one name.
+    #[error("`{}` would be written twice; give each output a name of its own", path.display())]
+    SameOutput { path: PathBuf },
+    /// A file beside the video cannot be written; the video is complete.
+    #[error("cannot write `{}`: {reason}; the video itself is complete", path.display())]
+    CannotWrite { path: PathBuf, reason: String },
+    /// A video of another program.
+    #[error("`{}` holds no recipe; only files made by this program have one", path.display())]
+    NoRecipe { path: PathBuf },
+    /// Downloaded files that are not there.
+    #[error("these files were downloaded and are not in the cache: {files}; run `deepforcing models verify`")]
+    StillMissing { files: String },
+    /// A model file that cannot be read for its hash.
+    #[error("cannot read model file `{}`: {reason}", path.display())]
+    ModelFileUnreadable { path: PathBuf, reason: String },
+    /// A recipe whose model was a folder.
+    #[error("the recipe's model files came from a folder that it does not name; say where they are with --model DIR")]
+    ModelNotNamed,
+    /// A recipe with other model files than those found.
+    #[error(
+        "the model files are not those of the recipe ({changes}): the pictures would be others; find the same files, or \
+         go on with --allow-changed"
+    )]
+    OtherModelFiles { changes: String },
     /// A tensor operation failed on the device.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -160,6 +203,9 @@ pub enum Error {
 impl Error {
     /// Whether the fault lies in what was asked for, not in files or devices.
     pub fn is_usage(&self) -> bool {
+        if let Self::Setting(error) = self {
+            return error.is_usage();
+        }
         matches!(
             self,
             Self::Text(TextError::EmptyPrompt { .. })
@@ -167,6 +213,11 @@ impl Error {
                 | Self::Request(_)
                 | Self::Moment(_)
                 | Self::Switch(_)
+                | Self::SwitchForMany { .. }
+                | Self::SwitchTwice
+                | Self::StdoutTaken
+                | Self::SidecarOfStdout
+                | Self::SameOutput { .. }
                 | Self::Name(_)
                 | Self::Sampler(_)
                 | Self::Span(_)

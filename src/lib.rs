@@ -20,6 +20,7 @@
 //! | [`start`] | videos that begin from an image or a clip |
 //! | [`vae`] | streaming video autoencoders |
 //! | [`video`] | frames and the video encoder |
+//! | [`engine`] | a loaded model that renders any number of videos |
 //! | [`hub`] | model files in the cache that all tools of the Hugging Face hub share |
 //! | [`bundled`] | the toy model that is part of the program |
 //! | [`file_hash`] | hashes of files, computed once |
@@ -31,7 +32,9 @@
 //! | [`models`] | the networks of a run, from a folder of published files |
 //! | [`pipeline`] | denoising, decoding and encoding side by side |
 //! | [`nearest`] | the known word that a mistyped one was meant to be |
+//! | [`render`] | one video from its recipe |
 //! | [`preset`] | model, sampler and cache settings with names |
+//! | [`config`] | settings in layers: flags, environment, config file, preset |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
 pub mod bundled;
@@ -40,6 +43,7 @@ pub mod cache_dir;
 pub mod checkpoint;
 pub mod cli;
 pub mod engine;
+pub mod config;
 mod error;
 pub mod file_hash;
 pub mod hub;
@@ -51,6 +55,7 @@ pub mod nearest;
 pub mod pipeline;
 pub mod preset;
 pub mod prompts;
+pub mod render;
 pub mod recipe;
 pub mod request;
 pub mod rollout;

@@ -208,7 +208,7 @@ impl Preset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::PictureSize;
+    use crate::{cache::PolicyName, request::PictureSize};
 
     #[test]
     fn the_embedded_presets_are_legal() {
@@ -228,5 +228,83 @@ mod tests {
     fn an_unknown_preset_names_the_known_ones() {
         let error = Preset::load("deepforcing").unwrap_err().to_string();
         assert!(error.contains("deep-forcing"), "{error}");
+    }
+
+    /// Chunk, steps, steps of the first chunk, policy, window, transformer and state dict of a preset.
+    type Facts = (
+        usize,
+        &'static [u32],
+        Option<&'static [u32]>,
+        PolicyName,
+        &'static str,
+        Option<&'static str>,
+    );
+
+    #[test]
+    fn the_causal_forcing_presets_are_as_published() {
+        const FOUR: &[u32] = &[1000, 750, 500, 250];
+        let (fifo, deep) = (PolicyName::Fifo, PolicyName::DeepForcing);
+        let (chunkwise, plain, ema) = ("chunkwise/causal_forcing.pt", Some("generator"), Some("generator_ema"));
+        let frame = "framewise/causal_forcing.pt";
+        let (two, one) = (
+            "causal-forcing++/framewise-2step.pt",
+            "causal-forcing++/framewise-1step.pt",
+        );
+        let expected: [(&str, Facts); 5] = [
+            ("causal-forcing", (3, FOUR, None, fifo, chunkwise, plain)),
+            ("causal-forcing-deep", (3, FOUR, None, deep, chunkwise, plain)),
+            ("causal-forcing-frame", (1, FOUR, None, fifo, frame, ema)),
+            (
+                "causal-forcing-frame-2step",
+                (1, &[1000, 500], Some(FOUR), fifo, two, ema),
+            ),
+            ("causal-forcing-frame-1step", (1, &[1000], Some(FOUR), fifo, one, ema)),
+        ];
+        for (name, (chunk, steps, first, policy, file, state_dict)) in expected {
+            let preset = Preset::load(name).unwrap();
+            assert_eq!(preset.rollout.chunk, chunk, "{name}");
+            assert_eq!(preset.sampler.steps, steps, "{name}");
+            assert_eq!(preset.sampler.first_chunk_steps.as_deref(), first, "{name}");
+            assert_eq!((preset.sampler.shift, preset.sampler.warp), (5.0, true), "{name}");
+            assert_eq!((preset.cache.policy, preset.cache.window), (policy, 21), "{name}");
+            assert_eq!(preset.files.state_dict.as_deref(), state_dict, "{name}");
+            let transformer = preset.sources.unwrap().transformer;
+            assert_eq!(
+                (transformer.repo.as_str(), transformer.file.as_str()),
+                ("zhuhz22/Causal-Forcing", file)
+            );
+            assert_eq!(preset.files.transformer[0], file);
+        }
+    }
+
+    #[test]
+    fn all_presets_share_the_pinned_files_of_wan() {
+        let known = Preset::load(Preset::DEFAULT).unwrap().sources.unwrap();
+        for source in [&known.vae, &known.config]
+            .into_iter()
+            .flatten()
+            .chain([&known.text_encoder, &known.tokenizer])
+        {
+            assert!(source.bytes.is_some() && source.sha256.is_some(), "{source:?}");
+            assert_eq!(source.revision, "37ec512624d61f7aa208f7ea8140a131f93afc9a");
+        }
+        for name in Preset::names() {
+            let Some(sources) = Preset::load(name).unwrap().sources else {
+                assert_eq!(name, Preset::BUNDLED);
+                continue;
+            };
+            let transformer = known.transformer.clone();
+            assert_eq!(Sources { transformer, ..sources }, known, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_would_leave_the_cache_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        let text = include_str!("../configs/self-forcing.toml").replace("taew2_1.pth\"\n", "../../evil\"\n");
+        std::fs::write(&path, text).unwrap();
+        let error = Preset::load(path.to_str().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("../../evil") && error.contains("mine.toml"), "{error}");
     }
 }

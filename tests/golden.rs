@@ -15,6 +15,7 @@ use parity::{Case, Run};
 
 /// Kinds that have a runner.
 const KINDS: &[(&str, Run)] = &[
+    ("causal_forcing", parity::causal_forcing::run),
     ("checkpoint_containers", parity::checkpoint::run),
     ("dit_bidirectional", parity::transformer::run_bidirectional),
     ("dit_forward", parity::transformer::run_forward),
@@ -32,7 +33,6 @@ const KINDS: &[(&str, Run)] = &[
 
 /// Kinds of systems still to come.
 const PENDING: &[&str] = &[
-    "causal_forcing",
     "causvid",
     "longlive",
     "longlive_lora",

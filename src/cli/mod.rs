@@ -1,31 +1,87 @@
 //! The command line: what was typed, what it means, what is printed. Everything else is in the library.
 //!
 //! Results go to stdout, all else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `generate` | `deepforcing generate` |
+//! | `config` | `deepforcing config`: settings and where they come from |
+//! | `doctor` | `deepforcing doctor`: what is there and what is missing |
+//! | `completions` | `deepforcing completions`, `deepforcing man` |
+//! | `printer` | notes, warnings, errors, the live line |
+//! | `live` | pace of a video and the text of the live line |
+//! | `hints` | what to do after an error |
+//! | `logging` | log messages on stderr |
+//! | `preview`, `picture` | pictures in the terminal |
+//! | `terminal` | what the terminal is and can do |
 
+mod completions;
+mod config;
+mod decode;
+mod doctor;
+mod flags;
 mod generate;
+mod hints;
+mod inspect;
+mod live;
+mod logging;
+mod model_files;
 mod models;
+mod picture;
+mod preview;
 mod printer;
 mod pulling;
+mod recipes;
+mod render;
+mod rerun;
+mod terminal;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::{Error, hub::HubError};
+use crate::{Error, hub::HubError, video::VideoError};
+
+/// Name of the program.
+const PROGRAM: &str = "deepforcing";
+
+const EXAMPLES: &str = "\
+Examples:
+  deepforcing generate \"a lighthouse in a storm\" --model-dir weights/toy --seconds 20 -o storm.mp4
+  deepforcing doctor
+  deepforcing config show
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
 #[derive(Parser)]
-#[command(name = "deepforcing", version, about, max_term_width = 100)]
+#[command(name = PROGRAM, version, about, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    output: printer::OutputFlags,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Turn a prompt into a video
+    /// Turn prompts into videos
     Generate(Box<generate::Generate>),
+    /// Make a video again from the recipe that it carries
+    Rerun(rerun::Rerun),
+    /// Turn saved latents into a video
+    Decode(decode::Decode),
+    /// Print the recipe of a video
+    Inspect(inspect::Inspect),
     /// List, download, verify and remove models
     Models(models::Models),
+    /// Settings and where they come from
+    Config(config::Config),
+    /// Check what is there: processor, FFmpeg, caches, models, variables
+    Doctor(doctor::Doctor),
+    /// Print a script that completes commands and flags in a shell
+    Completions(completions::Completions),
+    /// Print a man page, or write all of them
+    Man(completions::ManPages),
 }
 
 /// Why a command did not succeed.
@@ -34,6 +90,8 @@ enum Failure {
     Usage(Error),
     /// Something went wrong: exit code 1.
     Failed(anyhow::Error),
+    /// The command has said itself what is wrong: exit code 1.
+    Told,
     /// The user stopped it: exit code 130.
     Interrupted,
 }
@@ -48,23 +106,68 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<VideoError> for Failure {
+    fn from(error: VideoError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// All commands and flags.
+fn definition() -> clap::Command {
+    Cli::command()
+}
+
+/// What was typed; help, version and wrong usage end the program here.
+fn parse() -> Cli {
+    let words: Vec<_> = std::env::args_os().collect();
+    // The parser's own messages are printed before there is anything parsed.
+    let color = words.windows(2).find_map(|pair| match pair {
+        [flag, value] if flag == "--color" => value.to_str(),
+        [_, word] => word.to_str()?.strip_prefix("--color="),
+        _ => None,
+    });
+    let color = match color {
+        Some("always") => clap::ColorChoice::Always,
+        Some("never") => clap::ColorChoice::Never,
+        _ => clap::ColorChoice::Auto,
+    };
+    let matches = definition().color(color).get_matches_from(words);
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 /// Runs the program on its command line and gives its exit code.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Generate(generate) => generate.run(),
-        Command::Models(models) => models.run(),
+    let cli = parse();
+    let printer = printer::Printer::new(&cli.output);
+    logging::start(&printer);
+    let result = match cli.command {
+        Command::Generate(generate) => generate.run(&printer),
+        Command::Rerun(rerun) => rerun.run(&printer),
+        Command::Decode(decode) => decode.run(&printer),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::Models(models) => models.run(&printer),
+        Command::Config(config) => config.run(&printer),
+        Command::Doctor(doctor) => doctor.run(&printer),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(error)) => {
-            printer::say(&format!("error: {error}"));
+            printer.error(&error);
             ExitCode::from(2)
         }
         Err(Failure::Failed(error)) => {
-            // The library's messages tell their causes themselves.
-            printer::say(&format!("error: {error}"));
+            printer.error(error.as_ref());
             ExitCode::FAILURE
         }
+        Err(Failure::Told) => ExitCode::FAILURE,
         Err(Failure::Interrupted) => ExitCode::from(130),
     }
 }

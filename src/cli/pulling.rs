@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::printer::{Printer, say};
+use super::printer::{Level, Printer, say};
 use crate::{
     Result,
     hub::{Hub, HubError, MissingFile, PullEvent, Source, human_bytes},
@@ -24,7 +24,6 @@ pub(super) fn pull_missing(
     model: &str,
     missing: &[Source],
     printer: &Printer,
-    quiet: bool,
     cancel: &CancelToken,
 ) -> Result<()> {
     let cancelled = || cancel.is_cancelled();
@@ -32,9 +31,10 @@ pub(super) fn pull_missing(
     if missing.is_empty() {
         return Ok(());
     }
-    printer.note(&announcement(model, &missing));
+    // Even when quiet: nobody should wonder where so many bytes come from.
+    say(&format!("note: {}", announcement(model, &missing)));
     hub.check_space(missing.iter().map(|file| file.bytes - file.have).sum())?;
-    let shows = !quiet && !hub.settings().no_progress_bars.value;
+    let shows = printer.level() > Level::Quiet && !hub.settings().no_progress_bars.value;
     for file in &missing {
         let mut progress = PullProgress::new(&file.source, shows);
         let pulled = hub.pull(&file.source, &mut |event| progress.event(&event), &cancelled);

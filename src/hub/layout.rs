@@ -112,7 +112,7 @@ impl RepoFolder {
             }
             // Another link of that name is out of date or broken; a file is a copy on a disk without links.
             match fs::remove_file(&link) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => symlink_or_move(&target, &self.blob(etag), &link),
             }
         };

@@ -139,11 +139,12 @@ impl Hub {
         sized.collect()
     }
 
-    /// Checks that `bytes` more fit on the disk of the cache.
+    /// Makes the cache folder, and checks that `bytes` more fit on its disk.
     ///
     /// # Errors
-    /// When they do not.
+    /// When it cannot be made, or they do not fit.
     pub fn check_space(&self, bytes: u64) -> Result<(), HubError> {
+        fs::create_dir_all(&self.cache).map_err(|error| layout::not_writable(&self.cache, &error))?;
         match space::free_bytes(&self.cache) {
             Some(free) if free < bytes => Err(HubError::NoSpace {
                 needed: bytes,

@@ -15,6 +15,8 @@ use super::{HubError, HubSettings, Source, Waiting, Watch, source::is_commit};
 const MOST_REDIRECTS: usize = 10;
 /// Longest wait that a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// Headers in which the hub describes a file, also when it redirects to its content.
+const DESCRIPTION: [&str; 3] = ["x-repo-commit", "x-linked-etag", "x-linked-size"];
 /// First wait after a failure; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
@@ -77,9 +79,8 @@ impl<'a> Remote<'a> {
             path,
             source,
             from: None,
-            enough: |headers| headers.contains_key("x-repo-commit"),
         };
-        let response = self.patiently(watch, |_| self.send(&request, true))?;
+        let response = self.patiently(watch, |_| self.send(&request))?;
         let headers = response.headers();
         let fault = |fault: &str| HubError::NotTheHub {
             host: self.settings.endpoint.value.clone(),
@@ -118,9 +119,8 @@ impl<'a> Remote<'a> {
             path,
             source,
             from: Some(from),
-            enough: |_| false,
         };
-        self.send(&request, false)
+        self.send(&request)
     }
 
     /// Repeats a request while that can help.
@@ -157,20 +157,29 @@ impl<'a> Remote<'a> {
         watch.wait(reason, wait)
     }
 
-    /// Sends a request and follows redirects until there is an answer.
-    fn send(&self, request: &Request<'_>, head: bool) -> Result<Response<Body>, Failed> {
+    /// Sends a request and follows redirects until there is an answer. What redirects say of the file becomes part of
+    /// the answer; when they say all of it, nobody else is asked.
+    fn send(&self, request: &Request<'_>) -> Result<Response<Body>, Failed> {
         let endpoint = self.settings.endpoint.value.as_str();
         let mut url = format!("{endpoint}/{}", request.path);
+        let mut said = HeaderMap::new();
         for _ in 0..MOST_REDIRECTS {
-            let response = self.call(&url, request, head)?;
-            let (status, headers) = (response.status(), response.headers());
-            if !status.is_redirection() || (request.enough)(headers) {
-                return match status.is_success() || status.is_redirection() {
-                    true => Ok(response),
-                    false => Err(self.refusal(&url, &response, request.source)),
-                };
+            let mut response = self.call(&url, request)?;
+            for name in DESCRIPTION {
+                if let (None, Some(value)) = (said.get(name), response.headers().get(name)) {
+                    said.insert(name, value.clone());
+                }
             }
-            let location = headers.get("location").and_then(|value| value.to_str().ok());
+            let status = response.status();
+            let described = request.from.is_none() && DESCRIPTION.iter().all(|name| said.contains_key(*name));
+            if !status.is_redirection() || described {
+                if !status.is_success() && !status.is_redirection() {
+                    return Err(self.refusal(&url, &response, request.source));
+                }
+                response.headers_mut().extend(said);
+                return Ok(response);
+            }
+            let location = response.headers().get("location").and_then(|value| value.to_str().ok());
             let next = location.and_then(|location| resolve(&url, location));
             url = next
                 .filter(|next| !(endpoint.starts_with("https://") && next.starts_with("http://")))
@@ -179,10 +188,10 @@ impl<'a> Remote<'a> {
         Err(self.not_the_hub(&url, request.source, "redirects in a circle").into())
     }
 
-    fn call(&self, url: &str, request: &Request<'_>, head: bool) -> Result<Response<Body>, Failed> {
-        let mut call = match head {
-            true => self.agent.head(url),
-            false => self.agent.get(url),
+    fn call(&self, url: &str, request: &Request<'_>) -> Result<Response<Body>, Failed> {
+        let mut call = match request.from {
+            None => self.agent.head(url),
+            Some(_) => self.agent.get(url),
         };
         if let Some(token) = &self.settings.token
             && origin(url) == origin(&self.settings.endpoint.value)
@@ -305,10 +314,8 @@ impl<'a> Remote<'a> {
 struct Request<'a> {
     path: &'a str,
     source: &'a Source,
-    /// First byte of the content.
+    /// First byte of the content that is wanted; none when only its description is.
     from: Option<u64>,
-    /// Whether a redirect tells enough by its headers.
-    enough: fn(&HeaderMap) -> bool,
 }
 
 fn no_file(source: &Source) -> HubError {

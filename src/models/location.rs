@@ -51,7 +51,7 @@ pub struct Located {
 /// The files of a model, or what is missing of them.
 #[derive(Debug, Clone)]
 pub enum Found {
-    Files(ModelFiles),
+    Files(Box<ModelFiles>),
     /// Not in the cache; [`Hub::missing`] tells how much that is, [`Hub::pull`] gets them.
     Missing(Vec<Source>),
 }
@@ -68,7 +68,7 @@ impl Locator {
     /// `std::env::var_os` does. A variable that cannot be is an error once the hub is needed.
     pub fn from_env(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         Self {
-            own_cache: cache_dir(&lookup),
+            own_cache: cache_dir(&lookup).map(|folder| folder.value),
             hub: HubSettings::from_env(&lookup).and_then(Hub::new),
         }
     }
@@ -125,7 +125,8 @@ impl Locator {
                 return in_cache(self.hub()?, preset, sources, needs);
             }
         };
-        Ok(Found::Files(ModelFiles::find(&folder, &preset.files, needs.decoder)?))
+        let files = ModelFiles::find(&folder, &preset.files, needs.decoder)?;
+        Ok(Found::Files(files.into()))
     }
 
     fn default_model(&self, needs: Needs, cancelled: &dyn Fn() -> bool) -> Result<Located> {
@@ -140,6 +141,8 @@ impl Locator {
             Err(error) => return Err(error.clone().into()),
             Ok(hub) => {
                 let missing = needed.into_iter().find(|(_, source)| hub.find(source).is_none());
+                // Once: who is offline should not wait long.
+                let hub = hub.clone().with_retries(0);
                 let asked = missing.map(|(_, source)| hub.describe(source, cancelled));
                 asked.and_then(Result::err).filter(HubError::is_offline)
             }
@@ -234,7 +237,7 @@ fn in_cache(hub: &Hub, preset: &Preset, sources: &Sources, needs: Needs) -> Resu
     );
     match paths {
         (Some(transformer), Some(decoder), Some(text_encoder), Some(tokenizer)) if missing.is_empty() => {
-            Ok(Found::Files(ModelFiles {
+            Ok(Found::Files(Box::new(ModelFiles {
                 transformer,
                 state_dict: preset.files.state_dict.clone(),
                 config: path(Role::Config),
@@ -243,7 +246,7 @@ fn in_cache(hub: &Hub, preset: &Preset, sources: &Sources, needs: Needs) -> Resu
                 text_encoder,
                 tokenizer,
                 sources: Some(sources.clone()),
-            }))
+            })))
         }
         _ => Ok(Found::Missing(missing)),
     }

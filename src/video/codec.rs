@@ -28,10 +28,13 @@ fn codec_of(name: &str) -> Codec {
     }
 }
 
-/// Keeps FFmpeg from printing: its return codes come back as [`VideoError`].
+/// Keeps FFmpeg from printing, and gives its return codes their texts: they come back as [`VideoError`].
 pub(super) fn quiet() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| log::set_level(Level::Quiet));
+    ONCE.call_once(|| {
+        ffmpeg::init().ok();
+        log::set_level(Level::Quiet);
+    });
 }
 
 /// Opens the first encoder of `names` that works with `settings`, for yuv420p BT.709 with headers apart from packets,

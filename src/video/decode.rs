@@ -56,15 +56,16 @@ pub(super) fn open_input(path: &Path) -> Result<format::context::Input, String> 
         Ok(_) => {}
     }
     let opened = url(path).and_then(|url| format::input(&url));
-    opened.map_err(|error| {
-        let boxes = top_level_boxes(path).unwrap_or_default();
-        let first = boxes.first().is_some_and(|name| name == "ftyp");
-        match first && !boxes.iter().any(|name| name == "moov") {
-            true => {
-                "it has no index (moov): its recording or download was interrupted, and it cannot be played".to_owned()
-            }
-            false => format!("it is not a video that FFmpeg can open: {error}"),
-        }
+    let reason = match opened {
+        Ok(input) if input.nb_streams() > 0 => return Ok(input),
+        Ok(_) => "there is nothing in it".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let boxes = top_level_boxes(path).unwrap_or_default();
+    let begins = boxes.first().is_some_and(|name| name == "ftyp");
+    Err(match begins && !boxes.iter().any(|name| name == "moov") {
+        true => "it has no index (moov): its recording or download was interrupted, and it cannot be played".to_owned(),
+        false => format!("it is not a video that FFmpeg can open: {reason}"),
     })
 }
 
@@ -189,9 +190,27 @@ impl Decoder {
         }
     }
 
+    /// Columns that make the pixels square.
+    fn display_width(&mut self, frame: &frame::Video) -> u32 {
+        // SAFETY: context, stream and frame are valid, and only read.
+        let aspect = unsafe {
+            let input = self.input.as_mut_ptr();
+            let stream = *(*input).streams.add(self.stream);
+            ffi::av_guess_sample_aspect_ratio(input, stream, frame.as_ptr().cast_mut())
+        };
+        if aspect.num <= 0 || aspect.den <= 0 {
+            return frame.width();
+        }
+        let width = (f64::from(frame.width()) * f64::from(aspect.num) / f64::from(aspect.den)).round();
+        match (1.0..=f64::from(MAX_SIDE)).contains(&width) {
+            true => width as u32,
+            false => frame.width(),
+        }
+    }
+
     /// `frame` as RGB with square pixels, upright.
     pub fn rgb(&mut self, frame: &frame::Video) -> Result<RgbImage, String> {
-        let width = display_width(frame);
+        let width = self.display_width(frame);
         let text = |error: ffmpeg::Error| format!("its pixels cannot be converted: {error}");
         let converter = match &mut self.converter {
             Some(converter) if converter.takes(frame) => converter,
@@ -219,19 +238,6 @@ impl Decoder {
                 Ok(picture.into_rgb8())
             }
         }
-    }
-}
-
-/// Columns that make the pixels square.
-fn display_width(frame: &frame::Video) -> u32 {
-    let aspect = frame.aspect_ratio();
-    if aspect.numerator() <= 0 || aspect.denominator() <= 0 {
-        return frame.width();
-    }
-    let width = (f64::from(frame.width()) * f64::from(aspect)).round();
-    match (1.0..=f64::from(MAX_SIDE)).contains(&width) {
-        true => width as u32,
-        false => frame.width(),
     }
 }
 

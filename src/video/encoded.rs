@@ -7,6 +7,7 @@ use std::{
     ffi::CString,
     io::{self, Write},
     path::Path,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use ffmpeg_next::{
@@ -15,10 +16,13 @@ use ffmpeg_next::{
     frame, media,
 };
 
-use super::{Form, Metadata, VideoSettings, colour::Converter, writer::Backend};
+use super::{Form, Metadata, VideoSettings, colour::Converter, destination::Destination, writer::Backend};
 
 /// Encoder and writer of a file that can be cut off anywhere: mp4 in fragments, or webm in clusters.
 pub(super) struct EncodedStream {
+    to: Destination,
+    /// What FFmpeg wrote since the last flush.
+    pending: Pending,
     encoder: encoder::video::Encoder,
     file: format::context::Output,
     converter: Converter,
@@ -31,14 +35,18 @@ pub(super) struct EncodedStream {
 
 impl EncodedStream {
     pub fn create(
-        to: impl Write + Send + 'static,
+        to: Destination,
         form: Form,
         encoder: encoder::video::Encoder,
         settings: &VideoSettings,
     ) -> Result<Self, ffmpeg::Error> {
-        // Large enough for most fragments: then one write hands over a whole one.
-        let to = StreamIo::from_write_with_capacity(to, 1 << 20)?;
-        let mut file = format::output_to_stream(to, None, Some(form.as_str()))?;
+        let pending = Pending::default();
+        // The muxer goes back to put in the sizes of its headers, which works within the buffer only: it must hold the
+        // texts and more.
+        let texts = [&settings.metadata.title, &settings.metadata.comment];
+        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+        let io = StreamIo::from_write_with_capacity(pending.clone(), (1 << 20) + 4 * texts)?;
+        let mut file = format::output_to_stream(io, None, Some(form.as_str()))?;
         let fps = Rational(settings.fps as i32, 1);
         let encoder_time_base = fps.invert();
         let mut stream = file.add_stream_with(&encoder)?;
@@ -57,6 +65,8 @@ impl EncodedStream {
         let converter = Converter::rgb_to_yuv(settings.width, settings.height)?;
         let rgb = frame::Video::new(Pixel::RGB24, settings.width, settings.height);
         Ok(Self {
+            to,
+            pending,
             encoder,
             file,
             converter,
@@ -102,7 +112,7 @@ impl EncodedStream {
         }
     }
 
-    /// Ends the current fragment and hands it to the operating system.
+    /// Ends the current fragment.
     fn end_fragment(&mut self) -> Result<(), ffmpeg::Error> {
         // SAFETY: the context is valid and its header is written; a null packet asks for a flush.
         match unsafe { ffi::av_write_frame(self.file.as_mut_ptr(), std::ptr::null_mut()) } {
@@ -135,11 +145,36 @@ impl Backend for EncodedStream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.end_fragment().map_err(to_io)
+        self.end_fragment().map_err(to_io)?;
+        self.to.take(&self.pending.bytes())
     }
 
     fn close(&mut self, _metadata: &Metadata) -> io::Result<()> {
-        self.end().map_err(to_io)
+        self.end().map_err(to_io)?;
+        self.to.take(&self.pending.bytes())
+    }
+}
+
+/// Memory into which FFmpeg writes.
+#[derive(Clone, Default)]
+struct Pending(Arc<Mutex<Vec<u8>>>);
+
+impl Pending {
+    /// Takes what is in it.
+    fn bytes(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Write for Pending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -73,34 +73,32 @@ pub fn probe(path: &Path) -> Result<Probe, VideoError> {
     }
 }
 
-/// Types of the boxes of an mp4 file, in order, as far as they are there; nonsense or nothing for other files.
+/// Types of the whole boxes of an mp4 file, in order; nonsense or nothing for other files.
 pub(super) fn top_level_boxes(path: &Path) -> io::Result<Vec<String>> {
     /// More than any file has that is not damaged, and little enough to be quick.
     const MOST: usize = 1 << 20;
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     let (mut at, mut names) = (0, Vec::new());
-    while at + 8 <= length && names.len() < MOST {
+    while length - at >= 8 && names.len() < MOST {
         let mut head = [0; 16];
         file.seek(SeekFrom::Start(at))?;
         file.read_exact(&mut head[..8])?;
         let [a, b, c, d, kind @ ..] = head.first_chunk::<8>().copied().unwrap_or_default();
-        if !kind.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
-            break;
-        }
-        names.push(kind.iter().map(|&byte| char::from(byte)).collect());
         let size = match u64::from(u32::from_be_bytes([a, b, c, d])) {
-            0 => break,
-            1 if at + 16 <= length => {
+            0 => length - at,
+            1 if length - at >= 16 => {
                 file.read_exact(&mut head[8..])?;
                 head[8..].iter().fold(0, |size, &byte| size << 8 | u64::from(byte))
             }
             size => size,
         };
-        let Some(next) = at.checked_add(size).filter(|_| size >= 8) else {
+        let text = kind.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+        if !text || !(8..=length - at).contains(&size) {
             break;
-        };
-        at = next;
+        }
+        names.push(kind.iter().map(|&byte| char::from(byte)).collect());
+        at += size;
     }
     Ok(names)
 }
@@ -108,9 +106,7 @@ pub(super) fn top_level_boxes(path: &Path) -> io::Result<Vec<String>> {
 /// Whether `path` is an mp4 in fragments.
 pub(super) fn is_fragmented(path: &Path) -> bool {
     let boxes = top_level_boxes(path).unwrap_or_default();
-    // Just begun, it has no fragment yet, but neither frames of its own.
-    let at = |wanted: &str| boxes.iter().position(|name| name == wanted);
-    at("ftyp") == Some(0) && at("moov").is_some() && (at("moof").is_some() || at("mdat").is_none())
+    boxes.first().is_some_and(|name| name == "ftyp") && boxes.iter().any(|name| name == "moof")
 }
 
 #[cfg(feature = "ffmpeg")]
@@ -258,9 +254,10 @@ mod tests {
         assert_eq!(list(&[plain(9, "mdat"), plain(4, "a\0\0\0")].concat()), ["mdat"]);
         assert!(list(b"\x1aE\xdf\xa3\x01\0\0\0\0\0\0\0").is_empty());
         assert!(list(b"").is_empty());
-        // Sizes that would never end.
-        assert_eq!(list(&plain(7, "free")), ["free"]);
+        // Cut off, and sizes that would never end.
+        assert_eq!(list(&plain(9, "free")), [""; 0]);
+        assert_eq!(list(&plain(7, "free")), [""; 0]);
         let endless = [plain(1, "free"), u64::MAX.to_be_bytes().to_vec()].concat();
-        assert_eq!(list(&endless), ["free"]);
+        assert_eq!(list(&endless), [""; 0]);
     }
 }

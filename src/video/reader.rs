@@ -223,8 +223,8 @@ mod with_ffmpeg {
             Some(Timed { frame, .. }) => decoder.rgb(&frame).map(|picture| vec![picture]),
             None => Ok(Vec::new()),
         });
-        let pictures =
-            first.map_err(|reason| unreadable(path, format!("it is not a complete, undamaged image: {reason}")))?;
+        let kinds = |reason| no_image(&format!("use PNG, JPEG, GIF, WebP, BMP or TIFF ({reason})"));
+        let pictures = first.map_err(kinds)?;
         clip(path, None, pictures)
     }
 }

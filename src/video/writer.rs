@@ -22,6 +22,7 @@ use std::{
 
 use super::{
     Codec, EncoderInfo, Form, Kept, Metadata, Target, VideoError, VideoSettings, VideoSummary,
+    destination::Destination,
     gif::GifStream,
     output::{Output, open_sequence},
     pattern::Pattern,
@@ -109,7 +110,7 @@ impl VideoWriter {
         };
         let (backend, info) = open_backend(form, &settings, None)?;
         let mut writer = Self::new(target, settings, info, None, bytes);
-        let opened = backend(Box::new(counted), &writer.settings);
+        let opened = backend(Destination::Stream(Box::new(counted)), &writer.settings);
         writer.backend = Some(opened.map_err(|error| writer.failure(&error))?);
         Ok(writer)
     }
@@ -132,7 +133,7 @@ impl VideoWriter {
         };
         let held = output.open_partial()?;
         let opened = held.try_clone().and_then(|file| match backend {
-            Some(backend) => backend(Box::new(file), &settings),
+            Some(backend) => backend(Destination::File(file), &settings),
             None => Ok(Box::new(GifStream::create(file, &settings)?) as Box<dyn Backend>),
         });
         let mut writer = Self::new(target.clone(), settings, info, Some(held), Arc::default());
@@ -243,7 +244,7 @@ impl VideoWriter {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn flush(&mut self) -> Result<(), VideoError> {
-        if self.flushed == self.frames {
+        if self.flushed == self.frames && !self.failed {
             return Ok(());
         }
         self.write(|backend, _| backend.flush())?;
@@ -392,7 +393,7 @@ fn remove(path: &Path) {
 }
 
 /// Opens the writing part of a form that is written front to back, once there is something to write to.
-type OpenBackend = Box<dyn FnOnce(Box<dyn Write + Send>, &VideoSettings) -> io::Result<Box<dyn Backend>>>;
+type OpenBackend = Box<dyn FnOnce(Destination, &VideoSettings) -> io::Result<Box<dyn Backend>>>;
 
 /// The opener for mp4, webm, y4m and rgb; the encoder is found before anything is created.
 fn open_backend(
@@ -403,7 +404,8 @@ fn open_backend(
     match form {
         Form::Mp4 | Form::Webm => open_encoded(form, settings, encoders),
         _ => {
-            let open: OpenBackend = Box::new(move |to, settings| Ok(Box::new(RawStream::create(to, form, settings)?)));
+            let open: OpenBackend =
+                Box::new(move |to, settings| Ok(Box::new(RawStream::create(to.into_write(), form, settings)?)));
             Ok((open, plain_info(form)))
         }
     }
@@ -466,5 +468,57 @@ impl<W: Write> Write for Counted<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
+    }
+}
+
+#[cfg(all(test, feature = "ffmpeg"))]
+mod tests {
+    use super::*;
+    use crate::video::read_frames;
+
+    #[test]
+    fn the_last_resort_encoder_makes_a_proper_video() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::parse(folder.path().join("clip.mp4"), None).unwrap();
+        let Place::File(output) = &target.place else {
+            unreachable!()
+        };
+        let settings = VideoSettings::new(64, 32);
+        let mut writer = VideoWriter::file(&target, output, settings, Some(&["libnothing", "mpeg4"])).unwrap();
+        let colour = [200u8, 60, 40].repeat(64 * 32);
+        for _ in 0..14 {
+            writer.push(&colour).unwrap();
+        }
+        // The encoder holds nothing back.
+        writer.flush().unwrap();
+        assert_eq!(read_frames(&output.partial, 99).unwrap().frames.len(), 14);
+        let summary = writer.finish().unwrap();
+        assert_eq!((summary.frames, summary.encoder.codec), (14, Codec::Mpeg4));
+        let clip = read_frames(&output.path, 99).unwrap();
+        assert_eq!((clip.frames.len(), clip.fps), (14, Some(16.0)));
+        let pixels = clip.frames.concat();
+        let off = pixels.iter().zip(colour.iter().cycle()).map(|(a, b)| a.abs_diff(*b));
+        assert!(off.max().unwrap() <= 6);
+    }
+
+    #[test]
+    fn webm_has_other_encoders_to_fall_back_on() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["libvpx", "libsvtav1", "libaom-av1"] {
+            if ffmpeg_next::encoder::find_by_name(name).is_none() {
+                eprintln!("skipped: this FFmpeg has no {name}");
+                continue;
+            }
+            let target = Target::parse(folder.path().join(format!("{name}.webm")), None).unwrap();
+            let Place::File(output) = &target.place else {
+                unreachable!()
+            };
+            let mut writer = VideoWriter::file(&target, output, VideoSettings::new(128, 96), Some(&[name])).unwrap();
+            for _ in 0..9 {
+                writer.push(&[200u8, 60, 40].repeat(128 * 96)).unwrap();
+            }
+            writer.finish().unwrap();
+            assert_eq!(read_frames(&output.path, 99).unwrap().frames.len(), 9, "{name}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use deepforcing::video::read_frames;
 
-use crate::program::{Desk, PROGRAM, decoded};
+use crate::program::{Desk, PROGRAM, decoded, process};
 
 /// Pictures of the whole video: more than can be made while a test waits.
 const SECONDS: &str = "3600";
@@ -19,8 +19,7 @@ fn frames_in(path: &Path) -> usize {
 
 /// Starts a long video and waits for its first chunks to be on disk.
 fn started(desk: &Desk) -> Child {
-    let mut child = Command::new(PROGRAM)
-        .args(desk.words("out.mp4", &["--seconds", SECONDS, "--quiet"]))
+    let mut child = process(&desk.words("out.mp4", &["--seconds", SECONDS, "--quiet"]))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -85,4 +84,85 @@ fn two_runs_do_not_write_one_video() {
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("another run is writing"), "{stderr}");
+}
+
+/// Moments that differ from run to run, and can be told when a test fails.
+fn random_milliseconds(count: usize) -> Vec<u64> {
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    let mut state = u64::from(seed) | 1;
+    let next = |_| {
+        // Xorshift.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % 700
+    };
+    (0..count).map(next).collect()
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_whole_chunks_that_play() {
+    for (form, wait) in ["mp4", "mp4", "mp4", "webm", "mp4"].into_iter().zip(random_milliseconds(5)) {
+        let desk = Desk::new();
+        let name = format!("out.{form}");
+        let mut child = process(&desk.words(&name, &["--seconds", SECONDS, "--quiet"])).spawn().unwrap();
+        let partial = desk.video(&format!(".out.partial.{form}"));
+        let start = Instant::now();
+        while frames_in(&partial) == 0 {
+            assert!(start.elapsed() < Duration::from_secs(60), "no picture");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(wait));
+        let before = read_frames(&partial, usize::MAX).map_or(0, |clip| clip.frames.len());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let frames = decoded(&partial).frames.len();
+        assert!(frames >= before && frames % 12 == 9, "{form}, {wait} ms: {frames} frames, {before} before");
+        assert_eq!(desk.names(), [format!(".out.partial.{form}")], "{wait} ms");
+    }
+}
+
+#[test]
+fn a_second_interrupt_quits_at_once_and_what_is_there_plays() {
+    let desk = Desk::new();
+    // Chunks of some seconds, so that the second interrupt comes before the end of one.
+    let words = desk.words("out.mp4", &["--seconds", SECONDS, "--size", "512x512", "--window", "9"]);
+    let small = ["--sink", "2", "--budget", "8", "--recent", "4"].map(String::from);
+    let words = [words, small.to_vec()].concat();
+    let mut child = process(&words).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let partial = desk.video(".out.partial.mp4");
+    let start = Instant::now();
+    while frames_in(&partial) < 9 {
+        assert!(start.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none(), "no picture");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    signal(&child, "-INT");
+    std::thread::sleep(Duration::from_millis(300));
+    if child.try_wait().unwrap().is_none() {
+        signal(&child, "-INT");
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let left = match partial.exists() {
+        true => partial,
+        false => desk.video("out.mp4"),
+    };
+    assert!(decoded(&left).frames.len() >= 9);
+}
+
+#[test]
+fn a_full_disk_keeps_what_is_rendered_and_says_where() {
+    let desk = Desk::new();
+    let words = desk.words("out.mp4", &["--seconds", "600", "--crf", "0"]);
+    // A limit on the size of files fails as a full disk does.
+    let mut command = Command::new("bash");
+    command.env_clear().envs(crate::program::environment());
+    command.args(["-c", "ulimit -f 256; trap '' XFSZ; exec \"$0\" \"$@\"", PROGRAM]).args(&words);
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let partial = desk.video(".out.partial.mp4");
+    assert!(stderr.contains(".out.partial.mp4") && stderr.contains("free space"), "{stderr}");
+    let frames = decoded(&partial).frames.len();
+    assert!(frames > 9 && stderr.contains(&format!("first {frames} frames")), "{frames} frames: {stderr}");
 }

@@ -4,9 +4,16 @@
 #[path = "../checkpoints/build.rs"]
 #[allow(dead_code)]
 mod build;
+mod dry_run;
 mod interrupted;
+mod messages;
 mod model;
 mod program;
+mod recipes;
 mod refused_files;
 mod refused_requests;
 mod renders;
+mod several;
+mod starts;
+mod streams;
+mod switches;

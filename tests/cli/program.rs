@@ -1,8 +1,10 @@
 //! Running the program and looking at what it leaves.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    process::Output,
 };
 
 use assert_cmd::Command;
@@ -12,6 +14,34 @@ use tempfile::{TempDir, tempdir};
 use crate::model::Model;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_deepforcing");
+
+/// Variables of whoever runs the tests that the program needs to start at all.
+const KEPT: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "TMPDIR"];
+
+/// What the program is told by its environment: no home, no network, the toy model unpacked below the build's folder.
+pub fn environment() -> Vec<(String, OsString)> {
+    let kept = KEPT.iter().filter_map(|name| Some((name.to_string(), std::env::var_os(name)?)));
+    let fixed = [
+        ("HF_HUB_OFFLINE", "1"),
+        ("DEEPFORCING_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache")),
+        ("HF_HUB_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/no-models")),
+    ];
+    kept.chain(fixed.map(|(name, value)| (name.to_string(), value.into()))).collect()
+}
+
+/// The program, to be given words.
+pub fn program() -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.env_clear().envs(environment());
+    command
+}
+
+/// The program as a process to be watched while it runs.
+pub fn process(words: &[String]) -> std::process::Command {
+    let mut command = std::process::Command::new(PROGRAM);
+    command.env_clear().envs(environment()).args(words);
+    command
+}
 
 /// A model, a folder for videos, and the command that joins them.
 pub struct Desk {
@@ -57,16 +87,32 @@ impl Desk {
         default("--model-dir", self.model.folder().display().to_string());
         default("--size", "32x32".into());
         default("--seconds", "1.5".into());
-        default("--output", self.video(name).display().to_string());
+        let output = match name {
+            "-" => name.to_string(),
+            name => self.video(name).display().to_string(),
+        };
+        default("--output", output);
         let more = more.iter().filter(|word| **word != "--prompt-given");
         words.extend(more.map(|word| word.to_string()));
         words
     }
 
     pub fn command(&self, name: &str, more: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = program();
         command.current_dir(self.videos.path()).args(self.words(name, more));
         command
+    }
+
+    /// Runs the program with `words` alone, in the folder for videos.
+    pub fn run(&self, words: &[&str]) -> Output {
+        program().current_dir(self.videos.path()).args(words).output().unwrap()
+    }
+
+    /// The bytes of all pictures of a `generate`, exactly as they were made.
+    pub fn pixels(&self, more: &[&str]) -> Vec<u8> {
+        let output = self.command("-", &[more, &["--format", "rgb"]].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
     }
 
     /// Renders and gives the decoded video.

@@ -170,15 +170,13 @@ fn presets_and_configs_that_are_none() {
 }
 
 #[test]
-fn a_command_without_a_model_or_prompt() {
+fn a_command_without_a_prompt() {
     for (words, says) in [
-        (&["generate", "a red ball"][..], "--model-dir"),
         (&["generate", "--model-dir", "."][..], "PROMPT"),
         (&["render"][..], "render"),
         (&[][..], "Usage"),
     ] {
-        let mut command = assert_cmd::Command::new(crate::program::PROGRAM);
-        let assert = command.args(words).assert().code(2);
+        let assert = crate::program::program().args(words).assert().code(2);
         assert.stderr(predicates::str::contains(says));
     }
 }

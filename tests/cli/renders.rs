@@ -139,7 +139,7 @@ fn presets_come_from_flag_file_and_folder() {
         br#"{"num_heads": 2, "text_len": 16, "deepforcing_preset": "toy"}"#,
     );
     let path = desk.video("folder.mp4");
-    let mut command = assert_cmd::Command::new(crate::program::PROGRAM);
+    let mut command = crate::program::program();
     command.args(["generate", "a red ball", "--seconds", "0.5", "-q", "--model-dir"]);
     command.arg(desk.model.folder()).arg("-o").arg(&path);
     // Quiet: the path and nothing else.
@@ -178,8 +178,7 @@ fn a_prompt_that_is_too_long_is_cut_with_a_note() {
 #[test]
 fn a_reader_that_goes_away_costs_no_video() {
     let desk = Desk::new();
-    let mut child = std::process::Command::new(crate::program::PROGRAM)
-        .args(desk.words("out.mp4", &[]))
+    let mut child = crate::program::process(&desk.words("out.mp4", &[]))
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()

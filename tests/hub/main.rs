@@ -1,5 +1,8 @@
 //! Model files from a hub: a server on this machine stands in for it.
 
-mod library;
+mod answers;
+mod cache;
+mod desk;
 mod program;
 mod server;
+mod transfers;

@@ -2,6 +2,7 @@
 //!
 //! Add a file per kind, each with a function `run(case: &Case) -> anyhow::Result<()>`, and name it in `golden.rs`.
 
+pub mod causal_forcing;
 pub mod checkpoint;
 pub mod rollout;
 pub mod schedule;

@@ -35,6 +35,12 @@ pub fn load_model(case: &Case) -> Result<Arc<CausalWan>> {
         (config.out_channels, "out_dim"),
     ];
     for (found, name) in sizes {
+        // The two collections name the channels differently.
+        let name = match (stated.get(name), name) {
+            (None, "in_dim") => "in_channels",
+            (None, "out_dim") => "out_channels",
+            _ => name,
+        };
         case.check(
             format!("{name} read from shapes is {found}"),
             found == number::<usize>(stated, name)?,

@@ -295,7 +295,7 @@ fn an_output_is_checked_before_any_work() {
         VideoError::Extension { .. }
     ));
     assert!(matches!(
-        refused(at(""), false, "is a folder"),
+        refused(folder.path().to_owned(), false, "is a folder"),
         VideoError::IsFolder { .. }
     ));
     fs::create_dir(at("folder.mp4")).unwrap();

@@ -76,7 +76,11 @@ fn a_killed_process_leaves_every_flushed_frame_in_every_form() {
         push(&mut writer, 2);
         writer.finish().unwrap();
         let expected = match form {
-            Form::Png => vec!["clip_%03d.png".to_owned(), "clip_000.png".to_owned(), "clip_001.png".to_owned()],
+            Form::Png => vec![
+                "clip_%03d.png".to_owned(),
+                "clip_000.png".to_owned(),
+                "clip_001.png".to_owned(),
+            ],
             form => vec![format!("clip.{form}")],
         };
         assert_eq!(names(&folder), expected);
@@ -127,12 +131,19 @@ fn a_partial_file_cut_off_anywhere_gives_its_whole_frames() {
         }
         let bytes = fs::read(&partial).unwrap();
         let cut = folder.path().join("cut");
-        // A kill in the middle of a write.
-        for step in 0..20 {
-            let length = sizes[1] + (sizes[3] - sizes[1]) * step / 20;
-            fs::write(&cut, &bytes[..length]).unwrap();
-            let clip = read_frames(&cut, 99);
+        // A kill in the middle of a write, anywhere and in the head of a fragment.
+        let anywhere = (0..20).map(|step| sizes[1] + (sizes[3] - sizes[1]) * step / 20);
+        for length in anywhere.chain(sizes[1]..sizes[1] + 9) {
+            let mut left = bytes[..length].to_vec();
+            if form == Form::Mp4 {
+                // A fragment gets its name when it is complete.
+                let begins = *sizes.iter().rfind(|&&size| size <= length).unwrap();
+                let name = (begins + 4).min(length)..(begins + 8).min(length);
+                left[name.clone()].copy_from_slice(&b"free"[..name.len()]);
+            }
+            fs::write(&cut, left).unwrap();
             let least = if length >= sizes[2] { 12 } else { 8 };
+            let clip = read_frames(&cut, 99);
             match clip {
                 Ok(clip) => {
                     assert!(clip.frames.len() >= least, "{form} {length}: {}", clip.frames.len());
@@ -178,7 +189,8 @@ fn a_reader_that_leaves_is_told_from_a_failure() {
             for room in [0, 30_000] {
                 let opened = VideoWriter::stream(Limited { room, kind }, form, settings());
                 let error = opened.and_then(|mut writer| {
-                    let noise = |at: u32| (0..WIDTH * HEIGHT * 3).map(|n| (n.wrapping_mul(at * 97 + 31) >> 3) as u8);
+                    let noise =
+                        |at: u32| (0..WIDTH * HEIGHT * 3).map(move |n| (n.wrapping_mul(at * 97 + 31) >> 3) as u8);
                     for at in 0..60 {
                         writer.push(&noise(at).collect::<Vec<_>>())?;
                     }
@@ -200,7 +212,10 @@ struct SmallDisk(PathBuf);
 impl SmallDisk {
     fn mount(at: &Path) -> Option<Self> {
         let mut command = Command::new("mount");
-        let mounted = command.args(["-t", "tmpfs", "-o", "size=300k", "tmpfs"]).arg(at).output();
+        let mounted = command
+            .args(["-t", "tmpfs", "-o", "size=300k", "tmpfs"])
+            .arg(at)
+            .output();
         match mounted {
             Ok(output) if output.status.success() => Some(Self(at.to_owned())),
             other => {
@@ -220,7 +235,9 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_keeps_what_was_safe_and_says_where() {
     let folder = tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(folder.path()) else { return };
+    let Some(disk) = SmallDisk::mount(folder.path()) else {
+        return;
+    };
     for form in Form::ALL {
         let target = target(&disk.0, form);
         let mut writer = VideoWriter::create(&target, settings()).unwrap();
@@ -232,16 +249,26 @@ fn a_full_disk_keeps_what_was_safe_and_says_where() {
                 (seed >> 24) as u8
             });
             let noise: Vec<_> = noise.collect();
-            let pushed = writer.push(&noise).and_then(|()| if at % 4 == 3 { writer.flush() } else { Ok(()) });
+            let pushed = writer
+                .push(&noise)
+                .and_then(|()| if at % 4 == 3 { writer.flush() } else { Ok(()) });
             pushed.err()
         });
         let error = error.unwrap_or_else(|| panic!("{form}: the disk is large"));
         let text = error.to_string();
-        let VideoError::Write { reason, kept: Some(kept), .. } = error else {
+        let VideoError::Write {
+            reason,
+            kept: Some(kept),
+            ..
+        } = error
+        else {
             panic!("{form}: {text}");
         };
         assert!(reason.contains("No space left"), "{form}: {reason}");
-        assert!(text.contains(&*kept.path.to_string_lossy()) && text.contains("kept"), "{text}");
+        assert!(
+            text.contains(&*kept.path.to_string_lossy()) && text.contains("kept"),
+            "{text}"
+        );
         // Later calls fail as well, and do no harm.
         assert!(writer.push(&changing(0)).is_err() && writer.flush().is_err());
         drop(writer);
@@ -253,7 +280,10 @@ fn a_full_disk_keeps_what_was_safe_and_says_where() {
                 assert_eq!(bytes % u64::from(WIDTH * HEIGHT * 3), 0);
                 (bytes / u64::from(WIDTH * HEIGHT * 3)) as usize
             }
-            _ => read_frames(&kept.path, 9999).unwrap_or_else(|error| panic!("{form}: {error}")).frames.len(),
+            _ => read_frames(&kept.path, 9999)
+                .unwrap_or_else(|error| panic!("{form}: {error}"))
+                .frames
+                .len(),
         };
         assert_eq!(frames as u64, kept.frames, "{form}");
         for name in names(&folder) {
@@ -265,7 +295,9 @@ fn a_full_disk_keeps_what_was_safe_and_says_where() {
 #[test]
 fn a_disk_without_room_for_the_copy_keeps_the_partial_file() {
     let folder = tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(folder.path()) else { return };
+    let Some(disk) = SmallDisk::mount(folder.path()) else {
+        return;
+    };
     for form in [Form::Mp4, Form::Webm] {
         let target = target(&disk.0, form);
         let mut writer = VideoWriter::create(&target, settings()).unwrap();

@@ -21,7 +21,7 @@ fn written(folder: &Path, form: Form) -> PathBuf {
     let target = target(folder, form);
     let mut writer = VideoWriter::create(&target, settings()).unwrap();
     push(&mut writer, FRAMES);
-    assert_eq!(writer.frames(), FRAMES.into());
+    assert_eq!(writer.frames(), u64::from(FRAMES));
     let summary = writer.finish().unwrap();
     assert_eq!(summary.frames, u64::from(FRAMES));
     assert_eq!(summary.duration.as_secs_f64(), f64::from(FRAMES) / 16.0);
@@ -31,7 +31,10 @@ fn written(folder: &Path, form: Form) -> PathBuf {
 
 fn check_pixels(path: &Path, tolerance: u8) {
     let clip = read_frames(path, 99).unwrap();
-    assert_eq!((clip.width, clip.height, clip.frames.len()), (WIDTH, HEIGHT, FRAMES as usize));
+    assert_eq!(
+        (clip.width, clip.height, clip.frames.len()),
+        (WIDTH, HEIGHT, FRAMES as usize)
+    );
     for (at, pixels) in clip.frames.iter().enumerate() {
         let off = worst(pixels, colour_at(at as u32));
         assert!(off <= tolerance, "{}: frame {at} is {off} off", path.display());
@@ -41,7 +44,12 @@ fn check_pixels(path: &Path, tolerance: u8) {
 fn checked_probe(path: &Path) -> Probe {
     let found = probe(path).unwrap();
     assert_eq!((found.width, found.height, found.rotation), (WIDTH, HEIGHT, 0));
-    assert_eq!((found.fps, found.frames), (Some(16.0), FRAMES.into()), "{}", path.display());
+    assert_eq!(
+        (found.fps, found.frames),
+        (Some(16.0), FRAMES.into()),
+        "{}",
+        path.display()
+    );
     found
 }
 
@@ -54,7 +62,10 @@ fn mp4_is_what_players_expect() {
     assert_eq!((&*found.codec, &*found.pixel_format), ("h264", "yuv420p"));
     assert_eq!((found.faststart, found.fragmented), (Some(true), false));
     assert_eq!(found.duration, Some(f64::from(FRAMES) / 16.0));
-    assert_eq!(found.program.as_deref(), Some(concat!("deepforcing ", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(
+        found.program.as_deref(),
+        Some(concat!("deepforcing ", env!("CARGO_PKG_VERSION")))
+    );
     assert_eq!(
         found.colour,
         Colour {
@@ -75,9 +86,15 @@ fn webm_is_what_browsers_expect() {
     let found = checked_probe(&path);
     assert_eq!((&*found.codec, &*found.pixel_format), ("vp9", "yuv420p"));
     assert_eq!((found.faststart, &*found.container), (None, "matroska,webm"));
-    assert!((found.duration.unwrap() - f64::from(FRAMES) / 16.0).abs() < 0.002, "{found:?}");
+    assert!(
+        (found.duration.unwrap() - f64::from(FRAMES) / 16.0).abs() < 0.002,
+        "{found:?}"
+    );
     assert_eq!((found.colour.space, found.colour.range), (Some("bt709"), Some("tv")));
-    assert_eq!(found.program.as_deref(), Some(concat!("deepforcing ", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(
+        found.program.as_deref(),
+        Some(concat!("deepforcing ", env!("CARGO_PKG_VERSION")))
+    );
     check_pixels(&path, 6);
     // A webm file calls itself so.
     let bytes = fs::read(&path).unwrap();
@@ -128,11 +145,17 @@ fn pictures_go_into_a_folder_that_is_made_for_them() {
     let mut writer = VideoWriter::create(&target, settings()).unwrap();
     push(&mut writer, 2);
     let kept = writer.kept().unwrap();
-    assert_eq!((kept.frames, kept.path), (2, folder.path().join("frames/frame_%05d.png")));
+    assert_eq!(
+        (kept.frames, kept.path),
+        (2, folder.path().join("frames/frame_%05d.png"))
+    );
     let summary = writer.finish().unwrap();
     let frames = folder.path().join("frames");
     assert_eq!(names_in(&frames), ["frame_00000.png", "frame_00001.png"]);
-    let sizes = names_in(&frames).iter().map(|name| fs::metadata(frames.join(name)).unwrap().len()).sum();
+    let sizes: u64 = names_in(&frames)
+        .iter()
+        .map(|name| fs::metadata(frames.join(name)).unwrap().len())
+        .sum();
     assert_eq!(summary.bytes, sizes);
 }
 
@@ -166,7 +189,11 @@ fn y4m_is_understood_by_other_programs() {
     let folder = tempdir().unwrap();
     let path = written(folder.path(), Form::Y4m);
     assert_eq!(names(&folder), ["clip.y4m"]);
-    assert!(fs::read(&path).unwrap().starts_with(b"YUV4MPEG2 W96 H64 F16:1 Ip A1:1 C420jpeg"));
+    assert!(
+        fs::read(&path)
+            .unwrap()
+            .starts_with(b"YUV4MPEG2 W96 H64 F16:1 Ip A1:1 C420jpeg")
+    );
     let found = checked_probe(&path);
     assert_eq!((&*found.pixel_format, found.colour.range), ("yuv420p", Some("tv")));
     check_pixels(&path, 3);
@@ -208,7 +235,10 @@ fn streams_are_readable_up_to_every_flush() {
         assert_eq!((clip.frames.len(), clip.fps), (17, Some(16.0)), "{form}");
         if form == Form::Mp4 {
             let found = probe(&file).unwrap();
-            assert!(found.fragmented && found.faststart.is_none() && found.frames == 17, "{found:?}");
+            assert!(
+                found.fragmented && found.faststart.is_none() && found.frames == 17,
+                "{found:?}"
+            );
         }
     }
     let stream = Shared::default();
@@ -225,7 +255,9 @@ fn streams_are_readable_up_to_every_flush() {
 #[test]
 fn quality_decides_the_size() {
     let folder = tempdir().unwrap();
-    let noise: Vec<u8> = (0..WIDTH * HEIGHT * 3).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let noise: Vec<u8> = (0..WIDTH * HEIGHT * 3)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     for form in [Form::Mp4, Form::Webm] {
         let size = |crf: u8| {
             let settings = VideoSettings { crf, ..settings() };
@@ -249,6 +281,9 @@ fn the_encoder_says_what_it_is() {
         let writer = VideoWriter::create(&target(folder.path(), form), settings()).unwrap();
         writer.info().codec
     });
-    assert_eq!(codecs, [Codec::H264, Codec::Vp9, Codec::Gif, Codec::Png, Codec::Raw, Codec::Raw]);
+    assert_eq!(
+        codecs,
+        [Codec::H264, Codec::Vp9, Codec::Gif, Codec::Png, Codec::Raw, Codec::Raw]
+    );
     assert!(names(&folder).is_empty());
 }

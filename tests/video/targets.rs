@@ -54,7 +54,15 @@ fn videos_of_one_name_and_several_forms_do_not_disturb_each_other() {
     }
     assert_eq!(
         names(&folder),
-        ["clip.gif", "clip.mp4", "clip.rgb", "clip.webm", "clip.y4m", "clip_000.png", "clip_001.png"]
+        [
+            "clip.gif",
+            "clip.mp4",
+            "clip.rgb",
+            "clip.webm",
+            "clip.y4m",
+            "clip_000.png",
+            "clip_001.png"
+        ]
     );
 }
 
@@ -62,10 +70,16 @@ fn videos_of_one_name_and_several_forms_do_not_disturb_each_other() {
 fn folders_of_pictures_are_checked() {
     let folder = tempdir().unwrap();
     let at = |name: &str| Target::parse(format!("{}/{name}", folder.path().display()), None).unwrap();
-    assert!(matches!(at("none/frames/").check(false), Err(VideoError::FolderMissing { .. })));
+    assert!(matches!(
+        at("none/frames/").check(false),
+        Err(VideoError::FolderMissing { .. })
+    ));
     fs::write(folder.path().join("file"), "").unwrap();
     assert!(matches!(at("file/").check(false), Err(VideoError::FolderIsFile { .. })));
-    assert!(matches!(at("file/a_%d.png").check(true), Err(VideoError::FolderIsFile { .. })));
+    assert!(matches!(
+        at("file/a_%d.png").check(true),
+        Err(VideoError::FolderIsFile { .. })
+    ));
     fs::create_dir(folder.path().join("frames")).unwrap();
     fs::write(folder.path().join("frames/other.png"), "").unwrap();
     at("frames/").check(false).unwrap();
@@ -101,7 +115,10 @@ fn pictures_are_saved_whole_or_not_at_all() {
         assert_eq!(image.format() == Some(image::ImageFormat::Png), name.ends_with("png"));
         let read = image.decode().unwrap().into_rgb8();
         assert_eq!(read.dimensions(), (40, 20));
-        assert!(crate::samples::worst(read.as_raw(), [200, 90, 30]) <= tolerance, "{name}");
+        assert!(
+            crate::samples::worst(read.as_raw(), [200, 90, 30]) <= tolerance,
+            "{name}"
+        );
         let again = save_picture(&path, 40, 20, &pixels, false);
         assert!(matches!(again, Err(VideoError::Exists { .. })), "{name}");
         save_picture(&path, 40, 20, &pixels, true).unwrap();

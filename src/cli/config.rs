@@ -1,0 +1,168 @@
+//! `deepforcing config`: what the settings are and where they come from.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{
+    Failure,
+    printer::{Printer, print_result},
+};
+use crate::{
+    Error, Result,
+    config::{ConfigFile, Environment, Layer, Layers, Settings, variable},
+    models::preset_of_folder,
+    preset::Preset,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  deepforcing config show
+  deepforcing config show --preset self-forcing --json
+  DEEPFORCING_CACHE_SINK=14 deepforcing config show
+  $EDITOR \"$(deepforcing config path)\"
+
+A value is taken from the first of these that gives it:
+  1. flags of the command, for example --sink 14
+  2. environment variables, for example DEEPFORCING_CACHE_SINK=14, DEEPFORCING_SAMPLER_STEPS=1000,500
+  3. the config file: $XDG_CONFIG_HOME/deepforcing/config.toml (~/.config/deepforcing/config.toml), or the file that
+     DEEPFORCING_CONFIG names
+  4. the preset
+  5. the built-in default
+
+A config file:
+  seed = 7
+  size = \"480x272\"
+  [cache]
+  policy = \"deep-sink\"
+  sink = 14
+  [sampler]
+  steps = [1000, 750, 500, 250]";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Config {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Print every setting with the place that it comes from
+    #[command(after_help = EXAMPLES)]
+    Show(Show),
+    /// Print where the config file is, or would be
+    #[command(
+        after_help = "Example:\n  deepforcing config path\n\nDEEPFORCING_CONFIG names another file than the usual one."
+    )]
+    Path,
+}
+
+#[derive(Args)]
+struct Show {
+    /// Model whose preset is shown: a preset name or a folder of model files
+    #[arg(long, alias = "model-dir", value_name = "NAME|DIR")]
+    model: Option<String>,
+    /// Preset: a name or a .toml file [default: the model's]
+    #[arg(long, value_name = "NAME|FILE")]
+    preset: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Config {
+    pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
+        let environment = Environment::of_process();
+        match &self.command {
+            ConfigCommand::Show(show) => show.run(&environment, printer),
+            ConfigCommand::Path => match ConfigFile::locate(&environment).map_err(Error::from)? {
+                Some(file) => print_result(format!("{}\n", file.path.display()).as_bytes()),
+                None => Err(Failure::Failed(anyhow::anyhow!(
+                    "there is no home folder to look for a config file in: set HOME, or name a file with DEEPFORCING_CONFIG"
+                ))),
+            },
+        }
+    }
+}
+
+impl Show {
+    fn run(&self, environment: &Environment, printer: &Printer) -> Result<(), Failure> {
+        let flags = Layer {
+            model: self.model.clone(),
+            preset: self.preset.clone(),
+            ..Layer::default()
+        };
+        let layers = Layers::load(flags, environment).map_err(Error::from)?;
+        for warning in &layers.warnings {
+            printer.warning(warning);
+        }
+        let (name, preset) = effective_preset(&layers)?;
+        let settings = layers.resolve(&name, &preset);
+        let text = match self.json {
+            true => format!("{:#}\n", as_json(&settings, &layers)),
+            false => as_table(&settings),
+        };
+        print_result(text.as_bytes())
+    }
+}
+
+/// The preset asked for, or the model's, or the default one.
+pub(super) fn effective_preset(layers: &Layers) -> Result<(String, Preset)> {
+    if let Some(name) = layers.preset() {
+        let preset = Preset::load(&name)?;
+        return Ok((name, preset));
+    }
+    match layers.model() {
+        Some(model) if Path::new(&model).is_dir() => preset_of_folder(Path::new(&model)),
+        Some(name) => Ok((name.clone(), Preset::load(&name)?)),
+        None => Ok((Preset::DEFAULT.into(), Preset::load(Preset::DEFAULT)?)),
+    }
+}
+
+/// Setting, value, origin, in columns.
+fn as_table(settings: &Settings) -> String {
+    let rows: Vec<[String; 3]> = settings
+        .entries()
+        .into_iter()
+        .map(|entry| {
+            let value = entry.text.unwrap_or_else(|| "–".into());
+            [entry.key.into(), value, entry.origin.to_string()]
+        })
+        .collect();
+    table(&rows)
+}
+
+/// Columns as wide as their widest cell; the last one ends where its text ends.
+pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn as_json(settings: &Settings, layers: &Layers) -> serde_json::Value {
+    let entries = settings.entries().into_iter().map(|entry| {
+        let value = json!({
+            "value": entry.value,
+            "origin": entry.origin,
+            "variable": variable(entry.key),
+        });
+        (entry.key.to_string(), value)
+    });
+    let file = layers.file.as_ref().map(|file| file.path.display().to_string());
+    json!({
+        "config-file": file,
+        "settings": entries.collect::<serde_json::Map<_, _>>(),
+        "warnings": layers.warnings,
+    })
+}

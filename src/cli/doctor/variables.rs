@@ -1,0 +1,77 @@
+//! Environment variables that are honoured.
+
+use super::{Report, Section};
+use crate::config::{Environment, Key, OTHER_VARIABLES, variable};
+
+/// Variables of other tools that this program honours too.
+const SHARED: &[&str] = &[
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "HF_HUB_DISABLE_PROGRESS_BARS",
+    "HF_HUB_DOWNLOAD_TIMEOUT",
+    "XDG_CONFIG_HOME",
+    "XDG_CACHE_HOME",
+    "RAYON_NUM_THREADS",
+    "RUST_LOG",
+    "NO_COLOR",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+];
+/// Settings' variables are shown only when set: there are many.
+const NAMED: &[&str] = &["DEEPFORCING_CONFIG", "DEEPFORCING_LOG"];
+
+pub(super) fn examine(environment: &Environment, report: &mut Report) {
+    let mut section = Section::new("variables");
+    for key in Key::ALL {
+        let name = variable(key.name);
+        if let Some(value) = environment.get(&name) {
+            section.row(name.as_str(), shown(&name, &value.to_string_lossy()));
+        }
+    }
+    let own = OTHER_VARIABLES.iter().map(|(name, _)| *name).filter(|name| NAMED.contains(name));
+    for name in own.chain(SHARED.iter().copied()) {
+        let value = environment.get(name);
+        section.row(name, value.map(|value| shown(name, &value.to_string_lossy())));
+    }
+    report.sections.push(section);
+}
+
+/// A value without what must stay secret.
+fn shown(name: &str, value: &str) -> String {
+    if name == "HF_TOKEN" {
+        return "set (not shown)".into();
+    }
+    // `https://user:password@host`
+    match value.split_once("://") {
+        Some((scheme, rest)) => {
+            let host_end = rest.find('/').unwrap_or(rest.len());
+            match rest[..host_end].rfind('@') {
+                Some(at) => format!("{scheme}://…@{}", &rest[at + 1..]),
+                None => value.into(),
+            }
+        }
+        None => value.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        assert!(!shown("HF_TOKEN", "hf_secret").contains("secret"));
+        assert_eq!(shown("HTTPS_PROXY", "http://me:secret@host:80/x@y"), "http://…@host:80/x@y");
+        assert_eq!(shown("HF_ENDPOINT", "https://host/path"), "https://host/path");
+    }
+}

@@ -1,0 +1,168 @@
+//! Flags that several commands share, and the layer of settings that they make.
+
+use clap::Args;
+
+use crate::{
+    cache::{PolicyName, Positions, Scorer},
+    config::{Layer, PreviewMode},
+    models::DecoderKind,
+    request::PictureSize,
+    video,
+};
+
+/// Which model, and where its files are.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Model")]
+pub(super) struct ModelFlags {
+    /// A preset's name (its files are taken from the Hugging Face cache, `toy` is part of the program), or a folder of
+    /// model files under their published names
+    #[arg(long, alias = "model-dir", value_name = "NAME|DIR")]
+    pub model: Option<String>,
+    /// Settings of another preset, by name or .toml file [default: the model's own]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub preset: Option<String>,
+    /// Decoder: the Wan VAE, or the tiny and fast TAEW2.1
+    #[arg(long, value_name = "wan|tae", value_parser = parse_decoder)]
+    pub vae: Option<DecoderKind>,
+    /// Threads to compute with [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub threads: Option<u16>,
+}
+
+impl ModelFlags {
+    pub fn layer(&self) -> Layer {
+        Layer {
+            model: self.model.clone(),
+            preset: self.preset.clone(),
+            vae: self.vae,
+            threads: self.threads.map(usize::from),
+            ..Layer::default()
+        }
+    }
+}
+
+fn parse_decoder(text: &str) -> Result<DecoderKind, String> {
+    match text {
+        "wan" => Ok(DecoderKind::Wan),
+        "tae" => Ok(DecoderKind::Tae),
+        _ => Err("expected wan or tae".into()),
+    }
+}
+
+/// How a video file is encoded.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Encoding")]
+pub(super) struct EncodingFlags {
+    /// Quality, 0 (lossless) to 51 (worst) [default: 18]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=51))]
+    pub crf: Option<u8>,
+    /// Speed against file size, x264's names: ultrafast to veryslow [default: veryfast]
+    #[arg(long, value_name = "NAME")]
+    pub encoder_preset: Option<video::Preset>,
+    /// Pictures per second of the file; the models are trained at 16 [default: the preset's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=240))]
+    pub fps: Option<u32>,
+}
+
+impl EncodingFlags {
+    /// Puts what was typed over `layer`.
+    pub fn over(&self, layer: Layer) -> Layer {
+        Layer {
+            crf: self.crf,
+            encoder_preset: self.encoder_preset,
+            fps: self.fps,
+            ..layer
+        }
+    }
+}
+
+/// What is denoised.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Video")]
+pub(super) struct VideoFlags {
+    /// Length of what is generated; a start from --image or --extend comes before it [default: 5]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seconds: Option<f64>,
+    /// Seed of the noise: the same seed and settings give the same video [default: 0]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Picture size in pixels, multiples of 16 [default: the preset's]
+    #[arg(long, value_name = "WxH")]
+    pub size: Option<PictureSize>,
+    /// Denoising steps of a chunk, positions in the schedule from 1000 downwards, for example 1000,750,500,250
+    /// [default: the preset's]
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    pub steps: Option<Vec<u32>>,
+    /// Timestep shift of the schedule [default: the preset's]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub shift: Option<f32>,
+}
+
+impl VideoFlags {
+    /// Puts what was typed over `layer`.
+    pub fn over(&self, layer: Layer) -> Layer {
+        Layer {
+            seconds: self.seconds,
+            seed: self.seed,
+            size: self.size,
+            sampler_steps: self.steps.clone(),
+            sampler_shift: self.shift,
+            ..layer
+        }
+    }
+}
+
+/// Cache settings on the command line; those not given are the preset's.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Cache (sizes in latent frames; defaults are the preset's)")]
+pub(super) struct CacheFlags {
+    /// global, fifo, sink, sink-rerope, deep-sink or deep-forcing
+    #[arg(long, value_name = "NAME")]
+    pub policy: Option<PolicyName>,
+    /// First frames that always stay
+    #[arg(long, value_name = "N")]
+    pub sink: Option<usize>,
+    /// Frames attended to, the current chunk included
+    #[arg(long, value_name = "N")]
+    pub window: Option<usize>,
+    /// Frames left by a compression (deep-forcing)
+    #[arg(long, value_name = "N")]
+    pub budget: Option<usize>,
+    /// Last frames that always stay; their queries score (deep-forcing)
+    #[arg(long, value_name = "N")]
+    pub recent: Option<usize>,
+    /// Times that a token may be chosen again, 0 for no limit (deep-forcing)
+    #[arg(long, value_name = "N")]
+    pub reuse_limit: Option<u32>,
+    /// Temporal positions of moved tokens: official or paper
+    #[arg(long, value_name = "RULE")]
+    pub positions: Option<Positions>,
+    /// Queries that score: both, past, denoising or random (deep-forcing)
+    #[arg(long, value_name = "NAME")]
+    pub scorer: Option<Scorer>,
+}
+
+impl CacheFlags {
+    /// Puts what was typed over `layer`.
+    pub fn over(&self, layer: Layer) -> Layer {
+        Layer {
+            cache_policy: self.policy,
+            cache_window: self.window,
+            cache_sink: self.sink,
+            cache_budget: self.budget,
+            cache_recent: self.recent,
+            cache_reuse_limit: self.reuse_limit,
+            cache_positions: self.positions,
+            cache_scorer: self.scorer,
+            ..layer
+        }
+    }
+}
+
+/// Pictures in the terminal.
+#[derive(Args, Default)]
+pub(super) struct PreviewFlag {
+    /// Show the current picture in terminals that can; =blocks draws it with coloured half blocks
+    #[arg(long, value_name = "auto|blocks|off", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
+    pub preview: Option<PreviewMode>,
+}

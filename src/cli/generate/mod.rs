@@ -1,0 +1,151 @@
+//! `deepforcing generate`: prompts to videos.
+
+mod jobs;
+mod plan;
+mod scenes;
+
+use std::{path::PathBuf, time::Instant};
+
+use clap::Args;
+
+use self::scenes::PromptFlags;
+use super::{
+    Failure,
+    flags::{CacheFlags, EncodingFlags, ModelFlags, PreviewFlag, VideoFlags},
+    model_files::{self, Model},
+    printer::Printer,
+    render::{Show, interrupt_on_ctrl_c, render_all},
+};
+use crate::{
+    Error,
+    config::{Environment, Layer, Layers},
+    rollout::CancelToken,
+    video::Form,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  deepforcing generate \"a big orange balloon floating over the sea at sunset\" --model toy --seconds 20 -o balloon.mp4
+  deepforcing generate \"a lighthouse in a storm\" --seconds 60 --seed 7 -o storm.mp4
+  deepforcing generate \"a quiet harbour\" --switch '12s: a storm comes' --switch '30s: the sun comes out' --seconds 45
+  deepforcing generate --prompt-file shots.jsonl -o 'out/{id}.mp4'
+  deepforcing generate \"a red ball\" --model toy -o - | ffplay -
+  deepforcing generate \"a red ball\" --model toy --format y4m -o - | ffmpeg -i - ball.mov
+  deepforcing generate \"a lighthouse in a storm\" --seconds 60 --dry-run
+
+Output: .mp4 (H.264), .webm, .gif, .y4m, .rgb, numbered pictures (frame_%05d.png), or - for standard output. With several
+videos, a folder (out/) or a name with {id}, {index} or {seed}.
+
+Starts: --image and --extend scale pictures until they cover the size and cut off what sticks out, evenly on both sides.
+An image becomes the first latent frame; models that work in chunks of several frames get it held for one chunk (9
+pictures). Of a clip the end is taken, as much as the cache's window holds, at the video's rate. --seconds is what is
+generated after the start.
+
+Cache rules, in latent frames: chunk <= recent, sink + recent <= budget <= window, sink + chunk <= window.
+
+Settings not given as flags come from DEEPFORCING_* variables, the config file and the preset: see `deepforcing config show`.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Generate {
+    #[command(flatten)]
+    prompts: PromptFlags,
+    #[command(flatten)]
+    files: FileFlags,
+    #[command(flatten)]
+    start: StartFlags,
+    #[command(flatten)]
+    video: VideoFlags,
+    #[command(flatten)]
+    model: ModelFlags,
+    #[command(flatten)]
+    cache: CacheFlags,
+    #[command(flatten)]
+    encoding: EncodingFlags,
+    #[command(flatten)]
+    preview: PreviewFlag,
+    /// Print what would be done (files, memory, frames, what the cache holds over time) and stop; loads no weights
+    #[arg(long)]
+    dry_run: bool,
+    /// Print results (with --dry-run the plan) as JSON, one line per video
+    #[arg(long)]
+    json: bool,
+    /// Go on even if the memory needed is estimated to be more than there is
+    #[arg(long)]
+    no_memory_check: bool,
+}
+
+/// What is written.
+#[derive(Args)]
+struct FileFlags {
+    /// The video to write; the extension tells the form, - is standard output [default: video.mp4]
+    #[arg(short, long, value_name = "FILE", value_parser = clap::builder::PathBufValueParser::new())]
+    output: Option<PathBuf>,
+    /// Form of the video where the name does not tell: mp4, webm, gif, png, y4m or rgb
+    #[arg(long, value_name = "NAME")]
+    format: Option<Form>,
+    /// Replace files that exist
+    #[arg(long)]
+    overwrite: bool,
+    /// Keep the latents, to be decoded again with `deepforcing decode` (.safetensors)
+    #[arg(long, value_name = "FILE")]
+    save_latents: Option<PathBuf>,
+    /// Keep the picture in the middle of the video (.png, .jpg)
+    #[arg(long, value_name = "FILE")]
+    thumbnail: Option<PathBuf>,
+    /// Write the recipe beside the video, as NAME.json
+    #[arg(long)]
+    sidecar: bool,
+}
+
+/// What a video begins with.
+#[derive(Args)]
+struct StartFlags {
+    /// Begin with this image (PNG, JPEG, GIF)
+    #[arg(long, value_name = "FILE", conflicts_with = "extend")]
+    image: Option<PathBuf>,
+    /// Go on from the end of this clip
+    #[arg(long, value_name = "FILE")]
+    extend: Option<PathBuf>,
+}
+
+impl Generate {
+    fn layer(&self) -> Layer {
+        let layer = Layer {
+            preview: self.preview.preview,
+            ..self.model.layer()
+        };
+        self.encoding.over(self.cache.over(self.video.over(layer)))
+    }
+
+    pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
+        let started = Instant::now();
+        // Everything that can be refused is refused before anything slow.
+        let scenes = self.prompts.scenes()?;
+        let layers = Layers::load(self.layer(), &Environment::of_process()).map_err(Error::from)?;
+        layers.warnings.iter().for_each(|warning| printer.warning(warning));
+        let cancel = CancelToken::default();
+        let encoder = self.start.image.is_some()
+            || self.start.extend.is_some()
+            || scenes.iter().any(|scene| scene.image.is_some());
+        let model = Model::locate(&layers, encoder, &cancel, printer)?;
+        let mut works = jobs::works(self, &scenes, &model, printer)?;
+        if self.dry_run {
+            return plan::show(&works, &model, self.json, printer);
+        }
+        interrupt_on_ctrl_c(&cancel);
+        model_files::use_threads(model.settings.threads.value);
+        let files = model.files(&cancel, printer)?;
+        if !self.no_memory_check {
+            model_files::check_memory(&files, &works)?;
+        }
+        let record = model.record(&files)?;
+        works.iter_mut().for_each(|work| work.job.recipe.model = record.clone());
+        let show = Show {
+            preview: model.settings.preview.value,
+            json: self.json,
+            started,
+        };
+        render_all(&files, works, &show, &cancel, printer)
+    }
+}

@@ -1,0 +1,138 @@
+//! `--dry-run`: what would be done, without loading a weight.
+
+use serde_json::{Value, json};
+
+use crate::{
+    Error,
+    cli::{
+        Failure,
+        model_files::Model,
+        printer::{Printer, print_result},
+        render::Work,
+    },
+    hub::human_bytes,
+    memory::{MemoryPlan, composition},
+    models::{Found, ModelFiles, ModelLocation},
+};
+
+/// Prints the plan of all videos.
+pub(super) fn show(works: &[Work], model: &Model, json: bool, printer: &Printer) -> Result<(), Failure> {
+    let found = model.found()?;
+    let mut text = String::new();
+    if !json {
+        text.push_str(&model_lines(model, &found)?);
+    }
+    for work in works {
+        let plan = Plan::new(work, model, &found)?;
+        match json {
+            true => text.push_str(&format!("{}\n", plan.as_json(model, &found)?)),
+            false => text.push_str(&plan.as_text()),
+        }
+    }
+    if let Found::Missing(_) = found {
+        printer.note("memory is estimated from the model files, which are not on this machine yet");
+    }
+    print_result(text.as_bytes())
+}
+
+/// A file of the model: what it is, its size if known, where it is.
+struct FileLine {
+    role: &'static str,
+    name: String,
+    bytes: Option<u64>,
+    present: bool,
+}
+
+fn file_lines(model: &Model, found: &Found) -> Result<Vec<FileLine>, Error> {
+    Ok(match found {
+        Found::Files(files) => model.list(files).into_iter().map(|file| FileLine {
+            role: file.role.name(),
+            bytes: std::fs::metadata(&file.path).map(|metadata| metadata.len()).ok(),
+            name: file.path.display().to_string(),
+            present: true,
+        }).collect(),
+        Found::Missing(missing) => missing.iter().map(|source| FileLine {
+            role: "to download",
+            name: source.label(),
+            bytes: source.bytes,
+            present: false,
+        }).collect(),
+    })
+}
+
+fn model_lines(model: &Model, found: &Found) -> Result<String, Error> {
+    let located = &model.located;
+    let place = match &located.location {
+        ModelLocation::Folder(folder) => format!("folder `{}`", folder.display()),
+        ModelLocation::Hub => "Hugging Face cache".into(),
+        ModelLocation::Bundled => "bundled".into(),
+    };
+    let mut text = row("model", &format!("{}, preset {}, {place}", located.model, located.preset_name));
+    for file in file_lines(model, found)? {
+        let size = file.bytes.map_or("size unknown".into(), human_bytes);
+        let note = if file.present { "" } else { ", not on this machine" };
+        text.push_str(&row(file.role, &format!("{} ({size}{note})", file.name)));
+    }
+    Ok(text)
+}
+
+fn row(name: &str, value: &str) -> String {
+    format!("{name:<13} {value}\n")
+}
+
+/// What is known of one video.
+struct Plan<'a> {
+    work: &'a Work,
+    memory: Option<MemoryPlan>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(work: &'a Work, _: &Model, found: &Found) -> Result<Self, Error> {
+        let memory = |files: &ModelFiles| MemoryPlan::of(files, &work.job.recipe);
+        let memory = match found {
+            Found::Files(files) => Some(memory(files)?),
+            Found::Missing(_) => None,
+        };
+        Ok(Self { work, memory })
+    }
+
+    fn as_text(&self) -> String {
+        let (job, recipe) = (&self.work.job, &self.work.job.recipe);
+        let mut text = row("output", &job.target.to_string());
+        let others = [("latents", &job.save_latents), ("thumbnail", &job.thumbnail), ("sidecar", &self.work.sidecar)];
+        for (name, path) in others {
+            if let Some(path) = path {
+                text.push_str(&row(name, &path.display().to_string()));
+            }
+        }
+        // The model's files are above.
+        text.push_str(&recipe.human_settings());
+        if let Some(memory) = &self.memory {
+            text.push_str(&format!("{memory}"));
+        }
+        text.push_str(&row("cache", "what it holds while each chunk is denoised, in latent frames"));
+        for line in composition(recipe) {
+            text.push_str(&format!("  {line}\n"));
+        }
+        text
+    }
+
+    fn as_json(&self, model: &Model, found: &Found) -> Result<Value, Error> {
+        let (job, recipe) = (&self.work.job, &self.work.job.recipe);
+        let files = file_lines(model, found)?;
+        let files: Vec<_> = files
+            .iter()
+            .map(|file| json!({"role": file.role, "name": file.name, "bytes": file.bytes, "present": file.present}))
+            .collect();
+        Ok(json!({
+            "output": job.target.path().display().to_string(),
+            "latents": job.save_latents,
+            "thumbnail": job.thumbnail,
+            "sidecar": self.work.sidecar,
+            "files": files,
+            "recipe": recipe,
+            "memory": self.memory,
+            "cache": composition(recipe),
+        }))
+    }
+}

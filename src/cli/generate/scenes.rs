@@ -1,0 +1,78 @@
+//! From prompts on the command line, in a file or on standard input to the videos to make.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+
+use crate::{
+    Error, Result,
+    prompts::{Format, Scene, parse_switch, read_prompts, read_prompts_from},
+    text::check_prompt,
+};
+
+/// What the videos show.
+#[derive(Args)]
+pub(super) struct PromptFlags {
+    /// What the video shows. Several prompts make several videos; `-` reads prompts from standard input
+    #[arg(value_name = "PROMPT", required_unless_present = "prompt_file")]
+    prompts: Vec<String>,
+    /// Prompts from a file: .txt with one per line, or .jsonl with one video per line (keys prompt or prompts, switch,
+    /// seed, seconds, id, image)
+    #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
+    prompt_file: Option<PathBuf>,
+    /// From TIME on another prompt, for example '12s: a storm comes'; TIME is 12s, 1:30, or 40f for latent frame 40.
+    /// Takes effect at the next chunk. May be given several times
+    #[arg(long = "switch", value_name = "TIME: PROMPT")]
+    switches: Vec<String>,
+}
+
+impl PromptFlags {
+    /// The videos, each with at least one prompt that has words.
+    ///
+    /// # Errors
+    /// What is wrong with a prompt, a switch or a prompt file.
+    pub fn scenes(&self) -> Result<Vec<Scene>> {
+        let mut scenes = match &self.prompt_file {
+            Some(path) if path == Path::new("-") => from_stdin()?,
+            Some(path) => read_prompts(path)?,
+            None => {
+                let mut scenes = Vec::new();
+                for prompt in &self.prompts {
+                    match prompt.as_str() {
+                        "-" => scenes.extend(from_stdin()?),
+                        prompt => scenes.push(Scene::of_prompt(prompt)),
+                    }
+                }
+                scenes
+            }
+        };
+        self.add_switches(&mut scenes)?;
+        for segment in scenes.iter().flat_map(|scene| &scene.segments) {
+            check_prompt(&segment.text)?;
+        }
+        Ok(scenes)
+    }
+
+    fn add_switches(&self, scenes: &mut [Scene]) -> Result<()> {
+        if self.switches.is_empty() {
+            return Ok(());
+        }
+        let [scene] = scenes else {
+            return Err(Error::SwitchForMany { videos: scenes.len() });
+        };
+        if scene.segments.len() > 1 {
+            return Err(Error::SwitchTwice);
+        }
+        for switch in &self.switches {
+            scene.segments.push(parse_switch(switch)?);
+        }
+        Ok(())
+    }
+}
+
+fn from_stdin() -> Result<Vec<Scene>> {
+    Ok(read_prompts_from(io::stdin().lock(), "standard input", Format::Detect, Path::new(""))?)
+}

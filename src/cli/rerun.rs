@@ -1,0 +1,137 @@
+//! `deepforcing rerun`: the same video again, from the recipe that it carries.
+
+use std::{path::PathBuf, time::Instant};
+
+use clap::Args;
+
+use super::{
+    Failure,
+    flags::{ModelFlags, PreviewFlag},
+    model_files::{self, Model},
+    printer::Printer,
+    recipes::recipe_of,
+    render::{Show, Work, interrupt_on_ctrl_c, render_all},
+};
+use crate::{
+    Error, Result,
+    config::{Environment, Layer, Layers},
+    recipe::Recipe,
+    render::Job,
+    request::PictureSize,
+    rollout::CancelToken,
+    start::StartPictures,
+    video::{Form, Target},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  deepforcing rerun storm.mp4 -o again.mp4
+  deepforcing rerun storm.mp4 -o frames/ --format png
+  deepforcing rerun storm.json --model models/wan -o again.mp4
+
+On the same device with the same model files, the pictures are the same bit for bit.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Rerun {
+    /// A video of this program, its .json sidecar, or saved latents
+    file: PathBuf,
+    /// The video to write, in any form that `generate` writes
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Form of the video where the name does not tell: mp4, webm, gif, png, y4m or rgb
+    #[arg(long, value_name = "NAME")]
+    format: Option<Form>,
+    /// Replace the output if it exists
+    #[arg(long)]
+    overwrite: bool,
+    /// The model, where the recipe's cannot be found by itself: a name or a folder
+    #[arg(long, alias = "model-dir", value_name = "NAME|DIR")]
+    model: Option<String>,
+    /// The image or clip that the video began with, if it is elsewhere now
+    #[arg(long, value_name = "FILE")]
+    start: Option<PathBuf>,
+    /// Go on although model files or the start differ from the recipe's
+    #[arg(long)]
+    allow_changed: bool,
+    #[command(flatten)]
+    preview: PreviewFlag,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Rerun {
+    pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut recipe = recipe_of(&self.file)?;
+        let target = Target::parse(&self.output, self.format)?;
+        if self.json && target.is_stdout() {
+            return Err(Error::StdoutTaken.into());
+        }
+        target.check(self.overwrite)?;
+        let cancel = CancelToken::default();
+        let model = self.locate(&recipe, &cancel, printer)?;
+        let start = self.start_pictures(&recipe)?;
+        interrupt_on_ctrl_c(&cancel);
+        model_files::use_threads(model.settings.threads.value);
+        let files = model.files(&cancel, printer)?;
+        let record = model.record(&files)?;
+        let changed = recipe.model.differences(&record);
+        if !changed.is_empty() {
+            match self.allow_changed {
+                true => changed.iter().for_each(|change| printer.warning(change)),
+                false => return Err(Error::OtherModelFiles { changes: changed.join("; ") }.into()),
+            }
+        }
+        recipe.model = record;
+        recipe.complete();
+        recipe.encoding.container = target.form().to_string();
+        let job = Job {
+            recipe,
+            target,
+            given: None,
+            save_latents: None,
+            thumbnail: None,
+            overwrite: self.overwrite,
+        };
+        let work = Work { job, start, sidecar: None };
+        let show = Show {
+            preview: model.settings.preview.value,
+            json: self.json,
+            started,
+        };
+        render_all(&files, vec![work], &show, &cancel, printer)
+    }
+
+    fn locate(&self, recipe: &Recipe, cancel: &CancelToken, printer: &Printer) -> Result<Model> {
+        let Some(name) = self.model.clone().or_else(|| recipe.model.model.clone()) else {
+            return Err(Error::ModelNotNamed);
+        };
+        let flags = ModelFlags {
+            model: Some(name),
+            vae: Some(recipe.model.decoder),
+            ..ModelFlags::default()
+        };
+        let layer = Layer {
+            preview: self.preview.preview,
+            ..flags.layer()
+        };
+        let layers = Layers::load(layer, &Environment::of_process())?;
+        Model::locate(&layers, recipe.start.is_some(), cancel, printer)
+    }
+
+    fn start_pictures(&self, recipe: &Recipe) -> Result<Option<StartPictures>> {
+        let Some(record) = &recipe.start else { return Ok(None) };
+        let file = record.file(self.start.as_deref());
+        if !self.allow_changed {
+            record.check(&file)?;
+        }
+        let size = PictureSize {
+            width: recipe.video.width,
+            height: recipe.video.height,
+        };
+        let most = recipe.cache.window.saturating_sub(recipe.rollout.chunk);
+        StartPictures::read(&file, size, recipe.video.fps, recipe.rollout, most).map(Some)
+    }
+}

@@ -1,0 +1,227 @@
+//! Settings in layers: flag > environment > config file > preset > built-in default. Every value knows its origin.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `settings` | the table of settings: [`Layer`] and [`Settings`] come out of it |
+//! | `value` | what a setting of each type accepts |
+//! | `environment` | [`Environment`]: `DEEPFORCING_SEED` and the like |
+//! | `file` | `config.toml`: where it is, what it says and in which line |
+//!
+//! ```no_run
+//! use deepforcing::{config::{Environment, Layer, Layers}, preset::Preset};
+//!
+//! let flags = Layer { seed: Some(7), ..Layer::default() };
+//! let layers = Layers::load(flags, &Environment::of_process())?;
+//! let name = layers.preset().unwrap_or(Preset::DEFAULT.into());
+//! let settings = layers.resolve(&name, &Preset::load(&name)?);
+//! assert_eq!(settings.seed.value, 7);
+//! println!("the size comes from {}", settings.size.origin);
+//! # Ok::<(), deepforcing::Error>(())
+//! ```
+
+mod environment;
+mod file;
+mod settings;
+mod value;
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use serde::Serialize;
+
+pub use environment::{Environment, OTHER_VARIABLES, variable};
+pub use file::ConfigFile;
+pub use settings::{Entry, Key, Layer, Settings};
+pub use value::PreviewMode;
+
+use crate::{models::DecoderKind, preset::Preset, request::PictureSize};
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The config file could not be read.
+    #[error("cannot read the config file `{}`{}: {source}", path.display(), origin_of_name(*named))]
+    Read {
+        path: PathBuf,
+        /// Whether `DEEPFORCING_CONFIG` names it.
+        named: bool,
+        source: std::io::Error,
+    },
+    /// The config file is not TOML.
+    #[error("`{}:{line}` is not TOML: {reason}", path.display())]
+    Syntax { path: PathBuf, line: usize, reason: String },
+    /// The config file has a key that means nothing.
+    #[error("`{}:{line}`: unknown setting `{key}`{hint}", path.display())]
+    UnknownKey {
+        path: PathBuf,
+        line: usize,
+        key: String,
+        hint: String,
+    },
+    /// A value that the setting does not accept.
+    #[error("{place} is `{value}`: {reason}")]
+    Value {
+        /// Where it comes from, as the beginning of a sentence.
+        place: String,
+        value: String,
+        /// What was expected.
+        reason: String,
+    },
+    /// A variable that is not text.
+    #[error("{name} is not valid UTF-8: write its value as UTF-8 text")]
+    NotUtf8 { name: String },
+}
+
+impl ConfigError {
+    /// Whether the fault lies in a setting, not in the disk.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::Read { named: false, .. })
+    }
+}
+
+fn origin_of_name(named: bool) -> &'static str {
+    if named { " that DEEPFORCING_CONFIG names" } else { "" }
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Origin {
+    /// The command line.
+    Flag { name: String },
+    /// An environment variable.
+    Environment { name: String },
+    /// The config file.
+    File { path: PathBuf, line: usize },
+    /// A preset, by name or path.
+    Preset { name: String },
+    /// Nothing sets it.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag { name } => write!(f, "flag {name}"),
+            Self::Environment { name } => write!(f, "variable {name}"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Preset { name } => write!(f, "preset {name}"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setted<T> {
+    pub value: T,
+    pub origin: Origin,
+}
+
+/// Where the values of one layer come from.
+#[derive(Debug, Clone)]
+enum Source {
+    Flags,
+    Environment,
+    File { path: PathBuf, lines: BTreeMap<&'static str, usize> },
+    Preset { name: String },
+}
+
+impl Source {
+    fn origin(&self, key: &Key) -> Origin {
+        match self {
+            Self::Flags => Origin::Flag { name: key.flag() },
+            Self::Environment => Origin::Environment { name: variable(key.name) },
+            Self::File { path, lines } => Origin::File {
+                path: path.clone(),
+                line: lines.get(key.name).copied().unwrap_or(1),
+            },
+            Self::Preset { name } => Origin::Preset { name: name.clone() },
+        }
+    }
+}
+
+/// What command line, environment and config file say, strongest first.
+#[derive(Debug, Clone)]
+pub struct Layers {
+    layers: Vec<(Layer, Source)>,
+    /// Where the config file is or would be; absent without a home directory.
+    pub file: Option<ConfigFile>,
+    /// What the user should be told: variables that look like settings and are none.
+    pub warnings: Vec<String>,
+}
+
+impl Layers {
+    /// Reads environment and config file, under what was given on the command line.
+    ///
+    /// # Errors
+    /// The first value that cannot be used; the message says where it stands and what was expected.
+    pub fn load(flags: Layer, environment: &Environment) -> Result<Self, ConfigError> {
+        let (variables, warnings) = environment.layer()?;
+        let mut layers = vec![(flags, Source::Flags), (variables, Source::Environment)];
+        let file = ConfigFile::locate(environment)?;
+        if let Some(file) = &file
+            && let Some((layer, lines)) = file.read()?
+        {
+            let path = file.path.clone();
+            layers.push((layer, Source::File { path, lines }));
+        }
+        Ok(Self { layers, file, warnings })
+    }
+
+    /// The model asked for: a name or a folder.
+    pub fn model(&self) -> Option<String> {
+        self.first(|layer| layer.model.clone())
+    }
+
+    /// The preset asked for: a name or a TOML file.
+    pub fn preset(&self) -> Option<String> {
+        self.first(|layer| layer.preset.clone())
+    }
+
+    /// The decoder: no preset chooses it.
+    pub fn vae(&self) -> DecoderKind {
+        self.first(|layer| layer.vae).unwrap_or_default()
+    }
+
+    fn first<T>(&self, get: impl Fn(&Layer) -> Option<T>) -> Option<T> {
+        self.layers.iter().find_map(|(layer, _)| get(layer))
+    }
+
+    /// Every setting with its origin; what no layer sets is the preset's, or else the built-in default.
+    pub fn resolve(&self, preset_name: &str, preset: &Preset) -> Settings {
+        let name = preset_name.to_owned();
+        let mut layers = self.layers.clone();
+        layers.push((Layer::of_preset(preset), Source::Preset { name }));
+        let mut settings = Settings::resolve(&layers);
+        settings.preset.value.get_or_insert_with(|| preset_name.into());
+        settings
+    }
+}
+
+impl Layer {
+    /// The settings that a preset holds.
+    pub fn of_preset(preset: &Preset) -> Self {
+        let (video, cache, sampler) = (preset.video, preset.cache, &preset.sampler);
+        Self {
+            size: Some(PictureSize {
+                width: video.width,
+                height: video.height,
+            }),
+            fps: Some(video.fps),
+            cache_policy: Some(cache.policy),
+            cache_window: Some(cache.window),
+            cache_sink: Some(cache.sink),
+            cache_budget: Some(cache.budget),
+            cache_recent: Some(cache.recent),
+            cache_reuse_limit: Some(cache.reuse_limit),
+            cache_positions: Some(cache.positions),
+            cache_scorer: Some(cache.scorer),
+            sampler_steps: Some(sampler.steps.clone()),
+            sampler_shift: Some(sampler.shift),
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! The table of settings. A new setting is one line here.
+
+use serde::Serialize;
+
+use super::{
+    Origin, Setted, Source,
+    value::{Notation, PreviewMode, Value},
+};
+use crate::{
+    cache::{CacheSettings, PolicyName, Positions, Scorer},
+    models::DecoderKind,
+    request::PictureSize,
+    sampler::SamplerSettings,
+    video,
+};
+
+/// The name of a setting, as it stands in the config file: `seed`, `cache.sink`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    pub name: &'static str,
+    /// What it means, in a few words.
+    pub about: &'static str,
+    /// Least and greatest value, for whole numbers.
+    pub range: (u64, u64),
+}
+
+impl Key {
+    /// The flag that sets it: the last part of the name.
+    pub fn flag(&self) -> String {
+        let last = self.name.rsplit('.').next().unwrap_or(self.name);
+        format!("--{last}")
+    }
+}
+
+/// A setting as people and programs see it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Entry {
+    pub key: &'static str,
+    /// Absent when nothing sets it and no default stands in for it.
+    pub value: Option<serde_json::Value>,
+    /// The value as it would be written in the environment.
+    #[serde(skip)]
+    pub text: Option<String>,
+    pub origin: Origin,
+}
+
+/// Makes [`Layer`], [`Settings`] and [`Key::ALL`] from one table. `required` settings have a default; `optional` ones
+/// may stay absent.
+macro_rules! settings {
+    (
+        required { $($(#[$doc:meta])* $field:ident: $type:ty = $key:literal $(in $range:expr)?, $about:literal, $default:expr;)+ }
+        optional { $($(#[$odoc:meta])* $ofield:ident: $otype:ty = $okey:literal $(in $orange:expr)?, $oabout:literal;)+ }
+    ) => {
+        /// What one source says: nothing, some or all of the settings.
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct Layer {
+            $($(#[$odoc])* pub $ofield: Option<$otype>,)+
+            $($(#[$doc])* pub $field: Option<$type>,)+
+        }
+
+        /// Every setting with its value and its origin.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Settings {
+            $($(#[$odoc])* pub $ofield: Setted<Option<$otype>>,)+
+            $($(#[$doc])* pub $field: Setted<$type>,)+
+        }
+
+        impl Key {
+            /// Every setting.
+            pub const ALL: &'static [Self] = &[
+                $(Self { name: $okey, about: $oabout, range: range(&[$($orange)?]) },)+
+                $(Self { name: $key, about: $about, range: range(&[$($range)?]) },)+
+            ];
+        }
+
+        impl Layer {
+            /// Sets a setting from text.
+            ///
+            /// # Errors
+            /// What was expected instead of the text.
+            pub(super) fn set(&mut self, key: &Key, text: &str) -> Result<(), String> {
+                match key.name {
+                    $($okey => self.$ofield = Some(<$otype>::from_text(text, key)?),)+
+                    $($key => self.$field = Some(<$type>::from_text(text, key)?),)+
+                    _ => {}
+                }
+                Ok(())
+            }
+
+            /// How a setting is written in TOML.
+            pub(super) fn notation(key: &Key) -> Notation {
+                match key.name {
+                    $($okey => <$otype>::NOTATION,)+
+                    $($key => <$type>::NOTATION,)+
+                    _ => Notation::Text,
+                }
+            }
+        }
+
+        impl Settings {
+            pub(super) fn resolve(layers: &[(Layer, Source)]) -> Self {
+                Self {
+                    $($ofield: match first(layers, $okey, |layer| layer.$ofield.clone()) {
+                        Some(Setted { value, origin }) => Setted { value: Some(value), origin },
+                        None => Setted { value: None, origin: Origin::Default },
+                    },)+
+                    $($field: first(layers, $key, |layer| layer.$field.clone())
+                        .unwrap_or_else(|| Setted { value: $default, origin: Origin::Default }),)+
+                }
+            }
+
+            /// The settings one by one, for people and programs to read.
+            pub fn entries(&self) -> Vec<Entry> {
+                vec![
+                    $(Entry {
+                        key: $okey,
+                        value: self.$ofield.value.as_ref().map(Value::to_json),
+                        text: self.$ofield.value.as_ref().map(Value::to_text),
+                        origin: self.$ofield.origin.clone(),
+                    },)+
+                    $(Entry {
+                        key: $key,
+                        value: Some(self.$field.value.to_json()),
+                        text: Some(self.$field.value.to_text()),
+                        origin: self.$field.origin.clone(),
+                    },)+
+                ]
+            }
+        }
+    };
+}
+
+const fn range(given: &[(u64, u64)]) -> (u64, u64) {
+    match given {
+        [range, ..] => *range,
+        [] => (0, u64::MAX),
+    }
+}
+
+fn first<T>(layers: &[(Layer, Source)], name: &str, get: impl Fn(&Layer) -> Option<T>) -> Option<Setted<T>> {
+    let (value, source) = layers
+        .iter()
+        .find_map(|(layer, source)| get(layer).map(|value| (value, source)))?;
+    let key = Key::find(name)?;
+    Some(Setted {
+        value,
+        origin: source.origin(key),
+    })
+}
+
+impl Key {
+    /// The setting of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        Self::ALL.iter().find(|key| key.name == name)
+    }
+}
+
+settings! {
+    required {
+        /// Decoder of the latents.
+        vae: DecoderKind = "vae", "decoder of the latents", DecoderKind::default();
+        /// Length of the video.
+        seconds: f64 = "seconds", "length of the video", 5.0;
+        /// Seed of the noise.
+        seed: u64 = "seed", "seed of the noise", 0;
+        /// Picture size in pixels.
+        size: PictureSize = "size", "picture size in pixels", PictureSize { width: 832, height: 480 };
+        /// Pictures per second.
+        fps: u32 = "fps" in (1, 240), "pictures per second", 16;
+        /// Quality of H.264.
+        crf: u8 = "crf" in (0, 51), "quality of H.264, 0 (lossless) to 51", 18;
+        /// Speed of the video encoder against file size.
+        encoder_preset: video::Preset = "encoder-preset", "speed of the video encoder", video::Preset::default();
+        /// Whether pictures are shown while they are made.
+        preview: PreviewMode = "preview", "pictures shown in the terminal", PreviewMode::Off;
+        cache_policy: PolicyName = "cache.policy", "which latent frames stay", CacheSettings::default().policy;
+        cache_window: usize = "cache.window", "latent frames attended to", CacheSettings::default().window;
+        cache_sink: usize = "cache.sink", "first latent frames, which stay", CacheSettings::default().sink;
+        cache_budget: usize = "cache.budget", "latent frames left by a compression", CacheSettings::default().budget;
+        cache_recent: usize = "cache.recent", "last latent frames, which stay", CacheSettings::default().recent;
+        cache_reuse_limit: u32 = "cache.reuse-limit", "times that a token may be chosen again",
+            CacheSettings::default().reuse_limit;
+        cache_positions: Positions = "cache.positions", "temporal positions of moved tokens",
+            CacheSettings::default().positions;
+        cache_scorer: Scorer = "cache.scorer", "queries that score", CacheSettings::default().scorer;
+        sampler_steps: Vec<u32> = "sampler.steps", "denoising steps", SamplerSettings::default().steps;
+        sampler_shift: f32 = "sampler.shift", "timestep shift", SamplerSettings::default().shift;
+    }
+    optional {
+        /// A preset name or a folder of model files.
+        model: String = "model", "model name or folder";
+        /// A preset name or a TOML file.
+        preset: String = "preset", "preset name or .toml file";
+        /// Threads to compute with; absent: one per core.
+        threads: usize = "threads" in (1, 4096), "threads to compute with";
+    }
+}
+
+impl Settings {
+    /// The cache settings.
+    pub fn cache(&self) -> CacheSettings {
+        CacheSettings {
+            policy: self.cache_policy.value,
+            window: self.cache_window.value,
+            sink: self.cache_sink.value,
+            budget: self.cache_budget.value,
+            recent: self.cache_recent.value,
+            reuse_limit: self.cache_reuse_limit.value,
+            positions: self.cache_positions.value,
+            scorer: self.cache_scorer.value,
+        }
+    }
+
+    /// The preset's sampler with steps and shift of these settings.
+    pub fn sampler(&self, preset: &SamplerSettings) -> SamplerSettings {
+        SamplerSettings {
+            steps: self.sampler_steps.value.clone(),
+            shift: self.sampler_shift.value,
+            ..preset.clone()
+        }
+    }
+}

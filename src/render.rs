@@ -1,0 +1,271 @@
+//! One video from its recipe: rollout, decoding and encoding side by side, and what is kept besides the video.
+//!
+//! The caller hears of everything through [`Event`]s; nothing is printed here.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use candle_core::Tensor;
+
+use crate::{
+    Error, Result,
+    engine::Engine,
+    latents::LatentWriter,
+    pipeline::{self, Pictures, Update},
+    recipe::Recipe,
+    rollout::CancelToken,
+    vae::LATENT_CHANNELS,
+    video::{EncoderInfo, Kept, Metadata, Target, VideoSettings, VideoSummary, VideoWriter, save_picture},
+};
+
+/// A video to make and where it goes.
+pub struct Job {
+    pub recipe: Recipe,
+    pub target: Target,
+    /// Latents `[frames, 16, height, width]` that the video begins with, as [`crate::start::encode_start`] gives them.
+    pub given: Option<Tensor>,
+    /// Safetensors file for the latents.
+    pub save_latents: Option<PathBuf>,
+    /// PNG or JPEG file for the picture in the middle of the video.
+    pub thumbnail: Option<PathBuf>,
+    /// Whether existing files may be replaced.
+    pub overwrite: bool,
+}
+
+/// What happens while a video is made.
+pub enum Event<'a> {
+    /// The encoder is open; `chunks` chunks will come.
+    Begun { encoder: &'a EncoderInfo, chunks: usize },
+    /// News of the pipeline. Pictures are shown before they are encoded.
+    Update(&'a Update),
+    /// The pictures of the last update are encoded and safe on disk.
+    Encoded(Duration),
+}
+
+/// A made video.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The finished file; `None` when the run was stopped before the first picture.
+    pub summary: Option<VideoSummary>,
+    /// Whether all that was asked for was made; false after a cancellation.
+    pub complete: bool,
+    pub times: Times,
+}
+
+/// How long the stages of a video took. They overlap.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Times {
+    /// From the start of the rollout to the first pictures.
+    pub first_pictures: Option<Duration>,
+    /// Denoising, cache passes included.
+    pub denoise: Duration,
+    pub decode: Duration,
+    pub encode: Duration,
+    /// The whole video.
+    pub total: Duration,
+}
+
+/// A video that could not be finished.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct RenderError {
+    /// What went wrong.
+    pub error: Error,
+    /// What is on disk nevertheless.
+    pub kept: Option<Kept>,
+    /// Latents that are on disk nevertheless.
+    pub kept_latents: Option<PathBuf>,
+}
+
+impl<E: Into<Error>> From<E> for RenderError {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            kept: None,
+            kept_latents: None,
+        }
+    }
+}
+
+/// Makes the video of `job`; `cancel` ends it early, with what is there as a proper file.
+///
+/// # Errors
+/// On wrong settings, a device failure or a file that cannot be written; says what is kept.
+pub fn render(
+    engine: &mut Engine,
+    job: &Job,
+    cancel: &CancelToken,
+    mut observe: impl FnMut(Event<'_>),
+) -> Result<Outcome, RenderError> {
+    let started = Instant::now();
+    let recipe = &job.recipe;
+    let prompts: Vec<(usize, &str)> = recipe.prompts.iter().map(|p| (p.latent_frame, p.text.as_str())).collect();
+    let rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
+    let mut keep = Keeper::open(job)?;
+    observe(Event::Begun {
+        encoder: keep.video.info(),
+        chunks: rollout.plans().len(),
+    });
+    let pictures = recipe.video.pictures;
+    let mut times = Times::default();
+    let outcome = pipeline::run(rollout, engine.decoder(), pictures, cancel, |update| {
+        observe(Event::Update(&update));
+        match update {
+            Update::Step { .. } => {}
+            Update::Latents(done) => {
+                times.denoise += done.took;
+                keep.latents(&done.latents)?;
+            }
+            Update::Pictures(pictures) => {
+                times.first_pictures.get_or_insert_with(|| started.elapsed());
+                times.decode += pictures.took;
+                let begun = Instant::now();
+                keep.pictures(&pictures)?;
+                let took = begun.elapsed();
+                times.encode += took;
+                observe(Event::Encoded(took));
+            }
+        }
+        Ok(())
+    });
+    match outcome {
+        Ok(rendered) => {
+            let summary = keep.finish(job, rendered.complete)?;
+            times.total = started.elapsed();
+            Ok(Outcome {
+                summary,
+                complete: rendered.complete,
+                times,
+            })
+        }
+        Err(error) => Err(keep.failed(error)),
+    }
+}
+
+/// The files that a video is written to.
+struct Keeper {
+    video: VideoWriter,
+    latents: Option<LatentWriter>,
+    thumbnail: Thumbnail,
+}
+
+impl Keeper {
+    fn open(job: &Job) -> Result<Self> {
+        let video = &job.recipe.video;
+        let latents = match &job.save_latents {
+            Some(path) => Some(LatentWriter::create(
+                path,
+                video.latent_height(),
+                video.latent_width(),
+                LATENT_CHANNELS,
+                &job.recipe.to_json(),
+            )?),
+            None => None,
+        };
+        Ok(Self {
+            video: VideoWriter::create(&job.target, settings(job))?,
+            latents,
+            thumbnail: Thumbnail::of(job),
+        })
+    }
+
+    fn latents(&mut self, latents: &Tensor) -> Result<()> {
+        match &mut self.latents {
+            Some(writer) => Ok(writer.push(latents)?),
+            None => Ok(()),
+        }
+    }
+
+    fn pictures(&mut self, pictures: &Pictures) -> Result<()> {
+        for frame in &pictures.frames {
+            self.thumbnail.see(frame);
+            self.video.push(frame)?;
+        }
+        Ok(self.video.flush()?)
+    }
+
+    fn finish(mut self, job: &Job, complete: bool) -> Result<Option<VideoSummary>, RenderError> {
+        if self.video.frames() == 0 {
+            return Ok(None);
+        }
+        if !complete {
+            let mut recipe = job.recipe.clone();
+            recipe.stopped_after(self.video.frames() as usize);
+            self.video.set_metadata(metadata(&recipe));
+        }
+        let kept = self.video.kept();
+        if let Some(writer) = self.latents.take() {
+            let path = writer.partial_path().to_owned();
+            writer.finish().map_err(|error| RenderError {
+                error: error.into(),
+                kept: kept.clone(),
+                kept_latents: Some(path),
+            })?;
+        }
+        self.thumbnail.save(job)?;
+        Ok(self.video.finish_partial()?)
+    }
+
+    fn failed(self, error: Error) -> RenderError {
+        RenderError {
+            error,
+            kept: self.video.kept(),
+            kept_latents: self.latents.as_ref().map(|writer| writer.partial_path().to_owned()),
+        }
+    }
+}
+
+/// The picture in the middle, or the last one of a video that was stopped before.
+struct Thumbnail {
+    wanted: bool,
+    middle: usize,
+    seen: usize,
+    picture: Vec<u8>,
+}
+
+impl Thumbnail {
+    fn of(job: &Job) -> Self {
+        Self {
+            wanted: job.thumbnail.is_some(),
+            middle: job.recipe.video.pictures / 2,
+            seen: 0,
+            picture: Vec::new(),
+        }
+    }
+
+    fn see(&mut self, frame: &[u8]) {
+        if self.wanted && self.seen <= self.middle {
+            self.picture.clear();
+            self.picture.extend_from_slice(frame);
+        }
+        self.seen += 1;
+    }
+
+    fn save(&self, job: &Job) -> Result<()> {
+        let Some(path) = &job.thumbnail else { return Ok(()) };
+        let video = &job.recipe.video;
+        let (width, height) = (video.width as u32, video.height as u32);
+        Ok(save_picture(path, width, height, &self.picture, job.overwrite)?)
+    }
+}
+
+fn settings(job: &Job) -> VideoSettings {
+    let (video, encoding) = (&job.recipe.video, &job.recipe.encoding);
+    VideoSettings {
+        fps: video.fps,
+        crf: encoding.crf,
+        preset: encoding.preset,
+        metadata: metadata(&job.recipe),
+        ..VideoSettings::new(video.width as u32, video.height as u32)
+    }
+}
+
+/// The recipe as players and `deepforcing inspect` find it.
+fn metadata(recipe: &Recipe) -> Metadata {
+    Metadata {
+        title: recipe.prompts.first().map(|prompt| prompt.text.clone()),
+        comment: Some(recipe.to_json()),
+    }
+}

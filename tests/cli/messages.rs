@@ -1,0 +1,111 @@
+//! What the program says to bad input, word for word. `cargo insta review` shows changes.
+
+use std::fs;
+
+use crate::program::Desk;
+
+/// Exit code and everything that a run says, without what differs from run to run.
+fn said(desk: &Desk, words: &[&str]) -> String {
+    let output = desk.run(words);
+    assert!(output.stdout.is_empty(), "{words:?}: {}", String::from_utf8_lossy(&output.stdout));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!stderr.contains("panicked"), "{words:?}: {stderr}");
+    let model = desk.model.folder().display().to_string();
+    let stderr = stderr.replace(&model, "MODEL");
+    let code = output.status.code().unwrap();
+    format!("$ deepforcing {}\n{stderr}exit code {code}\n", words.join(" ").replace(&model, "MODEL"))
+}
+
+/// `generate` with a model that works.
+fn generate(desk: &Desk, words: &[&str]) -> String {
+    let model = desk.model.folder().display().to_string();
+    said(desk, &[&["generate"], words, &["--model", &model, "--size", "32x32"]].concat())
+}
+
+macro_rules! snapshot {
+    ($name:literal, $said:expr) => {
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!($name, $said);
+        })
+    };
+}
+
+#[test]
+fn names_that_are_unknown() {
+    let desk = Desk::new();
+    fs::write(desk.video("keys.jsonl"), "{\"prompt\": \"a\", \"secnods\": 3}\n").unwrap();
+    let all = [
+        generate(&desk, &["a", "--secnods", "3"]),
+        generate(&desk, &["a", "--preset", "deepforcing"]),
+        said(&desk, &["generate", "a", "--model", "deepforcing"]),
+        generate(&desk, &["a", "--policy", "deepsink"]),
+        generate(&desk, &["--prompt-file", "keys.jsonl"]),
+        generate(&desk, &["a", "-o", "out.avi"]),
+        generate(&desk, &["a", "--format", "mov"]),
+    ];
+    snapshot!("unknown_names", all.join("\n"));
+}
+
+#[test]
+fn prompt_files() {
+    let desk = Desk::new();
+    let mut all = Vec::new();
+    for (name, bytes) in [
+        ("nul.txt", &b"a red ball\nblue\0sea\n"[..]),
+        ("latin1.txt", b"a red ball\ncaf\xe9\n"),
+        ("empty.txt", b"\n# nothing\n"),
+        ("kind.csv", b"a,b\n"),
+        ("json.jsonl", b"{\"prompt\": \"a\"\n"),
+        ("number.jsonl", b"{\"prompt\": \"a\", \"seed\": \"seven\"}\n"),
+        ("twice.jsonl", b"{\"id\": \"x\", \"prompt\": \"a\"}\n{\"id\": \"x\", \"prompt\": \"b\"}\n"),
+        ("switches.jsonl", b"{\"prompts\": [\"a\", \"b\"], \"switch\": [1, 2]}\n"),
+        ("none.jsonl", b"{\"prompts\": []}\n"),
+    ] {
+        fs::write(desk.video(name), bytes).unwrap();
+        all.push(generate(&desk, &["--prompt-file", name]));
+    }
+    all.push(generate(&desk, &["--prompt-file", "missing.txt"]));
+    fs::create_dir(desk.video("folder.txt")).unwrap();
+    all.push(generate(&desk, &["--prompt-file", "folder.txt"]));
+    snapshot!("prompt_files", all.join("\n"));
+}
+
+#[test]
+fn switches() {
+    let desk = Desk::new();
+    let all: Vec<_> = [
+        &["a", "--switch", "a storm"][..],
+        &["a", "--switch", "12: a storm"],
+        &["a", "--switch", "12s:"],
+        &["a", "--switch", "3s: b", "--switch", "2s: c"],
+        &["a", "--switch", "3s: b", "--switch", "3s: c"],
+        &["a", "--switch", "3s: b", "--switch", "3.1s: c"],
+        &["a", "--switch", "60s: b"],
+        &["a", "--switch", "0s: b"],
+        &["a", "b", "--switch", "2s: c"],
+    ]
+    .iter()
+    .map(|words| generate(&desk, words))
+    .collect();
+    snapshot!("switches", all.join("\n"));
+}
+
+#[test]
+fn outputs() {
+    let desk = Desk::new();
+    fs::write(desk.video("there.mp4"), "x").unwrap();
+    fs::write(desk.video("ids.jsonl"), "{\"id\": \"a/b\", \"prompt\": \"a\"}\n{\"id\": \"a?b\", \"prompt\": \"b\"}\n").unwrap();
+    let all = [
+        generate(&desk, &["a", "b", "-o", "one.mp4"]),
+        generate(&desk, &["a", "--thumbnail", "x.png", "--save-latents", "x.png"]),
+        generate(&desk, &["a", "-o", "there.mp4"]),
+        generate(&desk, &["a", "-o", "nowhere/out.mp4"]),
+        generate(&desk, &["a", "-o", "-", "--json"]),
+        generate(&desk, &["a", "-o", "-", "--sidecar"]),
+        generate(&desk, &["a", "-o", "-", "--format", "gif"]),
+        generate(&desk, &["a", "-o", "frames.png"]),
+        generate(&desk, &["a", "b", "-o", "{name}.mp4"]),
+        generate(&desk, &["--prompt-file", "ids.jsonl", "-o", "{id}.mp4"]),
+    ];
+    snapshot!("outputs", all.join("\n"));
+}
