@@ -9,6 +9,7 @@ use crate::{
     hub::HubError,
     config::ConfigError,
     latents::LatentError,
+    memory::MemoryError,
     prompts::{MomentError, NameError, PromptError, SwitchError},
     recipe::RecipeError,
     request::RequestError,
@@ -64,6 +65,9 @@ pub enum Error {
     /// Latents that cannot be saved or read.
     #[error(transparent)]
     Latents(#[from] LatentError),
+    /// More memory than there is.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// Denoising steps that cannot be.
     #[error("{0}")]
     Sampler(#[from] SamplerError),

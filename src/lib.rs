@@ -26,6 +26,7 @@
 //! | [`file_hash`] | hashes of files, computed once |
 //! | [`cache_dir`] | where derived files are kept |
 //! | [`latents`] | latents of a video in a file |
+//! | [`memory`] | how much memory a video needs, and what its cache holds over time |
 //! | [`models`] | the networks of a run, from published files |
 //! | [`engine`] | a loaded model that renders any number of videos |
 //! | [`models`] | the networks of a run, from a folder of published files |

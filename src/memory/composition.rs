@@ -1,0 +1,233 @@
+//! What the cache holds over time, from the planning code alone, without tensors.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{
+    cache::{Plan, Policy},
+    recipe::Recipe,
+    rollout::chunk_plans,
+    vae::pictures_of_latents,
+};
+
+/// What is held while a chunk is denoised, the chunk included, in latent frames.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CacheState {
+    /// Number of the chunk, from 0.
+    pub chunk: usize,
+    /// When its pictures begin.
+    pub seconds: f64,
+    pub sink: usize,
+    /// Frames' worth of tokens chosen by score from all between sink and recent frames; fewer when too many of them
+    /// have reached the reuse limit.
+    pub memory: usize,
+    /// The newest frames, the chunk included.
+    pub recent: usize,
+    /// Frames before room was made, if it had to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_room_from: Option<usize>,
+    /// Chunks after which the states repeat from here on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats_after: Option<usize>,
+}
+
+impl CacheState {
+    /// Latent frames in all.
+    pub fn held(&self) -> usize {
+        self.sink + self.memory + self.recent
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        let key = |state: &Self| (state.sink, state.memory, state.recent, state.made_room_from);
+        key(self) == key(other)
+    }
+}
+
+impl fmt::Display for CacheState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = (self.seconds * 100.0).round() / 100.0;
+        write!(f, "chunk {} ({seconds} s): {}", self.chunk, self.held())?;
+        if let Some(total) = self.made_room_from {
+            write!(f, " left of {total}")?;
+        }
+        let kinds = [("sink", self.sink), ("memory", self.memory), ("recent", self.recent)];
+        let kinds: Vec<_> = kinds
+            .iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(kind, n)| format!("{kind} {n}"))
+            .collect();
+        write!(f, " = {}", kinds.join(" + "))?;
+        match self.repeats_after {
+            Some(1) => f.write_str("; from here on the same"),
+            Some(chunks) => write!(f, "; from here on every {chunks} chunks again"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The states of the cache that tell the story of a video: the first chunk, the last one before room is made, and from
+/// then on every chunk until the states repeat. Empty when the recipe's cache settings break a rule.
+pub fn composition(recipe: &Recipe) -> Vec<CacheState> {
+    let states = all_states(recipe);
+    let mut told: Vec<CacheState> = Vec::new();
+    let Some(first_event) = states.iter().position(|state| state.made_room_from.is_some()) else {
+        told.extend(states.first().cloned());
+        told.extend(states.last().filter(|last| last.chunk > 0).cloned());
+        return told;
+    };
+    told.push(states[0].clone());
+    if first_event > 1 {
+        told.push(states[first_event - 1].clone());
+    }
+    for (index, state) in states.iter().enumerate().skip(first_event) {
+        // The first states after the overflow may differ from those that repeat.
+        let earlier = (first_event..index).rev().find(|earlier| states[*earlier].same(state));
+        if let Some(earlier) = earlier {
+            let period = index - earlier;
+            if let Some(begin) = told.iter_mut().find(|told| told.chunk == states[earlier].chunk) {
+                begin.repeats_after = Some(period);
+            }
+            break;
+        }
+        told.push(state.clone());
+    }
+    told
+}
+
+/// The state at each chunk.
+fn all_states(recipe: &Recipe) -> Vec<CacheState> {
+    let (video, rollout) = (&recipe.video, recipe.rollout);
+    let given = recipe.start.as_ref().map_or(0, |start| start.latent_frames);
+    let generated = video.latent_frames.saturating_sub(given);
+    let plans = chunk_plans(given, generated, rollout.chunk, rollout.first_frame_alone);
+    let policy = recipe.cache.resolve(rollout.chunk, video.latent_frames);
+    let (Ok(plans), Ok(policy)) = (plans, policy) else {
+        return Vec::new();
+    };
+    let (mut held, mut memory) = (0, 0);
+    let mut states = Vec::with_capacity(plans.len());
+    for (chunk, span) in plans.iter().enumerate() {
+        // One token per latent frame: counts of tokens are counts of frames.
+        let Ok(plan) = Plan::make(&policy, held, span.frames, 1) else {
+            break;
+        };
+        held += span.frames;
+        let made_room_from = plan.is_some().then_some(held);
+        if let Some(plan) = plan {
+            let selected = plan.select.min(plan.candidates.len());
+            held -= plan.candidates.len() - selected;
+            if matches!(policy, Policy::DeepForcing { .. }) {
+                memory = selected;
+            }
+        }
+        let sink = policy.sink().min(held);
+        states.push(CacheState {
+            chunk,
+            seconds: pictures_of_latents(span.start) as f64 / f64::from(video.fps.max(1)),
+            sink,
+            memory,
+            recent: held - sink - memory,
+            made_room_from,
+            repeats_after: None,
+        });
+    }
+    states
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cache::CacheSettings,
+        models::DecoderKind,
+        recipe::{ModelRecord, VideoRecord},
+    };
+
+    fn recipe(policy: &str, latent_frames: usize) -> Recipe {
+        let model = ModelRecord {
+            model: None,
+            preset: "toy".into(),
+            decoder: DecoderKind::Wan,
+            files: Vec::new(),
+        };
+        Recipe {
+            video: VideoRecord {
+                width: 64,
+                height: 64,
+                fps: 16,
+                pictures: pictures_of_latents(latent_frames),
+                latent_frames,
+            },
+            cache: CacheSettings {
+                policy: policy.parse().unwrap(),
+                ..CacheSettings::default()
+            },
+            ..Recipe::new(model)
+        }
+    }
+
+    fn told(policy: &str, latent_frames: usize) -> Vec<String> {
+        composition(&recipe(policy, latent_frames))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn deep_forcing_compresses_every_other_chunk() {
+        assert_eq!(
+            told("deep-forcing", 240),
+            [
+                "chunk 0 (0 s): 3 = sink 3",
+                "chunk 6 (4.31 s): 21 = sink 10 + recent 11",
+                "chunk 7 (5.06 s): 16 left of 24 = sink 10 + memory 2 + recent 4",
+                "chunk 8 (5.81 s): 19 = sink 10 + memory 2 + recent 7; from here on every 2 chunks again",
+                "chunk 9 (6.56 s): 16 left of 22 = sink 10 + memory 2 + recent 4",
+            ]
+        );
+    }
+
+    #[test]
+    fn windows_stay_full() {
+        assert_eq!(
+            told("deep-sink", 240).last().unwrap(),
+            "chunk 7 (5.06 s): 21 left of 24 = sink 10 + recent 11; from here on the same"
+        );
+        assert_eq!(
+            told("fifo", 240).last().unwrap(),
+            "chunk 7 (5.06 s): 21 left of 24 = recent 21; from here on the same"
+        );
+        assert_eq!(
+            told("global", 240),
+            ["chunk 0 (0 s): 3 = recent 3", "chunk 79 (59.06 s): 240 = recent 240"]
+        );
+        assert_eq!(told("sink", 3), ["chunk 0 (0 s): 3 = sink 3"]);
+    }
+
+    #[test]
+    fn never_more_than_the_window_is_held() {
+        for policy in ["global", "fifo", "sink", "sink-rerope", "deep-sink", "deep-forcing"] {
+            for budget in 14..=21 {
+                let mut recipe = recipe(policy, 300);
+                recipe.cache.budget = budget;
+                let window = recipe.cache.resolve(3, 300).unwrap().window();
+                let states = all_states(&recipe);
+                assert_eq!(states.len(), 100);
+                assert!(
+                    states
+                        .iter()
+                        .all(|state| state.held() <= window && state.recent >= 1 || state.chunk < 4)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_settings_have_no_states() {
+        let mut recipe = recipe("deep-forcing", 240);
+        recipe.cache.sink = 20;
+        assert_eq!(composition(&recipe), []);
+    }
+}
