@@ -29,7 +29,7 @@ use crate::{
     models::{DecoderKind, ModelFiles},
     recipe::Recipe,
     text::Umt5Config,
-    transformer::{TransformerConfig, config::PATCH},
+    transformer::config::PATCH,
     vae::{TaeConfig, WanVaeConfig},
 };
 
