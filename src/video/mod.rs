@@ -14,6 +14,7 @@
 //! | `probe` | [`probe`]: what a file holds |
 
 mod clip;
+#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 mod destination;
 mod encoder;
 mod error;

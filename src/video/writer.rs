@@ -361,19 +361,35 @@ impl VideoWriter {
 
 impl Drop for VideoWriter {
     fn drop(&mut self) {
-        if let Some(mut backend) = self.backend.take() {
-            // Nobody is left to hear of an error, and what is on the disk already plays.
-            if !self.failed && (self.frames > 0 || self.target.is_stdout()) {
-                self.failed = backend.close(&self.settings.metadata).is_err();
-                if !self.failed {
-                    self.flushed = self.frames;
-                }
-            }
-            drop(backend);
-        } else if self.flushed > 0 {
-            // Finished, or kept by a failed finish.
-            return;
+        match self.backend.take() {
+            Some(backend) => self.abandon(backend),
+            // It could not be opened. Otherwise it is finished, or kept by a failed finish.
+            None if self.flushed == 0 => self.tidy(),
+            None => {}
         }
+        if let Some(held) = &self.held {
+            // Closing the file would not end the lock while a child process is being started that still has it.
+            held.unlock().ok();
+        }
+    }
+}
+
+impl VideoWriter {
+    /// Ends a video that was not finished.
+    fn abandon(&mut self, mut backend: Box<dyn Backend>) {
+        // Nobody is left to hear of an error, and what is on the disk already plays.
+        if !self.failed && (self.frames > 0 || self.target.is_stdout()) {
+            match backend.close(&self.settings.metadata) {
+                Ok(()) => self.flushed = self.frames,
+                Err(_) => self.failed = true,
+            }
+        }
+        drop(backend);
+        self.tidy();
+    }
+
+    /// Leaves nothing but what can be read.
+    fn tidy(&self) {
         match &self.target.place {
             Place::File(output) if self.flushed == 0 => remove(&output.partial),
             // Pieces of a frame after the last flush would look like damage.

@@ -234,11 +234,11 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_keeps_what_was_safe_and_says_where() {
-    let folder = tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(folder.path()) else {
-        return;
-    };
     for form in Form::ALL {
+        let folder = tempdir().unwrap();
+        let Some(disk) = SmallDisk::mount(folder.path()) else {
+            return;
+        };
         let target = target(&disk.0, form);
         let mut writer = VideoWriter::create(&target, settings()).unwrap();
         let error = (0..2000).find_map(|at| {
@@ -286,19 +286,16 @@ fn a_full_disk_keeps_what_was_safe_and_says_where() {
                 .len(),
         };
         assert_eq!(frames as u64, kept.frames, "{form}");
-        for name in names(&folder) {
-            fs::remove_file(folder.path().join(name)).unwrap();
-        }
     }
 }
 
 #[test]
 fn a_disk_without_room_for_the_copy_keeps_the_partial_file() {
-    let folder = tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(folder.path()) else {
-        return;
-    };
     for form in [Form::Mp4, Form::Webm] {
+        let folder = tempdir().unwrap();
+        let Some(disk) = SmallDisk::mount(folder.path()) else {
+            return;
+        };
         let target = target(&disk.0, form);
         let mut writer = VideoWriter::create(&target, settings()).unwrap();
         push(&mut writer, 5);
@@ -316,8 +313,5 @@ fn a_disk_without_room_for_the_copy_keeps_the_partial_file() {
         assert!(error.to_string().contains(&*kept.to_string_lossy()), "{error}");
         assert_eq!(read_frames(&kept, 99).unwrap().frames.len(), 5);
         assert!(!target.path().exists());
-        for name in names(&folder) {
-            fs::remove_file(folder.path().join(name)).unwrap();
-        }
     }
 }
