@@ -149,10 +149,9 @@ mod with_ffmpeg {
         let container = input.format().name().to_owned();
         let mp4 = container.contains("mp4");
         let fragmented = mp4 && is_fragmented(path);
-        let program = ["encoding_tool", "encoder"].iter().find_map(|key| {
-            let text = input.metadata().get(key).map(str::to_owned);
-            text
-        });
+        let texts = input.metadata();
+        let program = ["encoding_tool", "encoder"].iter().find_map(|key| texts.get(key));
+        let program = program.map(str::to_owned);
         let mut found = Probe {
             codec: decoder.id().name().to_owned(),
             pixel_format: match decoder.format().descriptor() {
