@@ -18,6 +18,7 @@
 //! | [`start`] | videos that begin from an image or a clip |
 //! | [`vae`] | streaming video autoencoders |
 //! | [`video`] | frames and the video encoder |
+//! | [`engine`] | a loaded model that renders any number of videos |
 //! | [`models`] | the networks of a run, from a folder of published files |
 //! | [`pipeline`] | denoising, decoding and encoding side by side |
 //! | [`preset`] | model, sampler and cache settings with names |
@@ -26,6 +27,7 @@
 pub mod cache;
 pub mod checkpoint;
 pub mod cli;
+pub mod engine;
 mod error;
 pub mod kernels;
 pub mod models;

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use candle_core::Tensor;
+
 use crate::{
     Error, Result,
     rollout::{CancelToken, LatentChunk, Progress, Rollout},
@@ -36,6 +38,8 @@ pub enum Update {
 /// A chunk whose latents are done.
 pub struct LatentsDone {
     pub chunk: usize,
+    /// `[frames, channels, height, width]`, to be kept or looked at; decoding goes on without the caller.
+    pub latents: Tensor,
     /// Time that denoising and the cache pass took.
     pub took: Duration,
 }
@@ -120,6 +124,7 @@ fn denoise(rollout: &mut Rollout, latents: SyncSender<LatentChunk>, updates: Syn
         };
         let done = LatentsDone {
             chunk: chunk.index,
+            latents: chunk.latents.clone(),
             took: start.elapsed(),
         };
         if updates.send(Update::Latents(done)).is_err() || latents.send(chunk).is_err() {

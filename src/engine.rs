@@ -1,0 +1,132 @@
+//! A loaded model that renders any number of videos: networks and prompt embeddings are kept between them.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use candle_core::{Device, Tensor};
+
+use crate::{
+    Error, Result,
+    models::ModelFiles,
+    rollout::{PromptChange, Rollout, RolloutSettings, SeededNoise},
+    text::{PromptEmbedding, TextPipeline},
+    transformer::CausalWan,
+    vae::{DecodeStream, Decoder, WanEncoder},
+};
+
+/// Rows of a prompt embedding when the model's `config.json` does not tell (Wan 2.1).
+const DEFAULT_TEXT_LEN: usize = 512;
+
+/// The networks of a run on one device.
+pub struct Engine {
+    files: ModelFiles,
+    device: Device,
+    text: TextPipeline,
+    model: Arc<CausalWan>,
+    decoder: Arc<Decoder>,
+    /// Loaded at the first start from an image or a clip.
+    encoder: Option<WanEncoder>,
+    embeddings: HashMap<String, PromptEmbedding>,
+    loading: Duration,
+}
+
+impl Engine {
+    /// Loads transformer and decoder and opens the text encoder, whose weights are read while prompts are embedded.
+    ///
+    /// # Errors
+    /// When a file is not what it should be, or the files belong to different models.
+    pub fn load(files: &ModelFiles, device: &Device) -> Result<Self> {
+        let started = Instant::now();
+        let text_len = files.read_config()?.text_len.unwrap_or(DEFAULT_TEXT_LEN);
+        let text = files.open_text(text_len, device)?;
+        let model = files.load_transformer(device)?;
+        files.check_prompt_width(&text, &model)?;
+        let decoder = files.load_decoder(device)?;
+        Ok(Self {
+            files: files.clone(),
+            device: device.clone(),
+            text,
+            model,
+            decoder,
+            encoder: None,
+            embeddings: HashMap::new(),
+            loading: started.elapsed(),
+        })
+    }
+
+    /// Time that [`Engine::load`] took.
+    pub fn loading(&self) -> Duration {
+        self.loading
+    }
+
+    /// The transformer.
+    pub fn model(&self) -> &Arc<CausalWan> {
+        &self.model
+    }
+
+    /// Embeds those of `prompts` that are not known yet, reading the encoder's weights once.
+    ///
+    /// # Errors
+    /// On a prompt without words, or when the encoder cannot be read.
+    pub fn read_prompts<'a>(&mut self, prompts: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        let mut fresh: Vec<String> = Vec::new();
+        for prompt in prompts {
+            if !self.embeddings.contains_key(prompt) && !fresh.iter().any(|known| known == prompt) {
+                fresh.push(prompt.to_owned());
+            }
+        }
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let embedded = self.text.embed(&fresh)?;
+        self.embeddings.extend(fresh.into_iter().zip(embedded));
+        Ok(())
+    }
+
+    /// The embedding of a prompt given to [`Engine::read_prompts`].
+    pub fn embedding(&self, prompt: &str) -> Option<&PromptEmbedding> {
+        self.embeddings.get(prompt)
+    }
+
+    /// A rollout of `settings` with seeded noise. `prompts`: the latent frame from which each holds, the first one 0.
+    /// `given`: latents `[frames, 16, height, width]` that the video begins with.
+    ///
+    /// # Errors
+    /// As [`Rollout::new`] and [`Engine::read_prompts`].
+    pub fn rollout(
+        &mut self,
+        settings: RolloutSettings,
+        prompts: &[(usize, &str)],
+        given: Option<Tensor>,
+    ) -> Result<Rollout> {
+        self.read_prompts(prompts.iter().map(|(_, text)| *text))?;
+        let changes = prompts.iter().map(|&(frame, text)| {
+            let embedding = self.embeddings.get(text).ok_or(Error::NoPrompt)?;
+            let context = Arc::new(self.model.prompt_context(&embedding.tensor)?);
+            Ok(PromptChange { frame, context })
+        });
+        let changes = changes.collect::<Result<Vec<_>>>()?;
+        let noise = Box::new(SeededNoise::new(settings.seed));
+        Rollout::new(self.model.clone(), settings, changes, given, noise)
+    }
+
+    /// A decoder for the latents of one video.
+    pub fn decoder(&self) -> DecodeStream {
+        self.decoder.stream()
+    }
+
+    /// The encoder, for videos that start from an image or a clip.
+    ///
+    /// # Errors
+    /// When the model has no Wan VAE, or its file does not hold an encoder.
+    pub fn encoder(&mut self) -> Result<&WanEncoder> {
+        let encoder = match self.encoder.take() {
+            Some(encoder) => encoder,
+            None => self.files.load_encoder(&self.device)?,
+        };
+        Ok(self.encoder.insert(encoder))
+    }
+}
