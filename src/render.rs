@@ -101,7 +101,11 @@ pub fn render(
 ) -> Result<Outcome, RenderError> {
     let started = Instant::now();
     let recipe = &job.recipe;
-    let prompts: Vec<(usize, &str)> = recipe.prompts.iter().map(|p| (p.latent_frame, p.text.as_str())).collect();
+    let prompts: Vec<(usize, &str)> = recipe
+        .prompts
+        .iter()
+        .map(|p| (p.latent_frame, p.text.as_str()))
+        .collect();
     let rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
     let mut keep = Keeper::open(job)?;
     observe(Event::Begun {

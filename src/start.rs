@@ -49,7 +49,10 @@ impl StartPictures {
     /// # Errors
     /// When the file cannot be read, or a clip is shorter than a chunk.
     pub fn read(file: &StartFile, size: PictureSize, fps: u32, rollout: RolloutDefaults, most: usize) -> Result<Self> {
-        let RolloutDefaults { chunk, first_frame_alone } = rollout;
+        let RolloutDefaults {
+            chunk,
+            first_frame_alone,
+        } = rollout;
         let first = if first_frame_alone { 1 } else { chunk };
         let mut held = 1;
         let clip = match file {

@@ -102,7 +102,9 @@ impl Decode {
             fps: fps.unwrap_or(model.settings.fps.value),
             crf: model.settings.crf.value,
             preset: model.settings.encoder_preset.value,
-            metadata: recipe.map(|recipe| self.metadata(recipe, &model, &target)).unwrap_or_default(),
+            metadata: recipe
+                .map(|recipe| self.metadata(recipe, &model, &target))
+                .unwrap_or_default(),
             ..VideoSettings::new((width * SPATIAL_FACTOR) as u32, (height * SPATIAL_FACTOR) as u32)
         };
         let work = VideoWork {
@@ -122,7 +124,11 @@ impl Decode {
             let chunk_latents = latents.read(start..frames.min(start + CHUNK), &device)?;
             let mut frames = frames_to_rgb8(&stream.push(&chunk_latents)?)?;
             frames.truncate(pictures - video.frames() as usize);
-            let batch = Pictures { chunk, frames, took: begun.elapsed() };
+            let batch = Pictures {
+                chunk,
+                frames,
+                took: begun.elapsed(),
+            };
             let begun = Instant::now();
             batch.frames.iter().try_for_each(|frame| video.push(frame))?;
             video.flush()?;

@@ -204,6 +204,8 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{DType, Device, Tensor};
+
     use super::*;
     use crate::pipeline::{LatentsDone, Pictures};
 
@@ -217,8 +219,13 @@ mod tests {
             fps: 16,
         };
         let mut pace = Pace::new(work, begun);
+        let latents = Tensor::zeros((3, 16, 1, 1), DType::F32, &Device::Cpu).unwrap();
         let took = Duration::from_secs(3);
-        pace.update(&Update::Latents(LatentsDone { chunk: 0, took }));
+        pace.update(&Update::Latents(LatentsDone {
+            chunk: 0,
+            latents,
+            took,
+        }));
         pace.update(&Update::Step {
             chunk: 1,
             step: 0,

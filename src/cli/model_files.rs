@@ -1,10 +1,6 @@
 //! The model of a run: which one is meant, its settings, its files on this machine.
 
-use super::{
-    printer::Printer,
-    pulling::pull_missing,
-    render::Work,
-};
+use super::{printer::Printer, pulling::pull_missing, render::Work};
 use crate::{
     Error, Result,
     config::{Layers, Settings},
@@ -47,6 +43,7 @@ impl Model {
                 crate::preset::Preset::DEFAULT
             ));
         }
+        printer.detail(&format!("model {}, preset {}", located.model, located.preset_name));
         let settings = layers.resolve(&located.preset_name, &located.preset);
         Ok(Self {
             locator,
@@ -75,7 +72,11 @@ impl Model {
         match self.found()? {
             Found::Files(files) => Ok(*files),
             Found::Missing(missing) => Err(Error::StillMissing {
-                files: missing.iter().map(|source| source.label()).collect::<Vec<_>>().join(", "),
+                files: missing
+                    .iter()
+                    .map(|source| source.label())
+                    .collect::<Vec<_>>()
+                    .join(", "),
             }),
         }
     }
@@ -105,14 +106,17 @@ impl Model {
     pub fn record(&self, files: &ModelFiles) -> Result<ModelRecord> {
         let hashes = FileHashes::new(self.locator.own_cache());
         let mut record = self.outline();
-        for file in files.list(self.needs) {
+        for file in self.list(files) {
             let unreadable = |error: std::io::Error| Error::ModelFileUnreadable {
                 path: file.path.clone(),
                 reason: error.to_string(),
             };
             record.files.push(FileRecord {
                 role: file.role.name().into(),
-                name: file.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into()),
+                name: file
+                    .path
+                    .file_name()
+                    .map_or_else(String::new, |name| name.to_string_lossy().into()),
                 bytes: std::fs::metadata(&file.path).map_err(unreadable)?.len(),
                 sha256: Some(hashes.sha256(&file.path).map_err(unreadable)?),
                 repo: file.source.as_ref().map(|source| source.repo.clone()),

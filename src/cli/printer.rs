@@ -15,11 +15,12 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::{
     Failure, hints,
-    live::{Pace, VideoWork, bytes_text},
+    live::{Pace, VideoWork},
     terminal::{self, ColorChoice, Role},
 };
 use crate::{
     Error,
+    hub::human_bytes,
     pipeline::Update,
     video::{EncoderInfo, VideoSummary},
 };
@@ -219,7 +220,7 @@ impl Printer {
                 if complete { "" } else { "stopped: " },
                 summary.frames,
                 summary.duration.as_secs_f64(),
-                bytes_text(summary.bytes)
+                human_bytes(summary.bytes)
             ));
         }
     }

@@ -9,14 +9,18 @@ use crate::{Error, Result, latents::LatentReader, recipe::Recipe, video::read_me
 /// # Errors
 /// When the file cannot be read or holds no recipe.
 pub(super) fn recipe_of(path: &Path) -> Result<Recipe> {
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    let extension = path
+        .extension()
+        .map(|extension| extension.to_string_lossy().to_ascii_lowercase());
     let text = match extension.as_deref() {
         Some("json") => fs::read_to_string(path).map_err(|error| Error::config(path, error))?,
         Some("safetensors") => {
             let text = LatentReader::open(path)?.recipe().map(str::to_owned);
             text.ok_or_else(|| Error::NoRecipe { path: path.into() })?
         }
-        _ => read_metadata(path)?.comment.ok_or_else(|| Error::NoRecipe { path: path.into() })?,
+        _ => read_metadata(path)?
+            .comment
+            .ok_or_else(|| Error::NoRecipe { path: path.into() })?,
     };
     // Videos of other programs have comments as well.
     if !text.trim_start().starts_with('{') {

@@ -78,7 +78,15 @@ pub(super) fn render_all(
             pictures: work.job.recipe.video.pictures,
             fps: work.job.recipe.video.fps,
         };
-        match film(&mut engine, &work.job, work_shown, preview.as_mut(), show, cancel, printer) {
+        match film(
+            &mut engine,
+            &work.job,
+            work_shown,
+            preview.as_mut(),
+            show,
+            cancel,
+            printer,
+        ) {
             Ok(outcome) => finished(work, &outcome, &engine, show, printer)?,
             Err(error) => return failed(error, printer),
         }

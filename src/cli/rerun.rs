@@ -81,7 +81,12 @@ impl Rerun {
         if !changed.is_empty() {
             match self.allow_changed {
                 true => changed.iter().for_each(|change| printer.warning(change)),
-                false => return Err(Error::OtherModelFiles { changes: changed.join("; ") }.into()),
+                false => {
+                    return Err(Error::OtherModelFiles {
+                        changes: changed.join("; "),
+                    }
+                    .into());
+                }
             }
         }
         recipe.model = record;
@@ -95,7 +100,11 @@ impl Rerun {
             thumbnail: None,
             overwrite: self.overwrite,
         };
-        let work = Work { job, start, sidecar: None };
+        let work = Work {
+            job,
+            start,
+            sidecar: None,
+        };
         let show = Show {
             preview: model.settings.preview.value,
             json: self.json,

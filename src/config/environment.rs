@@ -11,8 +11,14 @@ const PREFIX: &str = "DEEPFORCING_";
 /// Variables of this program that are no settings, with what they do.
 pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     ("DEEPFORCING_CONFIG", "config file to read instead of the usual one"),
-    ("DEEPFORCING_CACHE", "folder for derived files: the unpacked toy model, hashes of model files"),
-    ("DEEPFORCING_LOG", "what is logged to stderr, for example `deepforcing=debug`"),
+    (
+        "DEEPFORCING_CACHE",
+        "folder for derived files: the unpacked toy model, hashes of model files",
+    ),
+    (
+        "DEEPFORCING_LOG",
+        "what is logged to stderr, for example `deepforcing=debug`",
+    ),
     ("DEEPFORCING_GOLDEN", "folder of reference cases of the tests"),
 ];
 

@@ -9,11 +9,28 @@ use crate::program::Desk;
 #[test]
 fn a_dry_run_prints_the_plan_and_makes_nothing() {
     let desk = Desk::new();
-    let flags = ["--dry-run", "--seconds", "30", "--seed", "7", "--switch", "12s: green hills"];
+    let flags = [
+        "--dry-run",
+        "--seconds",
+        "30",
+        "--seed",
+        "7",
+        "--switch",
+        "12s: green hills",
+    ];
     let output = desk.command("out.mp4", &flags).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    for part in ["out.mp4", "a red ball", "green hills", "32x32", "deep-forcing", "sink", "cache", "480"] {
+    for part in [
+        "out.mp4",
+        "a red ball",
+        "green hills",
+        "32x32",
+        "deep-forcing",
+        "sink",
+        "cache",
+        "480",
+    ] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
     assert!(desk.names().is_empty());
@@ -28,14 +45,28 @@ fn a_dry_run_reads_no_weights() {
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     bytes[header..].fill(0xff);
     fs::write(&path, bytes).unwrap();
-    assert!(desk.command("out.mp4", &["--dry-run"]).output().unwrap().status.success());
+    assert!(
+        desk.command("out.mp4", &["--dry-run"])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     assert!(!desk.command("out.mp4", &[]).output().unwrap().status.success());
 }
 
 #[test]
 fn a_plan_in_json_has_a_line_per_video() {
     let desk = Desk::new();
-    let flags = ["--dry-run", "--json", "--prompt-given", "a red ball", "green hills", "--output", "{index}.webm"];
+    let flags = [
+        "--dry-run",
+        "--json",
+        "--prompt-given",
+        "a red ball",
+        "green hills",
+        "--output",
+        "{index}.webm",
+    ];
     let output = desk.command("", &flags).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let plans: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -43,5 +74,11 @@ fn a_plan_in_json_has_a_line_per_video() {
     assert_eq!(plans[1]["output"], "1.webm");
     assert_eq!(plans[0]["recipe"]["video"]["pictures"], 24);
     assert!(plans[0]["memory"].is_object() && plans[0]["cache"].is_array());
-    assert!(plans[0]["files"].as_array().unwrap().iter().all(|file| file["present"] == true));
+    assert!(
+        plans[0]["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|file| file["present"] == true)
+    );
 }

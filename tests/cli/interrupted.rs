@@ -88,7 +88,10 @@ fn two_runs_do_not_write_one_video() {
 
 /// Moments that differ from run to run, and can be told when a test fails.
 fn random_milliseconds(count: usize) -> Vec<u64> {
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    let seed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .subsec_nanos();
     let mut state = u64::from(seed) | 1;
     let next = |_| {
         // Xorshift.
@@ -102,10 +105,15 @@ fn random_milliseconds(count: usize) -> Vec<u64> {
 
 #[test]
 fn a_kill_at_any_moment_leaves_whole_chunks_that_play() {
-    for (form, wait) in ["mp4", "mp4", "mp4", "webm", "mp4"].into_iter().zip(random_milliseconds(5)) {
+    for (form, wait) in ["mp4", "mp4", "mp4", "webm", "mp4"]
+        .into_iter()
+        .zip(random_milliseconds(5))
+    {
         let desk = Desk::new();
         let name = format!("out.{form}");
-        let mut child = process(&desk.words(&name, &["--seconds", SECONDS, "--quiet"])).spawn().unwrap();
+        let mut child = process(&desk.words(&name, &["--seconds", SECONDS, "--quiet"]))
+            .spawn()
+            .unwrap();
         let partial = desk.video(&format!(".out.partial.{form}"));
         let start = Instant::now();
         while frames_in(&partial) == 0 {
@@ -117,7 +125,10 @@ fn a_kill_at_any_moment_leaves_whole_chunks_that_play() {
         child.kill().unwrap();
         child.wait().unwrap();
         let frames = decoded(&partial).frames.len();
-        assert!(frames >= before && frames % 12 == 9, "{form}, {wait} ms: {frames} frames, {before} before");
+        assert!(
+            frames >= before && frames % 12 == 9,
+            "{form}, {wait} ms: {frames} frames, {before} before"
+        );
         assert_eq!(desk.names(), [format!(".out.partial.{form}")], "{wait} ms");
     }
 }
@@ -129,11 +140,18 @@ fn a_second_interrupt_quits_at_once_and_what_is_there_plays() {
     let words = desk.words("out.mp4", &["--seconds", SECONDS, "--size", "512x512", "--window", "9"]);
     let small = ["--sink", "2", "--budget", "8", "--recent", "4"].map(String::from);
     let words = [words, small.to_vec()].concat();
-    let mut child = process(&words).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = process(&words)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let partial = desk.video(".out.partial.mp4");
     let start = Instant::now();
     while frames_in(&partial) < 9 {
-        assert!(start.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none(), "no picture");
+        assert!(
+            start.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none(),
+            "no picture"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     signal(&child, "-INT");
@@ -157,12 +175,20 @@ fn a_full_disk_keeps_what_is_rendered_and_says_where() {
     // A limit on the size of files fails as a full disk does.
     let mut command = Command::new("bash");
     command.env_clear().envs(crate::program::environment());
-    command.args(["-c", "ulimit -f 256; trap '' XFSZ; exec \"$0\" \"$@\"", PROGRAM]).args(&words);
+    command
+        .args(["-c", "ulimit -f 256; trap '' XFSZ; exec \"$0\" \"$@\"", PROGRAM])
+        .args(&words);
     let output = command.output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     let partial = desk.video(".out.partial.mp4");
-    assert!(stderr.contains(".out.partial.mp4") && stderr.contains("free space"), "{stderr}");
+    assert!(
+        stderr.contains(".out.partial.mp4") && stderr.contains("free space"),
+        "{stderr}"
+    );
     let frames = decoded(&partial).frames.len();
-    assert!(frames > 9 && stderr.contains(&format!("first {frames} frames")), "{frames} frames: {stderr}");
+    assert!(
+        frames > 9 && stderr.contains(&format!("first {frames} frames")),
+        "{frames} frames: {stderr}"
+    );
 }

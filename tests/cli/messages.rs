@@ -7,19 +7,30 @@ use crate::program::Desk;
 /// Exit code and everything that a run says, without what differs from run to run.
 fn said(desk: &Desk, words: &[&str]) -> String {
     let output = desk.run(words);
-    assert!(output.stdout.is_empty(), "{words:?}: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.stdout.is_empty(),
+        "{words:?}: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!stderr.contains("panicked"), "{words:?}: {stderr}");
     let model = desk.model.folder().display().to_string();
-    let stderr = stderr.replace(&model, "MODEL");
+    let here = desk.video("").display().to_string();
+    let stderr = stderr.replace(&model, "MODEL").replace(&here, "");
     let code = output.status.code().unwrap();
-    format!("$ deepforcing {}\n{stderr}exit code {code}\n", words.join(" ").replace(&model, "MODEL"))
+    format!(
+        "$ deepforcing {}\n{stderr}exit code {code}\n",
+        words.join(" ").replace(&model, "MODEL")
+    )
 }
 
 /// `generate` with a model that works.
 fn generate(desk: &Desk, words: &[&str]) -> String {
     let model = desk.model.folder().display().to_string();
-    said(desk, &[&["generate"], words, &["--model", &model, "--size", "32x32"]].concat())
+    said(
+        desk,
+        &[&["generate"], words, &["--model", &model, "--size", "32x32"]].concat(),
+    )
 }
 
 macro_rules! snapshot {
@@ -57,7 +68,10 @@ fn prompt_files() {
         ("kind.csv", b"a,b\n"),
         ("json.jsonl", b"{\"prompt\": \"a\"\n"),
         ("number.jsonl", b"{\"prompt\": \"a\", \"seed\": \"seven\"}\n"),
-        ("twice.jsonl", b"{\"id\": \"x\", \"prompt\": \"a\"}\n{\"id\": \"x\", \"prompt\": \"b\"}\n"),
+        (
+            "twice.jsonl",
+            b"{\"id\": \"x\", \"prompt\": \"a\"}\n{\"id\": \"x\", \"prompt\": \"b\"}\n",
+        ),
         ("switches.jsonl", b"{\"prompts\": [\"a\", \"b\"], \"switch\": [1, 2]}\n"),
         ("none.jsonl", b"{\"prompts\": []}\n"),
     ] {
@@ -94,7 +108,11 @@ fn switches() {
 fn outputs() {
     let desk = Desk::new();
     fs::write(desk.video("there.mp4"), "x").unwrap();
-    fs::write(desk.video("ids.jsonl"), "{\"id\": \"a/b\", \"prompt\": \"a\"}\n{\"id\": \"a?b\", \"prompt\": \"b\"}\n").unwrap();
+    fs::write(
+        desk.video("ids.jsonl"),
+        "{\"id\": \"a/b\", \"prompt\": \"a\"}\n{\"id\": \"a?b\", \"prompt\": \"b\"}\n",
+    )
+    .unwrap();
     let all = [
         generate(&desk, &["a", "b", "-o", "one.mp4"]),
         generate(&desk, &["a", "--thumbnail", "x.png", "--save-latents", "x.png"]),
@@ -108,4 +126,45 @@ fn outputs() {
         generate(&desk, &["--prompt-file", "ids.jsonl", "-o", "{id}.mp4"]),
     ];
     snapshot!("outputs", all.join("\n"));
+}
+
+#[test]
+fn starts() {
+    let desk = Desk::new();
+    fs::write(desk.video("text.png"), "no image").unwrap();
+    fs::write(desk.video("text.mp4"), "no video").unwrap();
+    fs::write(desk.video("empty.png"), "").unwrap();
+    desk.render("short.mp4", &["--seconds", "0.0625"]);
+    let all: Vec<_> = [
+        ["--image", "text.png"],
+        ["--image", "empty.png"],
+        ["--image", "missing.png"],
+        ["--extend", "text.mp4"],
+        ["--extend", "short.mp4"],
+        ["--extend", "."],
+    ]
+    .iter()
+    .map(|words| generate(&desk, &[&["a"], &words[..]].concat()))
+    .collect();
+    snapshot!("starts", all.join("\n"));
+}
+
+#[test]
+fn settings() {
+    let desk = Desk::new();
+    let all = [
+        generate(&desk, &["a", "--seconds", "-1"]),
+        generate(&desk, &["a", "--steps", "1000,1000"]),
+        generate(&desk, &["a", "--steps", "0"]),
+        generate(&desk, &["a", "--shift", "-5"]),
+        generate(&desk, &["a", "--crf", "99"]),
+        generate(&desk, &["a", "--fps", "0"]),
+        generate(&desk, &["a", "--threads", "0"]),
+        generate(&desk, &["a", "--sink", "13"]),
+        generate(&desk, &[""]),
+        said(&desk, &["generate"]),
+        said(&desk, &["rerun", "missing.mp4", "-o", "out.mp4"]),
+        said(&desk, &["decode", "missing.safetensors", "-o", "out.mp4"]),
+    ];
+    snapshot!("settings", all.join("\n"));
 }

@@ -20,13 +20,16 @@ const KEPT: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "TMPDIR"];
 
 /// What the program is told by its environment: no home, no network, the toy model unpacked below the build's folder.
 pub fn environment() -> Vec<(String, OsString)> {
-    let kept = KEPT.iter().filter_map(|name| Some((name.to_string(), std::env::var_os(name)?)));
+    let kept = KEPT
+        .iter()
+        .filter_map(|name| Some((name.to_string(), std::env::var_os(name)?)));
     let fixed = [
         ("HF_HUB_OFFLINE", "1"),
         ("DEEPFORCING_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache")),
         ("HF_HUB_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/no-models")),
     ];
-    kept.chain(fixed.map(|(name, value)| (name.to_string(), value.into()))).collect()
+    kept.chain(fixed.map(|(name, value)| (name.to_string(), value.into())))
+        .collect()
 }
 
 /// The program, to be given words.
@@ -110,7 +113,10 @@ impl Desk {
 
     /// The bytes of all pictures of a `generate`, exactly as they were made.
     pub fn pixels(&self, more: &[&str]) -> Vec<u8> {
-        let output = self.command("-", &[more, &["--format", "rgb"]].concat()).output().unwrap();
+        let output = self
+            .command("-", &[more, &["--format", "rgb"]].concat())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     }

@@ -27,7 +27,10 @@ fn again(desk: &Desk, file: &str, more: &[&str]) -> Vec<u8> {
 fn a_video_tells_how_it_was_made() {
     let desk = Desk::new();
     let seed = u64::MAX.to_string();
-    desk.render("out.mp4", &["--seed", &seed, "--switch", "3f: green hills", "--sink", "9"]);
+    desk.render(
+        "out.mp4",
+        &["--seed", &seed, "--switch", "3f: green hills", "--sink", "9"],
+    );
     let recipe = json(desk.run(&["inspect", "out.mp4", "--json"]));
     assert_eq!(recipe["seed"], Value::from(u64::MAX));
     assert_eq!(recipe["prompts"][0]["text"], "a red ball");
@@ -36,7 +39,9 @@ fn a_video_tells_how_it_was_made() {
     assert_eq!(recipe["cache"]["sink"], 9);
     assert_eq!(recipe["video"]["pictures"], 24);
     let files = recipe["model"]["files"].as_array().unwrap();
-    let hash = files.iter().find(|file| file["name"] == TRANSFORMER).unwrap()["sha256"].as_str().unwrap();
+    let hash = files.iter().find(|file| file["name"] == TRANSFORMER).unwrap()["sha256"]
+        .as_str()
+        .unwrap();
     let found = deepforcing::file_hash::sha256(&desk.model.path(TRANSFORMER)).unwrap();
     assert_eq!(hash, found);
     let text = desk.run(&["inspect", "out.mp4"]);
@@ -49,11 +54,24 @@ fn a_video_tells_how_it_was_made() {
 #[test]
 fn a_rerun_gives_the_same_pictures_bit_for_bit() {
     let desk = Desk::new();
-    let small = ["--window", "6", "--sink", "2", "--budget", "6", "--recent", "3", "--seconds", "3"];
+    let small = [
+        "--window",
+        "6",
+        "--sink",
+        "2",
+        "--budget",
+        "6",
+        "--recent",
+        "3",
+        "--seconds",
+        "3",
+    ];
     let flags = [&small[..], &["--seed", "5", "--switch", "9f: green hills"]].concat();
     let pixels = desk.pixels(&flags);
     for name in ["out.mp4", "out.webm", "out.gif"] {
-        desk.command(name, &[&flags[..], &["--sidecar", "--overwrite"]].concat()).assert().success();
+        desk.command(name, &[&flags[..], &["--sidecar", "--overwrite"]].concat())
+            .assert()
+            .success();
         assert!(pixels == again(&desk, name, &[]), "{name}");
     }
     assert!(pixels == again(&desk, "out.json", &[]));
@@ -70,7 +88,10 @@ fn a_rerun_with_other_model_files_is_refused() {
     let output = desk.run(&["rerun", "out.mp4", "-o", "again.mp4", "--model", &folder]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("--allow-changed") && stderr.contains("transformer"), "{stderr}");
+    assert!(
+        stderr.contains("--allow-changed") && stderr.contains("transformer"),
+        "{stderr}"
+    );
     assert_eq!(desk.names(), ["out.mp4"]);
     assert!(!again(&desk, "out.mp4", &["--allow-changed"]).is_empty());
 }
@@ -96,11 +117,23 @@ fn saved_latents_decode_to_the_same_pictures() {
     desk.render("out.mp4", &["--save-latents", "out.safetensors", "--seconds", "2"]);
     let pixels = desk.pixels(&["--seconds", "2"]);
     let folder = desk.model.folder().display().to_string();
-    let words = ["decode", "out.safetensors", "--model", &folder, "-o", "-", "--format", "rgb"];
+    let words = [
+        "decode",
+        "out.safetensors",
+        "--model",
+        &folder,
+        "-o",
+        "-",
+        "--format",
+        "rgb",
+    ];
     let output = desk.run(&words);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(pixels == output.stdout);
-    assert_eq!(json(desk.run(&["inspect", "out.safetensors", "--json"]))["video"]["pictures"], 32);
+    assert_eq!(
+        json(desk.run(&["inspect", "out.safetensors", "--json"]))["video"]["pictures"],
+        32
+    );
     assert!(pixels == again(&desk, "out.safetensors", &[]));
 }
 

@@ -14,8 +14,16 @@ use crate::{
 #[test]
 fn missing() {
     let desk = Desk::new();
-    desk.refused(1, &["--model-dir", "./nowhere"], &["nowhere", "does not exist", "folder"]);
-    desk.refused(2, &["--model-dir", "nowhere"], &["nowhere", "model folder", "deep-forcing", "toy"]);
+    desk.refused(
+        1,
+        &["--model-dir", "./nowhere"],
+        &["nowhere", "does not exist", "folder"],
+    );
+    desk.refused(
+        2,
+        &["--model-dir", "nowhere"],
+        &["nowhere", "model folder", "deep-forcing", "toy"],
+    );
     let file = desk.model.path(TRANSFORMER).display().to_string();
     desk.refused(1, &["--model-dir", &file], &["not a folder"]);
     for (name, flags, role) in [

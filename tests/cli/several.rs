@@ -12,7 +12,10 @@ fn prompts_on_the_command_line_make_a_video_each() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "0.mp4\n1.mp4\n");
     let first = desk.render("alone.mp4", &[]);
-    assert!(first.frames == decoded(&desk.video("0.mp4")).frames, "a video depends on its neighbours");
+    assert!(
+        first.frames == decoded(&desk.video("0.mp4")).frames,
+        "a video depends on its neighbours"
+    );
     assert!(first.frames != decoded(&desk.video("1.mp4")).frames);
 }
 
@@ -27,7 +30,10 @@ fn a_prompt_file_tells_names_seeds_and_lengths() {
     fs::write(desk.video("shots.jsonl"), lines.join("\n")).unwrap();
     fs::create_dir(desk.video("out")).unwrap();
     let words = ["--prompt-given", "--prompt-file", "shots.jsonl", "--output", "out/"];
-    desk.command("", &words).assert().success().stdout("out/ball.mp4\nout/1.mp4\n");
+    desk.command("", &words)
+        .assert()
+        .success()
+        .stdout("out/ball.mp4\nout/1.mp4\n");
     assert_eq!(decoded(&desk.video("out/ball.mp4")).frames.len(), 8);
     let alone = desk.render("alone.mp4", &["--seed", "7", "--seconds", "0.5"]);
     assert!(alone.frames == decoded(&desk.video("out/ball.mp4")).frames);
@@ -52,7 +58,14 @@ fn without_any_model_the_bundled_one_is_used_and_said_so() {
     let path = desk.video("toy.mp4");
     let mut command = program();
     command.current_dir(path.parent().unwrap());
-    command.args(["generate", "a red ball rolling over the hills", "--seconds", "0.5", "-o", "toy.mp4"]);
+    command.args([
+        "generate",
+        "a red ball rolling over the hills",
+        "--seconds",
+        "0.5",
+        "-o",
+        "toy.mp4",
+    ]);
     let note = predicates::str::contains("bundled model `toy`");
     command.assert().success().stdout("toy.mp4\n").stderr(note);
     assert_eq!(decoded(&path).frames.len(), 8);

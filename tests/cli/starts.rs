@@ -19,8 +19,12 @@ fn mean(picture: &[u8]) -> [f64; 3] {
 #[test]
 fn an_image_is_held_for_the_first_chunk_and_changes_the_rest() {
     let desk = Desk::new();
-    ImageBuffer::from_pixel(50, 40, Rgb([200u8, 60, 40])).save(desk.video("red.png")).unwrap();
-    ImageBuffer::from_pixel(50, 40, Rgba([20u16, 60_000, 40, 65_535])).save(desk.video("deep.png")).unwrap();
+    ImageBuffer::from_pixel(50, 40, Rgb([200u8, 60, 40]))
+        .save(desk.video("red.png"))
+        .unwrap();
+    ImageBuffer::from_pixel(50, 40, Rgba([20u16, 60_000, 40, 65_535]))
+        .save(desk.video("deep.png"))
+        .unwrap();
     let assert = desk.command("out.mp4", &["--image", "red.png"]).assert().success();
     assert.stderr(predicates::str::contains("held for 9 pictures"));
     let red = desk.pixels(&["--image", "red.png"]);
@@ -46,10 +50,16 @@ fn an_image_is_held_for_the_first_chunk_and_changes_the_rest() {
 fn a_clip_goes_on() {
     let desk = Desk::new();
     desk.render("clip.mp4", &["--size", "48x32", "--seconds", "2"]);
-    let assert = desk.command("longer.mp4", &["--extend", "clip.mp4", "--seconds", "1"]).assert().success();
+    let assert = desk
+        .command("longer.mp4", &["--extend", "clip.mp4", "--seconds", "1"])
+        .assert()
+        .success();
     // 32 pictures are 8 latent frames, of which whole chunks are taken.
     assert.stderr(predicates::str::contains("last 21 pictures of the clip"));
-    assert_eq!(desk.pixels(&["--extend", "clip.mp4", "--seconds", "1"]).len(), (21 + 16) * PICTURE);
+    assert_eq!(
+        desk.pixels(&["--extend", "clip.mp4", "--seconds", "1"]).len(),
+        (21 + 16) * PICTURE
+    );
 }
 
 #[test]
@@ -60,6 +70,10 @@ fn files_that_are_no_start() {
     desk.refused(1, &["--image", "none.png"], &["none.png"]);
     desk.refused(1, &["--extend", "text.png"], &["text.png"]);
     desk.render("short.mp4", &["--seconds", "0.0625"]);
-    desk.refused(1, &["--extend", "short.mp4"], &["1 pictures cannot start", "needs at least 9"]);
+    desk.refused(
+        1,
+        &["--extend", "short.mp4"],
+        &["1 pictures cannot start", "needs at least 9"],
+    );
     desk.refused(2, &["--image", "a.png", "--extend", "b.mp4"], &["cannot be used with"]);
 }

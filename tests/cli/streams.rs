@@ -1,10 +1,6 @@
 //! Videos on standard output, and in other forms than mp4.
 
-use std::{
-    fs,
-    io::Read,
-    process::Stdio,
-};
+use std::{fs, io::Read, process::Stdio};
 
 use crate::program::{Desk, decoded, process};
 
@@ -46,7 +42,10 @@ fn extensions_tell_the_form() {
     assert_eq!(pictures.len(), 8);
     assert_eq!((&*pictures[0], &*pictures[7]), ("frame_00000.png", "frame_00007.png"));
     // The pictures are those that were made.
-    let first = image::open(desk.video("frame_00000.png")).unwrap().into_rgb8().into_raw();
+    let first = image::open(desk.video("frame_00000.png"))
+        .unwrap()
+        .into_rgb8()
+        .into_raw();
     assert!(first == desk.pixels(&["--seconds", "0.5"])[..32 * 32 * 3]);
 }
 
@@ -55,7 +54,11 @@ fn a_reader_that_has_had_enough_is_no_failure() {
     let desk = Desk::new();
     for format in ["mp4", "y4m", "rgb"] {
         let words = desk.words("-", &["--seconds", "600", "--format", format]);
-        let mut child = process(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = process(&words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut some = [0; 512];
         child.stdout.take().unwrap().read_exact(&mut some).unwrap();
         let output = child.wait_with_output().unwrap();

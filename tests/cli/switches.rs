@@ -21,7 +21,10 @@ fn a_switch_changes_what_comes_after_it_and_nothing_before() {
 #[test]
 fn a_switch_within_a_chunk_waits_for_the_next_one_and_says_so() {
     let desk = Desk::new();
-    let assert = desk.command("out.rgb", &["--switch", "0.2s: green hills"]).assert().success();
+    let assert = desk
+        .command("out.rgb", &["--switch", "0.2s: green hills"])
+        .assert()
+        .success();
     assert.stderr(predicates::str::contains("takes effect with the next chunk, at 0.5"));
     let moved = std::fs::read(desk.video("out.rgb")).unwrap();
     assert!(moved == desk.pixels(&["--switch", "3f: green hills"]));

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `machine` | processor, threads, memory |
 //! | `encoders` | FFmpeg and its encoders |
-//! | `places` | config file, cache folders, models |
+//! | `places` | config file and cache folders |
+//! | `models` | models that are there, and whether they are whole |
 //! | `variables` | environment variables that are honoured |
 
 mod encoders;
 mod machine;
+mod models;
 mod places;
 mod variables;
 

@@ -1,21 +1,23 @@
-//! Config file, cache folders, models.
+//! Config file and cache folders.
 
 use std::{
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use super::{Report, Section};
+use super::{Report, Section, models};
 use crate::{
+    cache_dir::cache_dir,
     cli::config::effective_preset,
     config::{Environment, Layer, Layers},
+    hub::HubSettings,
 };
 
 pub(super) fn examine(environment: &Environment, report: &mut Report) {
     config(environment, report);
     caches(environment, report);
-    models_section(environment, report);
+    models::models_section(environment, report);
 }
 
 fn config(environment: &Environment, report: &mut Report) {
@@ -44,50 +46,54 @@ fn config(environment: &Environment, report: &mut Report) {
 }
 
 fn caches(environment: &Environment, report: &mut Report) {
+    let lookup = |name: &str| environment.get(name).cloned();
     let mut section = Section::new("folders");
-    let Some(cache) = hub_cache(environment) else {
-        section.row("Hugging Face cache", None::<String>);
-        report.problem(
-            false,
-            "there is no folder for downloaded models",
-            "set HOME, or name one with HF_HUB_CACHE",
-        );
-        report.sections.push(section);
-        return;
-    };
-    let state = match writable(&cache) {
-        Ok(()) => "writable".into(),
+    let hub = match HubSettings::from_env(lookup) {
+        Ok(settings) => {
+            let token = settings.token.map(|token| format!("from {}", token.origin));
+            section.row("Hugging Face token", token);
+            section.row("Hugging Face endpoint", settings.endpoint.value);
+            section.row("offline", settings.offline.value);
+            settings.cache
+        }
         Err(error) => {
-            report.problem(
-                false,
-                format!(
-                    "files cannot be made in the Hugging Face cache `{}` ({error})",
-                    cache.display()
-                ),
-                "models that are there can be used; to pull others, name another folder with HF_HUB_CACHE",
-            );
-            format!("not writable: {error}")
+            report.problem(true, error.to_string(), "correct the variable or unset it");
+            None
         }
     };
-    section.row("Hugging Face cache", cache.display().to_string());
-    section.row("Hugging Face cache is", state);
+    for (name, folder, variable, needed_for) in [
+        ("Hugging Face cache", hub, "HF_HUB_CACHE", "to download models"),
+        ("own cache", cache_dir(lookup), "DEEPFORCING_CACHE", "to keep the unpacked toy model and hashes of files"),
+    ] {
+        match folder {
+            Some(folder) => {
+                let state = folder_state(name, &folder.value, variable, needed_for, report);
+                section.row(name, folder.value.display().to_string());
+                section.row(format!("{name} comes from"), folder.origin.to_string());
+                section.row(format!("{name} is"), state);
+            }
+            None => {
+                section.row(name, None::<String>);
+                let todo = format!("set HOME, or name a folder with {variable}");
+                report.problem(false, format!("there is no {name}, which is needed {needed_for}"), todo);
+            }
+        }
+    }
     report.sections.push(section);
 }
 
-/// The cache that all tools of the Hugging Face hub share.
-fn hub_cache(environment: &Environment) -> Option<PathBuf> {
-    let folder = |name: &str| environment.get(name).map(PathBuf::from);
-    folder("HF_HUB_CACHE")
-        .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
-        .or_else(|| folder("HF_HOME").map(|home| home.join("hub")))
-        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/hub")))
-        .or_else(|| folder("HOME").map(|home| home.join(".cache/huggingface/hub")))
+fn folder_state(name: &str, folder: &Path, variable: &str, needed_for: &str, report: &mut Report) -> String {
+    match writable(folder) {
+        Ok(()) if folder.is_dir() => "writable".into(),
+        Ok(()) => "not there yet, can be made".into(),
+        Err(error) => {
+            let what = format!("files cannot be made in the {name} `{}` ({error})", folder.display());
+            let todo = format!("make it writable {needed_for}, or name another folder with {variable}");
+            report.problem(false, what, todo);
+            format!("not writable: {error}")
+        }
+    }
 }
-
-/// Models that are there, and whether they are whole.
-///
-/// The models of the Hugging Face cache come from `crate::hub` and `crate::models`; until then nothing is known.
-fn models_section(_environment: &Environment, _report: &mut Report) {}
 
 /// Whether files can be made in a folder, or in the nearest folder above it that is there.
 fn writable(folder: &Path) -> io::Result<()> {
@@ -125,17 +131,5 @@ mod tests {
         assert!(error.to_string().contains("no folder"), "{error}");
         // Nothing is left behind or made.
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn the_cache_is_found_as_other_tools_find_it() {
-        let at = |variables: &[(&str, &str)]| {
-            let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-            hub_cache(&variables.collect())
-        };
-        assert_eq!(at(&[]), None);
-        assert_eq!(at(&[("HOME", "/h")]), Some("/h/.cache/huggingface/hub".into()));
-        assert_eq!(at(&[("HOME", "/h"), ("HF_HOME", "/f")]), Some("/f/hub".into()));
-        assert_eq!(at(&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/f")]), Some("/c".into()));
     }
 }

@@ -28,7 +28,7 @@ const SHARED: &[&str] = &[
     "NO_PROXY",
 ];
 /// Settings' variables are shown only when set: there are many.
-const NAMED: &[&str] = &["DEEPFORCING_CONFIG", "DEEPFORCING_LOG"];
+const NAMED: &[&str] = &["DEEPFORCING_CONFIG", "DEEPFORCING_CACHE", "DEEPFORCING_LOG"];
 
 pub(super) fn examine(environment: &Environment, report: &mut Report) {
     let mut section = Section::new("variables");

@@ -53,7 +53,13 @@ fn work(
         target.check(overwrite)?;
     }
     let start = start_pictures(flags, scene, model, printer)?;
-    let recipe = recipe(scene, start.as_ref().map(|(file, pictures)| (file, pictures)), &target, model, printer)?;
+    let recipe = recipe(
+        scene,
+        start.as_ref().map(|(file, pictures)| (file, pictures)),
+        &target,
+        model,
+        printer,
+    )?;
     let job = Job {
         recipe,
         given: None,
@@ -96,7 +102,12 @@ fn recipe(
     sampler.validate()?;
     let cache = settings.cache();
     cache.resolve(rollout.chunk, length.latent_frames)?;
-    let plans = chunk_plans(given, length.latent_frames - given, rollout.chunk, rollout.first_frame_alone)?;
+    let plans = chunk_plans(
+        given,
+        length.latent_frames - given,
+        rollout.chunk,
+        rollout.first_frame_alone,
+    )?;
     let resolved = resolve_switches(&scene.segments, &plans, length.pictures, fps)?;
     resolved.moved.iter().for_each(|moved| printer.note(&moved.to_string()));
     let start = match start {
@@ -215,7 +226,10 @@ fn check_distinct(works: &[Work]) -> Result<()> {
     for work in works {
         let job = &work.job;
         let others = [&job.save_latents, &job.thumbnail, &work.sidecar];
-        let others = others.into_iter().flatten().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        let others = others
+            .into_iter()
+            .flatten()
+            .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
         for path in std::iter::once(job.target.key()).chain(others) {
             if known.insert(path.clone(), ()).is_some() {
                 return Err(Error::SameOutput { path });

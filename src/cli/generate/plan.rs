@@ -45,18 +45,25 @@ struct FileLine {
 
 fn file_lines(model: &Model, found: &Found) -> Result<Vec<FileLine>, Error> {
     Ok(match found {
-        Found::Files(files) => model.list(files).into_iter().map(|file| FileLine {
-            role: file.role.name(),
-            bytes: std::fs::metadata(&file.path).map(|metadata| metadata.len()).ok(),
-            name: file.path.display().to_string(),
-            present: true,
-        }).collect(),
-        Found::Missing(missing) => missing.iter().map(|source| FileLine {
-            role: "to download",
-            name: source.label(),
-            bytes: source.bytes,
-            present: false,
-        }).collect(),
+        Found::Files(files) => model
+            .list(files)
+            .into_iter()
+            .map(|file| FileLine {
+                role: file.role.name(),
+                bytes: std::fs::metadata(&file.path).map(|metadata| metadata.len()).ok(),
+                name: file.path.display().to_string(),
+                present: true,
+            })
+            .collect(),
+        Found::Missing(missing) => missing
+            .iter()
+            .map(|source| FileLine {
+                role: "to download",
+                name: source.label(),
+                bytes: source.bytes,
+                present: false,
+            })
+            .collect(),
     })
 }
 
@@ -67,7 +74,10 @@ fn model_lines(model: &Model, found: &Found) -> Result<String, Error> {
         ModelLocation::Hub => "Hugging Face cache".into(),
         ModelLocation::Bundled => "bundled".into(),
     };
-    let mut text = row("model", &format!("{}, preset {}, {place}", located.model, located.preset_name));
+    let mut text = row(
+        "model",
+        &format!("{}, preset {}, {place}", located.model, located.preset_name),
+    );
     for file in file_lines(model, found)? {
         let size = file.bytes.map_or("size unknown".into(), human_bytes);
         let note = if file.present { "" } else { ", not on this machine" };
@@ -99,7 +109,11 @@ impl<'a> Plan<'a> {
     fn as_text(&self) -> String {
         let (job, recipe) = (&self.work.job, &self.work.job.recipe);
         let mut text = row("output", &job.target.to_string());
-        let others = [("latents", &job.save_latents), ("thumbnail", &job.thumbnail), ("sidecar", &self.work.sidecar)];
+        let others = [
+            ("latents", &job.save_latents),
+            ("thumbnail", &job.thumbnail),
+            ("sidecar", &self.work.sidecar),
+        ];
         for (name, path) in others {
             if let Some(path) = path {
                 text.push_str(&row(name, &path.display().to_string()));
@@ -110,7 +124,10 @@ impl<'a> Plan<'a> {
         if let Some(memory) = &self.memory {
             text.push_str(&format!("{memory}"));
         }
-        text.push_str(&row("cache", "what it holds while each chunk is denoised, in latent frames"));
+        text.push_str(&row(
+            "cache",
+            "what it holds while each chunk is denoised, in latent frames",
+        ));
         for line in composition(recipe) {
             text.push_str(&format!("  {line}\n"));
         }

@@ -74,5 +74,10 @@ impl PromptFlags {
 }
 
 fn from_stdin() -> Result<Vec<Scene>> {
-    Ok(read_prompts_from(io::stdin().lock(), "standard input", Format::Detect, Path::new(""))?)
+    Ok(read_prompts_from(
+        io::stdin().lock(),
+        "standard input",
+        Format::Detect,
+        Path::new(""),
+    )?)
 }

@@ -5,11 +5,7 @@ use clap::{Args, ValueEnum};
 use super::{Failure, named, print, sources_of};
 use crate::{
     Error, Result, bundled,
-    cli::{
-        printer::Printer,
-        pulling::pull_missing,
-        render::interrupt_on_ctrl_c,
-    },
+    cli::{printer::Printer, pulling::pull_missing, render::interrupt_on_ctrl_c},
     hub::{Hub, HubError, Source},
     models::{DecoderKind, Locator, ModelLocation, Needs, Role},
     preset::Sources,

@@ -1,0 +1,132 @@
+//! Models that are there, whether they are whole, and whether the one that would be used can be.
+
+use std::path::Path;
+
+use super::{Report, Section};
+use crate::{
+    bundled,
+    config::{Environment, Layer, Layers},
+    hub::{Hub, HubError, Source},
+    models::{DecoderKind, Locator, ModelFiles, Role, preset_of_folder},
+    preset::{Preset, Sources},
+};
+
+/// Sizes are compared, not hashes: reading gigabytes takes minutes, and `models verify` does it.
+pub(super) fn models_section(environment: &Environment, report: &mut Report) {
+    let locator = Locator::from_env(|name| environment.get(name).cloned());
+    let mut section = Section::new("models");
+    for name in Preset::names() {
+        let state = match name == Preset::BUNDLED {
+            true if bundled::IS_AVAILABLE => "part of the program".into(),
+            true => "not built into this program".into(),
+            false => in_cache(name, locator.hub().ok(), report),
+        };
+        section.row(name, state);
+    }
+    report.sections.push(section);
+    // A config that cannot be read is told elsewhere.
+    if let Ok(layers) = Layers::load(Layer::default(), environment) {
+        chosen(&layers, &locator, report);
+    }
+}
+
+/// How many of a model's files are in the cache of the hub.
+fn in_cache(name: &str, hub: Option<&Hub>, report: &mut Report) -> String {
+    let sources = Preset::load(name).ok().and_then(|preset| preset.sources);
+    let (Some(hub), Some(sources)) = (hub, sources) else {
+        return "not there".into();
+    };
+    let (mut there, mut missing) = (0, 0);
+    for source in needed(&sources, hub) {
+        match hub.find(source) {
+            Some(_) => there += 1,
+            None if of_any_size(hub, source) => {
+                missing += 1;
+                report.problem(
+                    false,
+                    format!("`{}` of the model `{name}` has the wrong size: it is damaged", source.label()),
+                    format!("get it again with `deepforcing models remove {name}` and `deepforcing models pull {name}`"),
+                );
+            }
+            None => missing += 1,
+        }
+    }
+    match (there, missing) {
+        (0, _) => "not there".into(),
+        (_, 0) => "whole (sizes are right; `models verify` compares hashes)".into(),
+        _ => format!("{there} of {} files are there", there + missing),
+    }
+}
+
+/// The files of a model; one decoder is enough.
+fn needed<'a>(sources: &'a Sources, hub: &'a Hub) -> impl Iterator<Item = &'a Source> {
+    let there = |wanted: Role| {
+        let mut all = sources.all().into_iter();
+        all.any(|(role, source)| role == wanted && hub.find(source).is_some())
+    };
+    let unneeded = match there(Role::TinyDecoder) && !there(Role::Vae) {
+        true => Role::Vae,
+        false => Role::TinyDecoder,
+    };
+    let all = sources.all().into_iter();
+    all.filter(move |(role, _)| *role != unneeded).map(|(_, source)| source)
+}
+
+fn of_any_size(hub: &Hub, source: &Source) -> bool {
+    let bytes = None;
+    hub.find(&Source {
+        bytes,
+        ..source.clone()
+    })
+    .is_some()
+}
+
+/// Whether the model that the settings choose can be had, without asking the network.
+fn chosen(layers: &Layers, locator: &Locator, report: &mut Report) {
+    let model = layers.model();
+    if let Some(folder) = model.as_deref().map(Path::new).filter(|path| path.is_dir()) {
+        return in_folder(folder, layers.vae(), report);
+    }
+    let name = model.or_else(|| layers.preset()).unwrap_or_else(|| Preset::DEFAULT.into());
+    let sources = match Preset::load(&name) {
+        Ok(preset) => preset.sources,
+        Err(error) => {
+            return report.problem(true, error.to_string(), "`deepforcing config show` prints where the model comes from");
+        }
+    };
+    let Some(sources) = sources.filter(|_| name != Preset::BUNDLED) else {
+        return;
+    };
+    // The toy model stands in for the default one.
+    let replaced = bundled::IS_AVAILABLE && layers.model().is_none() && layers.preset().is_none();
+    match locator.hub() {
+        Ok(hub) => {
+            let whole = needed(&sources, hub).all(|source| hub.find(source).is_some());
+            if !whole && hub.settings().offline.value {
+                report.problem(
+                    !replaced,
+                    format!("the model `{name}` is not there whole, and HF_HUB_OFFLINE forbids to download it"),
+                    "unset HF_HUB_OFFLINE, or choose another model with --model",
+                );
+            }
+        }
+        Err(HubError::NoHome) if !replaced => report.problem(
+            true,
+            format!("there is no place to download the model `{name}` to"),
+            "set HOME or HF_HUB_CACHE, or choose another model with --model",
+        ),
+        // Variables that cannot be are told with the folders.
+        Err(_) => {}
+    }
+}
+
+fn in_folder(folder: &Path, decoder: DecoderKind, report: &mut Report) {
+    let found = preset_of_folder(folder).and_then(|(_, preset)| ModelFiles::find(folder, &preset.files, decoder));
+    if let Err(error) = found {
+        report.problem(
+            true,
+            error.to_string(),
+            "put the file there, or choose another model with --model",
+        );
+    }
+}
