@@ -201,7 +201,7 @@ impl<'a> Grid<'a> {
 
     /// Start of the first chunk whose pictures begin at `picture` or later, within the video.
     fn chunk_from(&self, picture: usize) -> Option<usize> {
-        let mut starts = self.plans.iter().map(|plan| plan.start);
+        let starts = self.plans.iter().map(|plan| plan.start);
         let mut starts = starts.filter(|start| first_picture(*start) < self.pictures);
         starts.find(|start| first_picture(*start) >= picture)
     }
@@ -218,7 +218,7 @@ impl<'a> Grid<'a> {
     }
 
     fn past_end(&self, number: usize, asked: Moment) -> SwitchError {
-        let mut starts = self.plans.iter().map(|plan| plan.start);
+        let starts = self.plans.iter().map(|plan| plan.start);
         let last_frame = starts.rfind(|start| first_picture(*start) < self.pictures);
         let last_frame = last_frame.unwrap_or(0);
         SwitchError::PastEnd {
