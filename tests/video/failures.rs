@@ -96,7 +96,7 @@ fn a_dropped_writer_leaves_all_that_was_pushed() {
         push(&mut writer, 5);
         drop(writer);
         left(&folder.path().join(format!(".clip.partial.{form}")), form, 5);
-        assert_eq!(target.path().exists(), false, "{form}");
+        assert!(!target.path().exists(), "{form}");
         target.check(true).unwrap();
     }
 }
