@@ -85,7 +85,8 @@ pub enum Error {
     NotFinite { chunk: usize },
     /// A start that is too short, or cannot start this kind of model.
     #[error(
-        "{found} pictures cannot start the video: a model with chunks of {chunk} latent frames needs at least {needed}"
+        "a start of {found} picture{} is too short: a model with chunks of {chunk} latent frames needs at least {needed}",
+        if *found == 1 { "" } else { "s" }
     )]
     ShortStart { found: usize, needed: usize, chunk: usize },
     /// The caller asked to stop at once.

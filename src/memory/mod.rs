@@ -33,7 +33,7 @@ use crate::{
     models::{DecoderKind, ModelFiles},
     recipe::Recipe,
     text::Umt5Config,
-    transformer::{TransformerConfig, config::PATCH},
+    transformer::config::PATCH,
     vae::{TaeConfig, WanVaeConfig},
 };
 
@@ -113,8 +113,7 @@ impl MemoryPlan {
     pub fn of(files: &ModelFiles, recipe: &Recipe) -> Result<Self> {
         let settings = recipe.rollout_settings()?;
         let (height, width) = (settings.height, settings.width);
-        let (transformer, weights) = open(&files.transformer)?;
-        let config = TransformerConfig::from_weights(&weights, &files.read_config()?)?;
+        let (transformer, _, config) = files.open_transformer(&Device::Cpu)?;
         let shape = CacheShape {
             layers: config.layers,
             heads: config.heads,
@@ -172,7 +171,7 @@ impl MemoryPlan {
 
     /// Blocks are read one after the other; of the vocabulary only the rows of the prompts.
     fn add_text_encoder(&mut self, files: &ModelFiles, recipe: &Recipe) -> Result<()> {
-        let (_, weights) = open(&files.text_encoder)?;
+        let (_, weights) = files.open_text_encoder(&Device::Cpu)?;
         let config = Umt5Config::infer(&weights)?;
         let longest = files.read_config()?.text_len.unwrap_or(DEFAULT_TEXT_LEN);
         // A token has a byte at least.
@@ -187,7 +186,7 @@ impl MemoryPlan {
 
     /// Decoder weights are held twice: as they are stored, and in the order in which the convolutions read them.
     fn add_decoder(&mut self, files: &ModelFiles, height: usize, width: usize) -> Result<()> {
-        let (checkpoint, weights) = open(&files.decoder)?;
+        let (checkpoint, weights) = files.open_decoder(&Device::Cpu)?;
         let of_decoder = |name: &str| name.starts_with("decoder.") || name.starts_with("conv2.");
         let stored = bytes_of(&checkpoint, of_decoder);
         let working = match self.levers.decoder {

@@ -174,10 +174,16 @@ impl ModelFiles {
     /// # Errors
     /// When a file cannot be used.
     pub fn open_text(&self, text_len: usize, device: &Device) -> Result<TextPipeline> {
+        let (_, weights) = self.open_text_encoder(device)?;
+        TextPipeline::open(&self.tokenizer, weights, text_len)
+    }
+
+    /// The text encoder's file, checked; reads no weights.
+    pub(crate) fn open_text_encoder(&self, device: &Device) -> Result<(Checkpoint, Weights)> {
         let (checkpoint, weights) = open(&self.text_encoder, device)?;
         let config = Umt5Config::infer(&weights).map_err(|error| hinted(error, &checkpoint))?;
         checkpoint.require(&Umt5::expected_tensors(&config)?, &[])?;
-        TextPipeline::open(&self.tokenizer, weights, text_len)
+        Ok((checkpoint, weights))
     }
 
     /// Loads the transformer.
@@ -185,7 +191,13 @@ impl ModelFiles {
     /// # Errors
     /// When the file does not hold exactly the tensors of a Wan transformer; all that is wrong is listed.
     pub fn load_transformer(&self, device: &Device) -> Result<Arc<CausalWan>> {
-        let (checkpoint, weights) = self.open_transformer(device)?;
+        let (_, weights, config) = self.open_transformer(device)?;
+        Ok(Arc::new(CausalWan::new(config, weights)?))
+    }
+
+    /// The transformer's file, checked; reads no weights.
+    pub(crate) fn open_transformer(&self, device: &Device) -> Result<(Checkpoint, Weights, TransformerConfig)> {
+        let (checkpoint, weights) = self.open_state_dict(device)?;
         let config = TransformerConfig::from_weights(&weights, &self.read_config()?)
             .map_err(|error| hinted(error, &checkpoint))?;
         let (takes, gives) = (config.in_channels, config.out_channels);
@@ -196,10 +208,10 @@ impl ModelFiles {
             return Err(Error::not_a_transformer(weights.origin(), reason));
         }
         checkpoint.require(&CausalWan::expected_tensors(config.clone())?, &[])?;
-        Ok(Arc::new(CausalWan::new(config, weights)?))
+        Ok((checkpoint, weights, config))
     }
 
-    fn open_transformer(&self, device: &Device) -> Result<(Checkpoint, Weights)> {
+    fn open_state_dict(&self, device: &Device) -> Result<(Checkpoint, Weights)> {
         let Some(state_dict) = &self.state_dict else {
             return open(&self.transformer, device);
         };
@@ -238,10 +250,16 @@ impl ModelFiles {
     /// When the file does not hold exactly the tensors of a decoder of the Wan 2.1 latent space; encoder tensors may be
     /// there or not.
     pub fn load_decoder(&self, device: &Device) -> Result<Arc<Decoder>> {
+        let (_, weights) = self.open_decoder(device)?;
+        Ok(Arc::new(Decoder::new(&weights)?))
+    }
+
+    /// The decoder's file, checked; reads no weights.
+    pub(crate) fn open_decoder(&self, device: &Device) -> Result<(Checkpoint, Weights)> {
         let (checkpoint, weights) = open(&self.decoder, device)?;
         let expected = Decoder::expected_tensors(&weights).map_err(|error| hinted(error, &checkpoint))?;
         checkpoint.require(&expected, &["encoder.", "conv1."])?;
-        Ok(Arc::new(Decoder::new(&weights)?))
+        Ok((checkpoint, weights))
     }
 
     /// Loads the encoder, for videos that start from an image or a clip.

@@ -219,7 +219,7 @@ impl<'a> Grid<'a> {
 
     fn past_end(&self, number: usize, asked: Moment) -> SwitchError {
         let starts = self.plans.iter().map(|plan| plan.start);
-        let last_frame = starts.rev().find(|start| first_picture(*start) < self.pictures);
+        let last_frame = starts.rfind(|start| first_picture(*start) < self.pictures);
         let last_frame = last_frame.unwrap_or(0);
         SwitchError::PastEnd {
             number,

@@ -73,7 +73,7 @@ fn files_that_are_no_start() {
     desk.refused(
         1,
         &["--extend", "short.mp4"],
-        &["1 pictures cannot start", "needs at least 9"],
+        &["start of 1 picture is too short", "needs at least 9"],
     );
     desk.refused(2, &["--image", "a.png", "--extend", "b.mp4"], &["cannot be used with"]);
 }

@@ -44,8 +44,13 @@ fn in_cache(name: &str, hub: Option<&Hub>, report: &mut Report) -> String {
                 missing += 1;
                 report.problem(
                     false,
-                    format!("`{}` of the model `{name}` has the wrong size: it is damaged", source.label()),
-                    format!("get it again with `deepforcing models remove {name}` and `deepforcing models pull {name}`"),
+                    format!(
+                        "`{}` of the model `{name}` has the wrong size: it is damaged",
+                        source.label()
+                    ),
+                    format!(
+                        "get it again with `deepforcing models remove {name}` and `deepforcing models pull {name}`"
+                    ),
                 );
             }
             None => missing += 1,
@@ -87,11 +92,17 @@ fn chosen(layers: &Layers, locator: &Locator, report: &mut Report) {
     if let Some(folder) = model.as_deref().map(Path::new).filter(|path| path.is_dir()) {
         return in_folder(folder, layers.vae(), report);
     }
-    let name = model.or_else(|| layers.preset()).unwrap_or_else(|| Preset::DEFAULT.into());
+    let name = model
+        .or_else(|| layers.preset())
+        .unwrap_or_else(|| Preset::DEFAULT.into());
     let sources = match Preset::load(&name) {
         Ok(preset) => preset.sources,
         Err(error) => {
-            return report.problem(true, error.to_string(), "`deepforcing config show` prints where the model comes from");
+            return report.problem(
+                true,
+                error.to_string(),
+                "`deepforcing config show` prints where the model comes from",
+            );
         }
     };
     let Some(sources) = sources.filter(|_| name != Preset::BUNDLED) else {

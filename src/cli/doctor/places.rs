@@ -63,7 +63,12 @@ fn caches(environment: &Environment, report: &mut Report) {
     };
     for (name, folder, variable, needed_for) in [
         ("Hugging Face cache", hub, "HF_HUB_CACHE", "to download models"),
-        ("own cache", cache_dir(lookup), "DEEPFORCING_CACHE", "to keep the unpacked toy model and hashes of files"),
+        (
+            "own cache",
+            cache_dir(lookup),
+            "DEEPFORCING_CACHE",
+            "to keep the unpacked toy model and hashes of files",
+        ),
     ] {
         match folder {
             Some(folder) => {

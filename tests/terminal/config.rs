@@ -1,0 +1,136 @@
+//! Settings from every layer, seen through `config show`.
+
+use crate::desk::{Desk, TOY};
+
+/// The line of a setting in the table, without the spaces that align it.
+fn line(desk: &Desk, words: &[&str], key: &str) -> String {
+    let table = desk.stdout(&[&["config", "show"], words].concat());
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|words| words.first() == Some(&key));
+    line.unwrap_or_else(|| panic!("{key} is not in {table}")).join(" ")
+}
+
+#[test]
+fn every_layer_wins_over_the_one_below() {
+    let preset = include_str!("../../configs/toy.toml").replace("sink = 10", "sink = 9");
+    let mut desk = Desk::new();
+    desk.write("mine.toml", &preset);
+    assert_eq!(line(&desk, &[], "crf"), "crf 18 default");
+    assert_eq!(line(&desk, &[], "cache.sink"), "cache.sink 10 preset deep-forcing");
+    let mine = ["--preset", "mine.toml"];
+    assert_eq!(line(&desk, &mine, "cache.sink"), "cache.sink 9 preset mine.toml");
+    desk = desk.config("[cache]\nsink = 8\n");
+    let file = desk.path(".config/deepforcing/config.toml");
+    assert_eq!(
+        line(&desk, &mine, "cache.sink"),
+        format!("cache.sink 8 {}:2", file.display())
+    );
+    desk = desk.with("DEEPFORCING_CACHE_SINK", "7");
+    assert_eq!(
+        line(&desk, &mine, "cache.sink"),
+        "cache.sink 7 variable DEEPFORCING_CACHE_SINK"
+    );
+    desk = desk.with("DEEPFORCING_PRESET", "self-forcing");
+    assert_eq!(
+        line(&desk, &[], "preset"),
+        "preset self-forcing variable DEEPFORCING_PRESET"
+    );
+    assert_eq!(line(&desk, &mine, "preset"), "preset mine.toml flag --preset");
+}
+
+#[test]
+fn the_settings_come_as_json_too() {
+    let desk = Desk::new()
+        .config("seed = 7")
+        .with("DEEPFORCING_SAMPLER_STEPS", "1000,500");
+    let json = desk.json(&["config", "show", "--json"]);
+    let settings = &json["settings"];
+    assert_eq!(settings["seed"]["value"], 7);
+    assert_eq!(settings["seed"]["origin"]["kind"], "file");
+    assert_eq!(settings["seed"]["origin"]["line"], 1);
+    assert_eq!(settings["seed"]["variable"], "DEEPFORCING_SEED");
+    assert_eq!(settings["sampler.steps"]["value"], serde_json::json!([1000, 500]));
+    assert_eq!(settings["sampler.steps"]["origin"]["name"], "DEEPFORCING_SAMPLER_STEPS");
+    assert_eq!(settings["sampler.shift"]["value"], 5.0);
+    assert_eq!(settings["model"]["value"], serde_json::Value::Null);
+    assert_eq!(
+        json["config-file"],
+        desk.path(".config/deepforcing/config.toml").to_str().unwrap()
+    );
+}
+
+#[test]
+fn the_model_tells_the_preset() {
+    let desk = Desk::new();
+    assert_eq!(line(&desk, &["--model", TOY], "size"), "size 64x64 preset toy");
+    let desk = desk.config(&format!("model = {TOY:?}"));
+    assert_eq!(line(&desk, &[], "size"), "size 64x64 preset toy");
+}
+
+#[test]
+fn the_config_file_is_where_it_is_said_to_be() {
+    let desk = Desk::new();
+    let path = |desk: &Desk| desk.stdout(&["config", "path"]);
+    let usual = desk.path(".config/deepforcing/config.toml");
+    assert_eq!(path(&desk), format!("{}\n", usual.display()));
+    let xdg = desk.home().join("xdg");
+    let desk = desk.with("XDG_CONFIG_HOME", &xdg);
+    assert_eq!(
+        path(&desk),
+        format!("{}\n", xdg.join("deepforcing/config.toml").display())
+    );
+    let other = desk.write("other.toml", "seed = 3");
+    let desk = desk.with("DEEPFORCING_CONFIG", &other);
+    assert_eq!(path(&desk), format!("{}\n", other.display()));
+    assert_eq!(line(&desk, &[], "seed"), format!("seed 3 {}:1", other.display()));
+}
+
+#[test]
+fn a_file_that_is_not_there_matters_only_when_it_is_named() {
+    let show = ["config", "show"];
+    Desk::new().stdout(&show);
+    Desk::new().without("HOME").stdout(&show);
+    let desk = Desk::new().with("DEEPFORCING_CONFIG", "gone.toml");
+    desk.refused(&show, 2, &["`gone.toml` that DEEPFORCING_CONFIG names", "hint:"]);
+}
+
+#[test]
+fn mistakes_say_where_they_are_and_what_is_near() {
+    let show = ["config", "show"];
+    let refused = |config: &str, says: &[&str]| Desk::new().config(config).refused(&show, 2, says);
+    refused(
+        "\nsede = 1",
+        &["config.toml:2`", "unknown setting `sede`; did you mean `seed`?"],
+    );
+    refused(
+        "[cache]\nwindows = 1",
+        &["`cache.windows`; did you mean `cache.window`?"],
+    );
+    refused(
+        "seed = 'x'",
+        &["`seed` in", "config.toml:1` is `x`", "a number without quotes"],
+    );
+    refused("cache = 3", &["unknown setting `cache`"]);
+    refused("seed = ", &["config.toml:1` is not TOML"]);
+    let environment = |name: &str, value: &str, says: &[&str]| Desk::new().with(name, value).refused(&show, 2, says);
+    environment(
+        "DEEPFORCING_SEED",
+        "x",
+        &["DEEPFORCING_SEED is `x`: expected a whole number from 0"],
+    );
+    environment("DEEPFORCING_CACHE_POLICY", "fivo", &["did you mean `fifo`?"]);
+    environment("DEEPFORCING_PRESET", "turbo", &["unknown preset `turbo`"]);
+}
+
+#[test]
+fn variables_that_mean_nothing_are_warned_about() {
+    let desk = Desk::new().with("DEEPFORCING_SEDE", "1");
+    let said = desk.run(&["config", "show"]);
+    assert_eq!(said.code, Some(0));
+    assert!(said.stderr.starts_with("warning: "), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("`DEEPFORCING_SEDE` means nothing here; did you mean `DEEPFORCING_SEED`?")
+    );
+    assert_eq!(desk.run(&["config", "show", "-q"]).stderr, "");
+}
