@@ -136,7 +136,7 @@ fn transformer(dim: usize, ffn_dim: usize, height: usize, width: usize, policy: 
         let mut rollout = Rollout::new(model.clone(), settings, prompts, None, noise).unwrap();
         while rollout.next_chunk(&mut |_| ()).unwrap().is_some() {}
     });
-    let estimated = estimate::cache(&policy, &shape)
+    let estimated = estimate::cache(&policy, &shape, usize::MAX)
         + estimate::transformer_pass(&config, &policy, &shape)
         + estimate::prompt(&config);
     compare(

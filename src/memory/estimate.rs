@@ -28,9 +28,11 @@ fn product<const N: usize>(factors: [usize; N]) -> u64 {
         .fold(1u64, |product, n| product.saturating_mul(n as u64))
 }
 
-/// The key/value cache of all layers: keys twice (as made, and rotated), values once, for window + chunk frames.
-pub fn cache(policy: &Policy, shape: &CacheShape) -> u64 {
-    let tokens = product([policy.window().saturating_add(shape.chunk), shape.tokens_per_frame()]);
+/// The key/value cache of all layers: keys twice (as made, and rotated), values once, for window + chunk frames. What a
+/// video of `latent_frames` never fills is reserved, but takes no memory.
+pub fn cache(policy: &Policy, shape: &CacheShape, latent_frames: usize) -> u64 {
+    let frames = policy.window().saturating_add(shape.chunk).min(latent_frames);
+    let tokens = product([frames, shape.tokens_per_frame()]);
     let per_token = product([3, shape.heads, shape.head_dim])
         .saturating_mul(F32)
         .saturating_add(SLOT);
@@ -204,7 +206,7 @@ mod tests {
         let cache_store =
             crate::cache::KvCache::new(policy, shape, 0, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
         let slots = 2 * 24 * 20 * SLOT;
-        assert_eq!(cache(&policy, &shape), cache_store.bytes() as u64 + slots);
+        assert_eq!(cache(&policy, &shape, 240), cache_store.bytes() as u64 + slots);
     }
 
     #[test]
@@ -220,7 +222,8 @@ mod tests {
         let policy = CacheSettings::default().resolve(3, 240).unwrap();
         let gigabytes = |bytes: u64| (bytes as f64 / 1e8).round() / 10.0;
         // 24 frames · 1,560 tokens · 30 layers · 3 · 1,536 values.
-        assert_eq!(gigabytes(cache(&policy, &shape)), 20.7);
+        assert_eq!(gigabytes(cache(&policy, &shape, 240)), 20.7);
+        assert_eq!(gigabytes(cache(&policy, &shape, 6)), 5.2);
         assert_eq!(gigabytes(wan_decoder(&WanVaeConfig::wan21(), 60, 104)), 7.5);
     }
 
@@ -235,7 +238,7 @@ mod tests {
             columns: 1 << 30,
             chunk: 3,
         };
-        assert_eq!(cache(&policy, &shape), u64::MAX);
+        assert_eq!(cache(&policy, &shape, usize::MAX), u64::MAX);
         assert!(transformer_pass(&TransformerConfig::wan_1_3b(), &policy, &shape) > u64::MAX / 2);
         assert_eq!(tae_decoder(&TaeConfig::taew21(), 1 << 32, 1 << 32), u64::MAX);
     }
