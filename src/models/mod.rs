@@ -323,7 +323,7 @@ mod tests {
             tokenizer: PathBuf::new(),
             sources: None,
         };
-        let (checkpoint, _) = files.open_transformer(&Device::Cpu).unwrap();
+        let (checkpoint, _) = files.open_state_dict(&Device::Cpu).unwrap();
         checkpoint.state_dict().map(str::to_string)
     }
 
