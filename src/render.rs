@@ -72,7 +72,7 @@ pub struct Times {
 #[error("{error}")]
 pub struct RenderError {
     /// What went wrong.
-    pub error: Error,
+    pub error: Box<Error>,
     /// What is on disk nevertheless.
     pub kept: Option<Kept>,
     /// Latents that are on disk nevertheless.
@@ -82,7 +82,7 @@ pub struct RenderError {
 impl<E: Into<Error>> From<E> for RenderError {
     fn from(error: E) -> Self {
         Self {
-            error: error.into(),
+            error: Box::new(error.into()),
             kept: None,
             kept_latents: None,
         }
@@ -203,7 +203,7 @@ impl Keeper {
         if let Some(writer) = self.latents.take() {
             let path = writer.partial_path().to_owned();
             writer.finish().map_err(|error| RenderError {
-                error: error.into(),
+                error: Box::new(error.into()),
                 kept: kept.clone(),
                 kept_latents: Some(path),
             })?;
@@ -214,7 +214,7 @@ impl Keeper {
 
     fn failed(self, error: Error) -> RenderError {
         RenderError {
-            error,
+            error: Box::new(error),
             kept: self.video.kept(),
             kept_latents: self.latents.as_ref().map(|writer| writer.partial_path().to_owned()),
         }

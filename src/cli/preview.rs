@@ -223,7 +223,8 @@ mod tests {
     fn terminals_get_what_they_can_show() {
         use PreviewMode::Auto;
         let kitty = (KITTY, "\x1b_Gi=31;OK\x1b\\\x1b[?62;c");
-        let cases: [(&[(&str, &str)], &[(&str, &str)], Protocol); 4] = [
+        type Pairs<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Pairs<'_>, Pairs<'_>, Protocol); 4] = [
             (&[TERM], &[(ATTRIBUTES, "\x1b[?62;c"), kitty], Protocol::Kitty),
             (
                 &[TERM, ("TERM_PROGRAM", "iTerm.app")],

@@ -209,7 +209,7 @@ fn as_json(work: &Work, outcome: &Outcome, engine: &Engine) -> serde_json::Value
 
 /// Says what is kept of a video that failed. A reader of standard output that has had enough is no failure.
 fn failed(error: RenderError, printer: &Printer) -> Result<(), Failure> {
-    if matches!(error.error, Error::Video(VideoError::ReaderGone { .. })) {
+    if matches!(*error.error, Error::Video(VideoError::ReaderGone { .. })) {
         return Ok(());
     }
     if let Some(kept) = &error.kept {
@@ -218,7 +218,7 @@ fn failed(error: RenderError, printer: &Printer) -> Result<(), Failure> {
     if let Some(path) = &error.kept_latents {
         printer.note(&format!("the latents so far are kept in `{}`", path.display()));
     }
-    Err(error.error.into())
+    Err((*error.error).into())
 }
 
 /// Time in which a second Ctrl-C is taken for a stuttering key.

@@ -196,7 +196,8 @@ mod tests {
     #[test]
     fn flag_then_variables_then_terminal_decide_on_colours() {
         use ColorChoice::*;
-        let cases: [(ColorChoice, bool, &[(&str, &str)], bool); 11] = [
+        type Variables = &'static [(&'static str, &'static str)];
+        let cases: [(ColorChoice, bool, Variables, bool); 11] = [
             (Auto, true, &[], true),
             (Auto, false, &[], false),
             (Auto, true, &[("NO_COLOR", "1")], false),

@@ -305,3 +305,37 @@ pub fn preset_of_folder(folder: &Path) -> Result<(String, Preset)> {
     let name = config.deepforcing_preset.unwrap_or_else(|| Preset::DEFAULT.into());
     Ok((name.clone(), Preset::load(&name)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The state dict that is taken from a golden container.
+    fn taken(file: &str, state_dict: Option<&str>) -> Option<String> {
+        let containers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoint_containers");
+        let files = ModelFiles {
+            transformer: containers.join(file),
+            state_dict: state_dict.map(str::to_string),
+            config: None,
+            decoder: PathBuf::new(),
+            vae: None,
+            text_encoder: PathBuf::new(),
+            tokenizer: PathBuf::new(),
+            sources: None,
+        };
+        let (checkpoint, _) = files.open_transformer(&Device::Cpu).unwrap();
+        checkpoint.state_dict().map(str::to_string)
+    }
+
+    #[test]
+    fn the_state_dict_of_the_preset_is_taken_where_the_file_has_it() {
+        let both = "training_both_f32.pt";
+        assert_eq!(taken(both, None).as_deref(), Some("generator_ema"));
+        assert_eq!(taken(both, Some("generator")).as_deref(), Some("generator"));
+        assert_eq!(
+            taken("generator_ema_bf16.pt", Some("generator")).as_deref(),
+            Some("generator_ema")
+        );
+        assert_eq!(taken("expected_f32.safetensors", Some("generator")), None);
+    }
+}

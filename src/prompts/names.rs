@@ -229,7 +229,7 @@ mod tests {
             names(&[None, None], "{{{seed}}}-{index}.webm").unwrap(),
             ["{7}-0.webm", "{7}-1.webm"]
         );
-        let many = names(&vec![None; 11], "out/{index}.mp4").unwrap();
+        let many = names(&[None; 11], "out/{index}.mp4").unwrap();
         assert_eq!((many[0].as_str(), many[10].as_str()), ("out/00.mp4", "out/10.mp4"));
         let pictures = names(&[None], "out/frame_%05d.png").unwrap();
         assert_eq!(pictures, ["out/frame_%05d.png"]);

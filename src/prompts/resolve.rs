@@ -218,8 +218,8 @@ impl<'a> Grid<'a> {
     }
 
     fn past_end(&self, number: usize, asked: Moment) -> SwitchError {
-        let starts = self.plans.iter().map(|plan| plan.start);
-        let last_frame = starts.filter(|start| first_picture(*start) < self.pictures).last();
+        let mut starts = self.plans.iter().map(|plan| plan.start);
+        let last_frame = starts.rfind(|start| first_picture(*start) < self.pictures);
         let last_frame = last_frame.unwrap_or(0);
         SwitchError::PastEnd {
             number,

@@ -16,7 +16,7 @@ use ffmpeg_next::{
     frame, media,
 };
 
-use super::{Form, Metadata, VideoSettings, colour::Converter, destination::Destination, writer::Backend};
+use super::{Form, Metadata, VideoSettings, backend::Backend, colour::Converter, destination::Destination};
 
 /// Encoder and writer of a file that can be cut off anywhere: mp4 in fragments, or webm in clusters.
 pub(super) struct EncodedStream {

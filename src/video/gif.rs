@@ -7,7 +7,7 @@ use std::{
 
 use gif::{AnyExtension, Encoder, EncodingError, Extension, Frame, Repeat};
 
-use super::{Metadata, VideoSettings, metadata::to_comments, writer::Backend};
+use super::{Metadata, VideoSettings, backend::Backend, metadata::to_comments};
 
 /// Trade of quality against time in the choice of a palette, 1 to 30.
 const SPEED: i32 = 10;

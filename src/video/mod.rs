@@ -5,6 +5,7 @@
 //! | `target` | [`Target`]: where a video goes and in which [`Form`] |
 //! | `pattern`, `output` | names of numbered pictures; checks of a place, names while a video is written, the rename |
 //! | `writer` | [`VideoWriter`]: RGB frames in, a video out, nothing incomplete under its name |
+//! | `backend` | what all forms have in common, and the choice between them |
 //! | `destination` | bytes on their way to a file, safe against a kill |
 //! | `encoded`, `gif`, `pictures`, `raw` | the forms: mp4 and webm, GIF, PNG and JPEG pictures, y4m and RGB |
 //! | `codec`, `colour` | the choice of FFmpeg encoder and its options; BT.709 conversion between RGB and YUV |
@@ -13,7 +14,9 @@
 //! | `still`, `reader`, `decode` | reading an image, a clip, and the frames in it |
 //! | `probe` | [`probe`]: what a file holds |
 
+mod backend;
 mod clip;
+#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 mod destination;
 mod encoder;
 mod error;

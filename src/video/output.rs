@@ -70,7 +70,7 @@ impl Output {
         }
         self.check_folder()?;
         match File::open(&self.partial) {
-            Ok(partial) => lock(&partial, &self.path, &self.partial),
+            Ok(partial) => is_free(&partial, &self.path, &self.partial),
             Err(_) => Ok(()),
         }
     }
@@ -131,7 +131,7 @@ pub(super) fn check_sequence(pattern: &Pattern, overwrite: bool) -> Result<(), V
         return Err(VideoError::Exists { path });
     }
     if let Ok(held) = File::open(pattern.lock()) {
-        return lock(&held, &pattern.path(), folder);
+        return is_free(&held, &pattern.path(), folder);
     }
     let probe = pattern.partial();
     File::create(&probe)
@@ -186,6 +186,13 @@ fn open_locked(held: &Path, folder: &Path, path: &Path) -> Result<File, VideoErr
     lock(&file, path, held)?;
     file.set_len(0).map_err(not_writable)?;
     Ok(file)
+}
+
+fn is_free(held: &File, path: &Path, partial: &Path) -> Result<(), VideoError> {
+    lock(held, path, partial)?;
+    // Closing the file would not end the lock while a child process is being started that still has it.
+    held.unlock().ok();
+    Ok(())
 }
 
 fn lock(held: &File, path: &Path, partial: &Path) -> Result<(), VideoError> {

@@ -14,9 +14,9 @@ use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
 
 use super::{
     Metadata, VideoError, VideoSettings,
+    backend::Backend,
     output::{check_is_folder, folder_of},
     pattern::Pattern,
-    writer::Backend,
 };
 
 /// Writes each frame as a PNG file.

@@ -73,6 +73,7 @@ pub fn probe(path: &Path) -> Result<Probe, VideoError> {
     }
 }
 
+#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 /// Types of the whole boxes of an mp4 file, in order; nonsense or nothing for other files.
 pub(super) fn top_level_boxes(path: &Path) -> io::Result<Vec<String>> {
     /// More than any file has that is not damaged, and little enough to be quick.
@@ -103,6 +104,7 @@ pub(super) fn top_level_boxes(path: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 /// Whether `path` is an mp4 in fragments.
 pub(super) fn is_fragmented(path: &Path) -> bool {
     let boxes = top_level_boxes(path).unwrap_or_default();
@@ -147,10 +149,9 @@ mod with_ffmpeg {
         let container = input.format().name().to_owned();
         let mp4 = container.contains("mp4");
         let fragmented = mp4 && is_fragmented(path);
-        let program = ["encoding_tool", "encoder"].iter().find_map(|key| {
-            let text = input.metadata().get(key).map(str::to_owned);
-            text
-        });
+        let texts = input.metadata();
+        let program = ["encoding_tool", "encoder"].iter().find_map(|key| texts.get(key));
+        let program = program.map(str::to_owned);
         let mut found = Probe {
             codec: decoder.id().name().to_owned(),
             pixel_format: match decoder.format().descriptor() {

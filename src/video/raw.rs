@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use rayon::prelude::*;
 
-use super::{Form, Metadata, VideoSettings, writer::Backend};
+use super::{Form, Metadata, VideoSettings, backend::Backend};
 
 /// Writes frames as they are, or as YUV 4:2:0.
 pub(super) struct RawStream {

@@ -125,6 +125,7 @@ impl Preset {
     ];
 
     /// `0` for the fastest to `8` for the slowest.
+    #[cfg(feature = "ffmpeg")]
     pub(super) fn slowness(self) -> usize {
         self as usize
     }

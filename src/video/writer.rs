@@ -21,25 +21,15 @@ use std::{
 };
 
 use super::{
-    Codec, EncoderInfo, Form, Kept, Metadata, Target, VideoError, VideoSettings, VideoSummary,
+    EncoderInfo, Form, Kept, Metadata, Target, VideoError, VideoSettings, VideoSummary,
+    backend::{Backend, open_backend, plain_info},
     destination::Destination,
     gif::GifStream,
     output::{Output, open_sequence},
     pattern::Pattern,
     pictures::PictureFiles,
-    raw::RawStream,
     target::{Place, check_stdout},
 };
-
-/// Writes one form.
-pub(super) trait Backend: Send {
-    /// Takes frame `at`; `metadata` is what is known of it by now.
-    fn push(&mut self, rgb: &[u8], at: u64, metadata: &Metadata) -> io::Result<()>;
-    /// Hands everything pushed to the operating system, in a form that can be read.
-    fn flush(&mut self) -> io::Result<()>;
-    /// Ends the video.
-    fn close(&mut self, metadata: &Metadata) -> io::Result<()>;
-}
 
 /// Writes RGB frames as a video of any [`Form`].
 ///
@@ -361,19 +351,35 @@ impl VideoWriter {
 
 impl Drop for VideoWriter {
     fn drop(&mut self) {
-        if let Some(mut backend) = self.backend.take() {
-            // Nobody is left to hear of an error, and what is on the disk already plays.
-            if !self.failed && (self.frames > 0 || self.target.is_stdout()) {
-                self.failed = backend.close(&self.settings.metadata).is_err();
-                if !self.failed {
-                    self.flushed = self.frames;
-                }
-            }
-            drop(backend);
-        } else if self.flushed > 0 {
-            // Finished, or kept by a failed finish.
-            return;
+        match self.backend.take() {
+            Some(backend) => self.abandon(backend),
+            // It could not be opened. Otherwise it is finished, or kept by a failed finish.
+            None if self.flushed == 0 => self.tidy(),
+            None => {}
         }
+        if let Some(held) = &self.held {
+            // Closing the file would not end the lock while a child process is being started that still has it.
+            held.unlock().ok();
+        }
+    }
+}
+
+impl VideoWriter {
+    /// Ends a video that was not finished.
+    fn abandon(&mut self, mut backend: Box<dyn Backend>) {
+        // Nobody is left to hear of an error, and what is on the disk already plays.
+        if !self.failed && (self.frames > 0 || self.target.is_stdout()) {
+            match backend.close(&self.settings.metadata) {
+                Ok(()) => self.flushed = self.frames,
+                Err(_) => self.failed = true,
+            }
+        }
+        drop(backend);
+        self.tidy();
+    }
+
+    /// Leaves nothing but what can be read.
+    fn tidy(&self) {
         match &self.target.place {
             Place::File(output) if self.flushed == 0 => remove(&output.partial),
             // Pieces of a frame after the last flush would look like damage.
@@ -390,67 +396,6 @@ impl Drop for VideoWriter {
 
 fn remove(path: &Path) {
     fs::remove_file(path).ok();
-}
-
-/// Opens the writing part of a form that is written front to back, once there is something to write to.
-type OpenBackend = Box<dyn FnOnce(Destination, &VideoSettings) -> io::Result<Box<dyn Backend>>>;
-
-/// The opener for mp4, webm, y4m and rgb; the encoder is found before anything is created.
-fn open_backend(
-    form: Form,
-    settings: &VideoSettings,
-    encoders: Option<&[&'static str]>,
-) -> Result<(OpenBackend, EncoderInfo), VideoError> {
-    match form {
-        Form::Mp4 | Form::Webm => open_encoded(form, settings, encoders),
-        _ => {
-            let open: OpenBackend =
-                Box::new(move |to, settings| Ok(Box::new(RawStream::create(to.into_write(), form, settings)?)));
-            Ok((open, plain_info(form)))
-        }
-    }
-}
-
-#[cfg(feature = "ffmpeg")]
-fn open_encoded(
-    form: Form,
-    settings: &VideoSettings,
-    encoders: Option<&[&'static str]>,
-) -> Result<(OpenBackend, EncoderInfo), VideoError> {
-    use super::{
-        codec::{open_encoder, preferred, quiet},
-        encoded::{EncodedStream, to_io},
-    };
-    quiet();
-    let (encoder, info) = open_encoder(encoders.unwrap_or(preferred(form)), settings)?;
-    let open: OpenBackend = Box::new(move |to, settings| {
-        let stream = EncodedStream::create(to, form, encoder, settings).map_err(to_io)?;
-        Ok(Box::new(stream))
-    });
-    Ok((open, info))
-}
-
-#[cfg(not(feature = "ffmpeg"))]
-fn open_encoded(
-    _form: Form,
-    _settings: &VideoSettings,
-    _encoders: Option<&[&'static str]>,
-) -> Result<(OpenBackend, EncoderInfo), VideoError> {
-    Err(VideoError::NoFfmpeg)
-}
-
-/// For forms that this crate writes by itself.
-fn plain_info(form: Form) -> EncoderInfo {
-    let codec = match form {
-        Form::Gif => Codec::Gif,
-        Form::Png => Codec::Png,
-        _ => Codec::Raw,
-    };
-    EncoderInfo {
-        name: form.as_str(),
-        codec,
-        rejected: Vec::new(),
-    }
 }
 
 /// Counts what goes through.
@@ -474,7 +419,7 @@ impl<W: Write> Write for Counted<W> {
 #[cfg(all(test, feature = "ffmpeg"))]
 mod tests {
     use super::*;
-    use crate::video::read_frames;
+    use crate::video::{Codec, read_frames};
 
     #[test]
     fn the_last_resort_encoder_makes_a_proper_video() {

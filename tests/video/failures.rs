@@ -96,7 +96,7 @@ fn a_dropped_writer_leaves_all_that_was_pushed() {
         push(&mut writer, 5);
         drop(writer);
         left(&folder.path().join(format!(".clip.partial.{form}")), form, 5);
-        assert_eq!(target.path().exists(), false, "{form}");
+        assert!(!target.path().exists(), "{form}");
         target.check(true).unwrap();
     }
 }
@@ -189,10 +189,8 @@ fn a_reader_that_leaves_is_told_from_a_failure() {
             for room in [0, 30_000] {
                 let opened = VideoWriter::stream(Limited { room, kind }, form, settings());
                 let error = opened.and_then(|mut writer| {
-                    let noise =
-                        |at: u32| (0..WIDTH * HEIGHT * 3).map(move |n| (n.wrapping_mul(at * 97 + 31) >> 3) as u8);
                     for at in 0..60 {
-                        writer.push(&noise(at).collect::<Vec<_>>())?;
+                        writer.push(&noise(at))?;
                     }
                     writer.finish()
                 });
@@ -204,6 +202,16 @@ fn a_reader_that_leaves_is_told_from_a_failure() {
             }
         }
     }
+}
+
+/// A picture that is not to be compressed.
+fn noise(at: u32) -> Vec<u8> {
+    let mut seed = at * 7919 + 1;
+    let bytes = (0..WIDTH * HEIGHT * 3).map(|_| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 24) as u8
+    });
+    bytes.collect()
 }
 
 /// A file system of 300 kB, which only root can make.
@@ -234,23 +242,16 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_keeps_what_was_safe_and_says_where() {
-    let folder = tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(folder.path()) else {
-        return;
-    };
     for form in Form::ALL {
+        let folder = tempdir().unwrap();
+        let Some(disk) = SmallDisk::mount(folder.path()) else {
+            return;
+        };
         let target = target(&disk.0, form);
         let mut writer = VideoWriter::create(&target, settings()).unwrap();
         let error = (0..2000).find_map(|at| {
-            // Not to be compressed.
-            let mut seed = at * 7919 + 1u32;
-            let noise = (0..WIDTH * HEIGHT * 3).map(|_| {
-                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (seed >> 24) as u8
-            });
-            let noise: Vec<_> = noise.collect();
             let pushed = writer
-                .push(&noise)
+                .push(&noise(at))
                 .and_then(|()| if at % 4 == 3 { writer.flush() } else { Ok(()) });
             pushed.err()
         });
@@ -286,38 +287,33 @@ fn a_full_disk_keeps_what_was_safe_and_says_where() {
                 .len(),
         };
         assert_eq!(frames as u64, kept.frames, "{form}");
-        for name in names(&folder) {
-            fs::remove_file(folder.path().join(name)).unwrap();
-        }
     }
 }
 
 #[test]
 fn a_disk_without_room_for_the_copy_keeps_the_partial_file() {
-    let folder = tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(folder.path()) else {
-        return;
-    };
     for form in [Form::Mp4, Form::Webm] {
+        let folder = tempdir().unwrap();
+        let Some(disk) = SmallDisk::mount(folder.path()) else {
+            return;
+        };
         let target = target(&disk.0, form);
         let mut writer = VideoWriter::create(&target, settings()).unwrap();
-        push(&mut writer, 5);
-        fs::write(disk.0.join("filler"), vec![0; 300_000]).ok();
+        for at in 0..5 {
+            writer.push(&noise(at)).unwrap();
+        }
+        writer.flush().unwrap();
+        // Room for the end of the partial file, but not for a second copy.
+        let mut filler = fs::File::create(disk.0.join("filler")).unwrap();
+        filler.write_all(&vec![0; 300_000]).unwrap_err();
+        let filled = filler.metadata().unwrap().len();
+        filler.set_len(filled - 4096).unwrap();
         let error = writer.finish().unwrap_err();
-        let kept = match &error {
-            VideoError::Finish { partial, .. } => partial.clone(),
-            // The last fragment did not fit either.
-            VideoError::Write { .. } => {
-                fs::remove_file(disk.0.join("filler")).unwrap();
-                continue;
-            }
-            other => panic!("{form}: {other}"),
+        let VideoError::Finish { partial: kept, .. } = &error else {
+            panic!("{form}: {error}");
         };
         assert!(error.to_string().contains(&*kept.to_string_lossy()), "{error}");
-        assert_eq!(read_frames(&kept, 99).unwrap().frames.len(), 5);
+        assert_eq!(read_frames(kept, 99).unwrap().frames.len(), 5);
         assert!(!target.path().exists());
-        for name in names(&folder) {
-            fs::remove_file(folder.path().join(name)).unwrap();
-        }
     }
 }

@@ -1,0 +1,76 @@
+//! What every form of video has in common, and how the right one is opened.
+
+use std::io;
+
+use super::{Codec, EncoderInfo, Form, Metadata, VideoError, VideoSettings, destination::Destination, raw::RawStream};
+
+/// Writes one form.
+pub(super) trait Backend: Send {
+    /// Takes frame `at`; `metadata` is what is known of it by now.
+    fn push(&mut self, rgb: &[u8], at: u64, metadata: &Metadata) -> io::Result<()>;
+    /// Hands everything pushed to the operating system, in a form that can be read.
+    fn flush(&mut self) -> io::Result<()>;
+    /// Ends the video.
+    fn close(&mut self, metadata: &Metadata) -> io::Result<()>;
+}
+
+/// Opens the writing part of a form that is written front to back, once there is something to write to.
+pub(super) type OpenBackend = Box<dyn FnOnce(Destination, &VideoSettings) -> io::Result<Box<dyn Backend>>>;
+
+/// The opener for mp4, webm, y4m and rgb; the encoder is found before anything is created.
+pub(super) fn open_backend(
+    form: Form,
+    settings: &VideoSettings,
+    encoders: Option<&[&'static str]>,
+) -> Result<(OpenBackend, EncoderInfo), VideoError> {
+    match form {
+        Form::Mp4 | Form::Webm => open_encoded(form, settings, encoders),
+        _ => {
+            let open: OpenBackend =
+                Box::new(move |to, settings| Ok(Box::new(RawStream::create(to.into_write(), form, settings)?)));
+            Ok((open, plain_info(form)))
+        }
+    }
+}
+
+#[cfg(feature = "ffmpeg")]
+fn open_encoded(
+    form: Form,
+    settings: &VideoSettings,
+    encoders: Option<&[&'static str]>,
+) -> Result<(OpenBackend, EncoderInfo), VideoError> {
+    use super::{
+        codec::{open_encoder, preferred, quiet},
+        encoded::{EncodedStream, to_io},
+    };
+    quiet();
+    let (encoder, info) = open_encoder(encoders.unwrap_or(preferred(form)), settings)?;
+    let open: OpenBackend = Box::new(move |to, settings| {
+        let stream = EncodedStream::create(to, form, encoder, settings).map_err(to_io)?;
+        Ok(Box::new(stream))
+    });
+    Ok((open, info))
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn open_encoded(
+    _form: Form,
+    _settings: &VideoSettings,
+    _encoders: Option<&[&'static str]>,
+) -> Result<(OpenBackend, EncoderInfo), VideoError> {
+    Err(VideoError::NoFfmpeg)
+}
+
+/// For forms that this crate writes by itself.
+pub(super) fn plain_info(form: Form) -> EncoderInfo {
+    let codec = match form {
+        Form::Gif => Codec::Gif,
+        Form::Png => Codec::Png,
+        _ => Codec::Raw,
+    };
+    EncoderInfo {
+        name: form.as_str(),
+        codec,
+        rejected: Vec::new(),
+    }
+}
