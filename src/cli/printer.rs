@@ -96,6 +96,30 @@ pub(super) fn say(text: &str) {
     });
 }
 
+/// Whether a failure of stdout means that nobody reads it any more: a pipe or a terminal that was closed.
+fn nobody_reads(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::BrokenPipe || is_closed_terminal(error)
+}
+
+/// A terminal that was closed gives the error of a broken disk, and no longer says that it is a terminal.
+#[cfg(unix)]
+fn is_closed_terminal(error: &io::Error) -> bool {
+    use std::{
+        fs::File,
+        os::{fd::AsFd, unix::fs::FileTypeExt},
+    };
+
+    let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    let metadata = stdout.and_then(|stdout| stdout.metadata());
+    let input_output = rustix::io::Errno::IO.raw_os_error();
+    error.raw_os_error() == Some(input_output) && metadata.is_ok_and(|metadata| metadata.file_type().is_char_device())
+}
+
+#[cfg(not(unix))]
+fn is_closed_terminal(_error: &io::Error) -> bool {
+    false
+}
+
 /// Writes a result to stdout; a reader that has had enough (`| head`) is no failure.
 ///
 /// # Errors
@@ -106,9 +130,7 @@ pub(super) fn print_result(bytes: &[u8]) -> Result<(), Failure> {
         stdout.write_all(bytes).and_then(|()| stdout.flush())
     });
     match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(anyhow::anyhow!("cannot write to stdout: {error}")))
-        }
+        Err(error) if !nobody_reads(&error) => Err(Failure::Failed(anyhow::anyhow!("cannot write to stdout: {error}"))),
         _ => Ok(()),
     }
 }

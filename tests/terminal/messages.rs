@@ -143,3 +143,20 @@ fn a_reader_that_has_had_enough_is_no_failure() {
         assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{words:?}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let desk = Desk::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(PROGRAM)
+        .env_clear()
+        .envs(desk.variables().iter().cloned())
+        .args(["config", "show"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("error: cannot write to stdout"), "{stderr}");
+}
