@@ -198,6 +198,9 @@ impl Keeper {
             let mut recipe = job.recipe.clone();
             recipe.stopped_after(self.video.frames() as usize);
             self.video.set_metadata(metadata(&recipe));
+            if let Some(latents) = &mut self.latents {
+                latents.set_recipe(&recipe.to_json());
+            }
         }
         let kept = self.video.kept();
         if let Some(writer) = self.latents.take() {

@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{
     Failure,
-    flags::{EncodingFlags, ModelFlags},
+    flags::{EncodingFlags, ModelFlags, OutputFlags},
     live::VideoWork,
     model_files::{self, Model},
     printer::{Printer, print_result},
@@ -24,7 +24,7 @@ use crate::{
     recipe::Recipe,
     rollout::CancelToken,
     vae::{SPATIAL_FACTOR, frames_to_rgb8, pictures_of_latents},
-    video::{Form, Metadata, Target, VideoSettings, VideoSummary, VideoWriter},
+    video::{Metadata, Target, VideoSettings, VideoSummary, VideoWriter},
 };
 
 /// Latent frames that are decoded at a time.
@@ -45,15 +45,8 @@ pub(super) struct Decode {
     /// Latents kept by `generate --save-latents`
     #[arg(value_name = "LATENTS")]
     file: PathBuf,
-    /// The video to write, in any form that `generate` writes
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    /// Form of the video where the name does not tell: mp4, webm, gif, png, y4m or rgb
-    #[arg(long, value_name = "NAME")]
-    format: Option<Form>,
-    /// Replace the output if it exists
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    output: OutputFlags,
     #[command(flatten)]
     model: ModelFlags,
     #[command(flatten)]
@@ -79,8 +72,7 @@ impl Decode {
     fn decode(&self, printer: &Printer) -> Result<Option<(VideoSummary, bool)>> {
         let started = Instant::now();
         let latents = LatentReader::open(&self.file)?;
-        let target = Target::parse(&self.output, self.format)?;
-        target.check(self.overwrite)?;
+        let target = self.output.target()?;
         let recipe = match latents.recipe() {
             Some(text) => Some(Recipe::from_json(text).map_err(|error| error.of_file(&self.file))?),
             None => None,

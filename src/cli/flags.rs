@@ -1,13 +1,16 @@
 //! Flags that several commands share, and the layer of settings that they make.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::{
+    Result,
     cache::{PolicyName, Positions, Scorer},
     config::{Layer, PreviewMode},
     models::DecoderKind,
     request::PictureSize,
-    video,
+    video::{self, Form, Target},
 };
 
 /// Which model, and where its files are.
@@ -46,6 +49,32 @@ fn parse_decoder(text: &str) -> Result<DecoderKind, String> {
         "wan" => Ok(DecoderKind::Wan),
         "tae" => Ok(DecoderKind::Tae),
         _ => Err("expected wan or tae".into()),
+    }
+}
+
+/// The one video that a command writes.
+#[derive(Args)]
+pub(super) struct OutputFlags {
+    /// The video to write, in any form that `generate` writes
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Form of the video where the name does not tell: mp4, webm, gif, png, y4m or rgb
+    #[arg(long, value_name = "NAME")]
+    format: Option<Form>,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+impl OutputFlags {
+    /// Where the video goes, checked.
+    ///
+    /// # Errors
+    /// When nothing can be written there.
+    pub fn target(&self) -> Result<Target> {
+        let target = Target::parse(&self.output, self.format)?;
+        target.check(self.overwrite)?;
+        Ok(target)
     }
 }
 

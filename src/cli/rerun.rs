@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     Failure,
-    flags::{ModelFlags, PreviewFlag},
+    flags::{ModelFlags, OutputFlags, PreviewFlag},
     model_files::{self, Model},
     printer::Printer,
     recipes::recipe_of,
@@ -20,7 +20,6 @@ use crate::{
     request::PictureSize,
     rollout::CancelToken,
     start::StartPictures,
-    video::{Form, Target},
 };
 
 const EXAMPLES: &str = "\
@@ -36,15 +35,8 @@ On the same device with the same model files, the pictures are the same bit for 
 pub(super) struct Rerun {
     /// A video of this program, its .json sidecar, or saved latents
     file: PathBuf,
-    /// The video to write, in any form that `generate` writes
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    /// Form of the video where the name does not tell: mp4, webm, gif, png, y4m or rgb
-    #[arg(long, value_name = "NAME")]
-    format: Option<Form>,
-    /// Replace the output if it exists
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    output: OutputFlags,
     /// The model, where the recipe's cannot be found by itself: a name or a folder
     #[arg(long, alias = "model-dir", value_name = "NAME|DIR")]
     model: Option<String>,
@@ -65,11 +57,10 @@ impl Rerun {
     pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
         let started = Instant::now();
         let mut recipe = recipe_of(&self.file)?;
-        let target = Target::parse(&self.output, self.format)?;
+        let target = self.output.target()?;
         if self.json && target.is_stdout() {
             return Err(Error::StdoutTaken.into());
         }
-        target.check(self.overwrite)?;
         let cancel = CancelToken::default();
         let model = self.locate(&recipe, &cancel, printer)?;
         let start = self.start_pictures(&recipe)?;
@@ -98,7 +89,7 @@ impl Rerun {
             given: None,
             save_latents: None,
             thumbnail: None,
-            overwrite: self.overwrite,
+            overwrite: self.output.overwrite,
         };
         let work = Work {
             job,

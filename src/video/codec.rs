@@ -13,7 +13,7 @@ use super::{Codec, EncoderInfo, Form, RejectedEncoder, VideoError, VideoSettings
 /// Encoders in order of preference. Debian's FFmpeg has the first, other builds for reasons of licence may not.
 pub(super) fn preferred(form: Form) -> &'static [&'static str] {
     match form {
-        Form::Webm => &["libvpx-vp9", "libvpx", "libsvtav1", "libaom-av1"],
+        Form::Webm => &["libvpx-vp9", "libvpx", "libsvtav1"],
         _ => &["libx264", "h264_nvenc", "libopenh264", "mpeg4"],
     }
 }
@@ -23,7 +23,7 @@ fn codec_of(name: &str) -> Codec {
         "mpeg4" => Codec::Mpeg4,
         "libvpx-vp9" => Codec::Vp9,
         "libvpx" => Codec::Vp8,
-        "libsvtav1" | "libaom-av1" => Codec::Av1,
+        "libsvtav1" => Codec::Av1,
         _ => Codec::H264,
     }
 }
@@ -147,7 +147,8 @@ fn webm_options(name: &str, video: &mut encoder::video::Video, settings: &VideoS
             }
             options
         }
-        "libsvtav1" => {
+        // libsvtav1
+        _ => {
             let preset = (12 - slowness).to_string();
             [
                 ("crf", &*crf),
@@ -157,14 +158,6 @@ fn webm_options(name: &str, video: &mut encoder::video::Video, settings: &VideoS
             .iter()
             .collect()
         }
-        _ => [
-            ("crf", &*crf),
-            ("usage", "realtime"),
-            ("cpu-used", &speed),
-            ("lag-in-frames", "0"),
-        ]
-        .iter()
-        .collect(),
     }
 }
 

@@ -5,14 +5,21 @@
 #[allow(dead_code)]
 mod build;
 mod dry_run;
+#[path = "../video/foreign.rs"]
+#[allow(dead_code)]
+mod foreign;
 mod interrupted;
 mod messages;
 mod model;
 mod program;
+mod pulls;
 mod recipes;
 mod refused_files;
 mod refused_requests;
 mod renders;
+#[path = "../hub/server.rs"]
+#[allow(dead_code)]
+mod server;
 mod several;
 mod starts;
 mod streams;

@@ -178,3 +178,13 @@ fn a_command_without_a_prompt() {
         assert.stderr(predicates::str::contains(says));
     }
 }
+
+#[test]
+fn more_memory_than_there_is() {
+    let desk = Desk::new();
+    desk.refused(
+        1,
+        &["--size", "4096x4096", "--seconds", "60"],
+        &["memory", "--size", "available"],
+    );
+}

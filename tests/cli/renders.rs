@@ -173,6 +173,10 @@ fn a_prompt_that_is_too_long_is_cut_with_a_note() {
     let note = predicates::str::contains("the model reads the first 16");
     assert.success().stderr(note);
     assert_eq!(decoded(&desk.video("out.mp4")).frames.len(), 24);
+    fs::write(desk.video("long.txt"), "a red ball ".repeat(10_000 / 3)).unwrap();
+    let words = ["--prompt-given", "--prompt-file", "long.txt", "--overwrite"];
+    let note = predicates::str::contains("the model reads the first 16");
+    desk.command("out.mp4", &words).assert().success().stderr(note);
 }
 
 #[test]
