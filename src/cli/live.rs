@@ -138,8 +138,10 @@ impl Pace {
                 let (denoise, decode, encode) = (self.denoise.rate(), self.decode.rate(), self.encode.rate());
                 parts.push((4, format!("denoise {denoise}, decode {decode}, encode {encode} fps")));
             }
-            let left = work.pictures.saturating_sub(self.pictures) as f64 / rate;
-            parts.push((1, format!("{} left", clock(left))));
+            let left = work.pictures.saturating_sub(self.pictures);
+            if left > 0 {
+                parts.push((1, format!("{} left", clock(left as f64 / rate))));
+            }
         }
         if let Some(bytes) = memory {
             parts.push((3, bytes_text(bytes)));

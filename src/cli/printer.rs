@@ -29,6 +29,8 @@ use crate::{
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between redraws of the live line.
 const TICK: Duration = Duration::from_millis(250);
+/// Characters of a line in a terminal that does not tell.
+const UNKNOWN_WIDTH: usize = 80;
 /// Characters of the bar and the space after it.
 const BAR: usize = 13;
 
@@ -270,7 +272,8 @@ impl Printer {
 fn live_line(pictures: u64, pace: &Arc<Mutex<Pace>>, stages: bool) -> ProgressBar {
     let pace = pace.clone();
     let line = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
-        let width = terminal::size().map(|size| usize::from(size.columns).saturating_sub(BAR + 1));
+        let columns = terminal::size().map_or(UNKNOWN_WIDTH, |size| usize::from(size.columns));
+        let width = Some(columns.saturating_sub(BAR + 1));
         let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = out.write_str(&pace.line(Instant::now(), stages, width));
     };

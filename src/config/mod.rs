@@ -190,6 +190,11 @@ impl Layers {
         self.first(|layer| layer.vae).unwrap_or_default()
     }
 
+    /// The number of threads, if one is set: no preset does.
+    pub fn threads(&self) -> Option<usize> {
+        self.first(|layer| layer.threads)
+    }
+
     fn first<T>(&self, get: impl Fn(&Layer) -> Option<T>) -> Option<T> {
         self.layers.iter().find_map(|(layer, _)| get(layer))
     }

@@ -61,6 +61,8 @@ fn the_variables_are_shown_and_the_token_is_not() {
     assert_eq!(report["variables"]["DEEPFORCING_SEED"], "7");
     assert_eq!(report["variables"]["HF_HOME"], Value::Null);
     assert_eq!(report["threads"]["used for computing"], 3);
+    let (_, report) = self::report(&desk.with("DEEPFORCING_THREADS", "2"));
+    assert_eq!(report["threads"]["used for computing"], 2);
 }
 
 #[test]

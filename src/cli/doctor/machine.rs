@@ -3,7 +3,10 @@
 use sysinfo::System;
 
 use super::{Report, Section};
-use crate::{cli::live::bytes_text, config::Environment};
+use crate::{
+    cli::live::bytes_text,
+    config::{Environment, Layer, Layers},
+};
 
 pub(super) fn examine(environment: &Environment, report: &mut Report) {
     report.sections.push(processor());
@@ -76,7 +79,11 @@ fn threads(environment: &Environment) -> Section {
         "available to this process",
         std::thread::available_parallelism().ok().map(usize::from),
     );
-    section.row("used for computing", rayon::current_num_threads());
+    // A config that cannot be read is told elsewhere.
+    let set = Layers::load(Layer::default(), environment)
+        .ok()
+        .and_then(|layers| layers.threads());
+    section.row("used for computing", set.unwrap_or_else(rayon::current_num_threads));
     for name in ["RAYON_NUM_THREADS", "DEEPFORCING_THREADS"] {
         let value = environment.get(name).map(|value| value.to_string_lossy().into_owned());
         section.row(name, value);
