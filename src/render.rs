@@ -190,29 +190,31 @@ impl Keeper {
         Ok(self.video.flush()?)
     }
 
+    /// The video comes first: a fault of what is kept besides must not cost it.
     fn finish(mut self, job: &Job, complete: bool) -> Result<Option<VideoSummary>, RenderError> {
         if self.video.frames() == 0 {
             return Ok(None);
         }
+        let mut recipe = job.recipe.clone();
         if !complete {
-            let mut recipe = job.recipe.clone();
             recipe.stopped_after(self.video.frames() as usize);
             self.video.set_metadata(metadata(&recipe));
-            if let Some(latents) = &mut self.latents {
-                latents.set_recipe(&recipe.to_json());
-            }
         }
-        let kept = self.video.kept();
-        if let Some(writer) = self.latents.take() {
-            let path = writer.partial_path().to_owned();
-            writer.finish().map_err(|error| RenderError {
+        let summary = self.video.finish_partial()?;
+        if let Some(mut latents) = self.latents.take() {
+            let path = latents.partial_path().to_owned();
+            let finished = match complete {
+                true => Ok(()),
+                false => latents.set_recipe(&recipe.to_json()),
+            };
+            finished.and_then(|()| latents.finish()).map_err(|error| RenderError {
                 error: Box::new(error.into()),
-                kept: kept.clone(),
+                kept: None,
                 kept_latents: Some(path),
             })?;
         }
         self.thumbnail.save(job)?;
-        Ok(self.video.finish_partial()?)
+        Ok(summary)
     }
 
     fn failed(self, error: Error) -> RenderError {

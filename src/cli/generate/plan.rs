@@ -20,17 +20,17 @@ pub(super) fn show(works: &[Work], model: &Model, json: bool, printer: &Printer)
     let found = model.found()?;
     let mut text = String::new();
     if !json {
-        text.push_str(&model_lines(model, &found)?);
+        text.push_str(&model_lines(model, &found));
     }
     for work in works {
-        let plan = Plan::new(work, model, &found)?;
+        let plan = Plan::new(work, &found)?;
         match json {
-            true => text.push_str(&format!("{}\n", plan.as_json(model, &found)?)),
+            true => text.push_str(&format!("{}\n", plan.as_json(model, &found))),
             false => text.push_str(&plan.as_text()),
         }
     }
     if let Found::Missing(_) = found {
-        printer.note("memory is estimated from the model files, which are not on this machine yet");
+        printer.note("memory cannot be estimated before the model files are on this machine");
     }
     print_result(text.as_bytes())
 }
@@ -43,8 +43,8 @@ struct FileLine {
     present: bool,
 }
 
-fn file_lines(model: &Model, found: &Found) -> Result<Vec<FileLine>, Error> {
-    Ok(match found {
+fn file_lines(model: &Model, found: &Found) -> Vec<FileLine> {
+    match found {
         Found::Files(files) => model
             .list(files)
             .into_iter()
@@ -64,10 +64,10 @@ fn file_lines(model: &Model, found: &Found) -> Result<Vec<FileLine>, Error> {
                 present: false,
             })
             .collect(),
-    })
+    }
 }
 
-fn model_lines(model: &Model, found: &Found) -> Result<String, Error> {
+fn model_lines(model: &Model, found: &Found) -> String {
     let located = &model.located;
     let place = match &located.location {
         ModelLocation::Folder(folder) => format!("folder `{}`", folder.display()),
@@ -78,12 +78,12 @@ fn model_lines(model: &Model, found: &Found) -> Result<String, Error> {
         "model",
         &format!("{}, preset {}, {place}", located.model, located.preset_name),
     );
-    for file in file_lines(model, found)? {
+    for file in file_lines(model, found) {
         let size = file.bytes.map_or("size unknown".into(), human_bytes);
         let note = if file.present { "" } else { ", not on this machine" };
         text.push_str(&row(file.role, &format!("{} ({size}{note})", file.name)));
     }
-    Ok(text)
+    text
 }
 
 fn row(name: &str, value: &str) -> String {
@@ -97,7 +97,7 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(work: &'a Work, _: &Model, found: &Found) -> Result<Self, Error> {
+    fn new(work: &'a Work, found: &Found) -> Result<Self, Error> {
         let memory = |files: &ModelFiles| MemoryPlan::of(files, &work.job.recipe);
         let memory = match found {
             Found::Files(files) => Some(memory(files)?),
@@ -134,14 +134,14 @@ impl<'a> Plan<'a> {
         text
     }
 
-    fn as_json(&self, model: &Model, found: &Found) -> Result<Value, Error> {
+    fn as_json(&self, model: &Model, found: &Found) -> Value {
         let (job, recipe) = (&self.work.job, &self.work.job.recipe);
-        let files = file_lines(model, found)?;
+        let files = file_lines(model, found);
         let files: Vec<_> = files
             .iter()
             .map(|file| json!({"role": file.role, "name": file.name, "bytes": file.bytes, "present": file.present}))
             .collect();
-        Ok(json!({
+        json!({
             "output": job.target.path().display().to_string(),
             "latents": job.save_latents,
             "thumbnail": job.thumbnail,
@@ -150,6 +150,6 @@ impl<'a> Plan<'a> {
             "recipe": recipe,
             "memory": self.memory,
             "cache": composition(recipe),
-        }))
+        })
     }
 }
