@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `generate/` | `deepforcing generate`: prompts, jobs, the plan of a dry run |
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
+//! | `prompts` | what the bundled model understands |
 //! | `recipes` | recipes in files |
 //! | `render` | rendering with a live line, for `generate` and `rerun` |
 //! | `models/`, `pulling` | `deepforcing models`, downloads |
@@ -36,6 +37,7 @@ mod models;
 mod picture;
 mod preview;
 mod printer;
+mod prompts;
 mod pulling;
 mod recipes;
 mod render;
@@ -81,6 +83,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// List, download, verify and remove models
     Models(models::Models),
+    /// Print example prompts and the vocabulary of the bundled model
+    Prompts(prompts::Prompts),
     /// Settings and where they come from
     Config(config::Config),
     /// Check what is there: processor, FFmpeg, caches, models, variables
@@ -159,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Decode(decode) => decode.run(&printer),
         Command::Inspect(inspect) => inspect.run(),
         Command::Models(models) => models.run(&printer),
+        Command::Prompts(prompts) => prompts.run(),
         Command::Config(config) => config.run(&printer),
         Command::Doctor(doctor) => doctor.run(&printer),
         Command::Completions(completions) => completions.run(),

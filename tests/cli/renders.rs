@@ -191,3 +191,23 @@ fn a_reader_that_goes_away_costs_no_video() {
     assert!(child.wait().unwrap().success());
     assert_eq!(decoded(&desk.video("out.mp4")).frames.len(), 24);
 }
+
+#[test]
+fn a_flag_is_stronger_than_a_variable() {
+    let desk = Desk::new();
+    let seed = |flags: &[&str]| {
+        let mut command = desk.command("out.mp4", &[&["--dry-run", "--json"], flags].concat());
+        let output = command
+            .env("DEEPFORCING_SEED", "5")
+            .env("DEEPFORCING_CACHE_SINK", "9")
+            .output()
+            .unwrap();
+        let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (
+            plan["recipe"]["seed"].as_u64(),
+            plan["recipe"]["cache"]["sink"].as_u64(),
+        )
+    };
+    assert_eq!(seed(&[]), (Some(5), Some(9)));
+    assert_eq!(seed(&["--seed", "7", "--sink", "8"]), (Some(7), Some(8)));
+}
