@@ -22,9 +22,9 @@ def rope_frequencies(head_dim):
 
 
 def rope_table(head_dim, t, row, column):
-    """(cos, sin), each [n, head_dim/2] f32, for token positions t, row, column [n]."""
+    """(cos, sin), each [...,head_dim/2] f32, for token positions t, row, column [...]."""
     ft, fh, fw = rope_frequencies(head_dim)
-    angle = torch.cat([t.double()[:, None] * ft, row.double()[:, None] * fh, column.double()[:, None] * fw], -1)
+    angle = torch.cat([t.double()[..., None] * ft, row.double()[..., None] * fh, column.double()[..., None] * fw], -1)
     return angle.cos().float(), angle.sin().float()
 
 
@@ -37,9 +37,9 @@ def grid_positions(frames, h, w, first=0):
 
 
 def rotate(x, cos, sin):
-    """Rotate adjacent channel pairs; x [B,n,H,hd], cos/sin [n,hd/2]."""
+    """Rotate adjacent channel pairs; x [B,n,H,hd], cos/sin [n,hd/2] or [B,n,hd/2]."""
     a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cos[:, None], sin[:, None]
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).to(x.dtype)
 
 
@@ -155,7 +155,7 @@ class Block(nn.Module):
         return x + self.gate(self.ffn(self.modulate(x, e, 3, 4)), e, 5)
 
     def chunk(self, x, e, context, mixer):
-        """Sampling: `mixer(q, k, v)` gets the chunk's unrotated q, k, v [1,n,H,hd] and answers the attention output."""
+        """Sampling: `mixer(q, k, v)` gets the chunk's unrotated q, k, v [B,n,H,hd] and answers the attention output."""
         e = self.modulation[:, None] + e
         y = self.modulate(x, e, 0, 1)
         q = self.self_attn.queries(y)
@@ -247,7 +247,7 @@ class CausalDiT(nn.Module):
         return self.biases[key]
 
     def chunk(self, x, t, context, mixers):
-        """Flow of one chunk [1,f,16,h,w] at timestep t; mixers: per layer the cached attention (see rollout.py)."""
+        """Flow of one chunk [B,f,16,h,w] at timestep t; mixers: per layer the cached attention (see rollout.py)."""
         _, f, _, h, w = x.shape
         tokens = self.embed(x)
         e, e0 = self.time(torch.full((x.shape[0], f), float(t)))
