@@ -107,7 +107,7 @@ def main():
             first = consistency_loss(*networks, x, draw_levels(len(x), 1, 0.6)).mean()
             (0.35 * first).backward()
             x, _, specs = data.draw(rng, preset.windows, "clips")
-            length = WINDOW if step % 2 else SHORT
+            length = WINDOW if step % 4 == 3 else SHORT
             x, chunks = x[:, :length], length // CHUNK
             sigma = (torch.rand(len(x), chunks) * 0.1 * (torch.rand(len(x), chunks) < 0.5)).repeat_interleave(CHUNK, 1)
             past = mix(x, torch.randn_like(x), sigma)
