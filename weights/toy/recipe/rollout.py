@@ -104,4 +104,4 @@ def pictures(vae, z, mean, scale):
     """Normalised latents [B,F,16,h,w] -> pictures [B,T,3,H,W] in [0,1] through the streaming decoder."""
     raw = z.transpose(1, 2) * scale + mean
     video = torch.cat(list(vae.decode_stream(raw)), 2).transpose(1, 2)
-    return video.clamp(-1, 1) * 0.5 + 0.5
+    return video.float().clamp(-1, 1) * 0.5 + 0.5
