@@ -1,9 +1,11 @@
-"""Shared pieces of the training stages: two worker processes, time budget, checkpoints, data access.
+"""Shared pieces of the training stages: arguments, workers and device, time budget, checkpoints, data access.
 
-Every stage is run as `torchrun --nproc_per_node 2 stage.py ...`: on a shared 2-core machine two single-threaded workers
-that average gradients lose less time to waiting than two threads do.
+On a CPU every stage is run as `torchrun --nproc_per_node 2 stage.py ...`: on a shared 2-core machine two single-threaded
+workers that average gradients lose less time to waiting than two threads do. On a GPU it is run as one process with
+`--device cuda`; new tensors are then made there.
 """
 
+import argparse
 import glob
 import json
 import math
@@ -14,16 +16,38 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-HELD_OUT = 100  # clips at the end of the data set that no stage trains on
+from presets import FIRST_LATENTS, PRESETS
 
 
-def start_workers():
-    """Join the worker group (or run alone); returns (rank, world size)."""
+def stage_arguments(description, minutes=None, seed=0):
+    """Parser with the arguments that all stages share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", default="data", help="folder of the rendered clips")
+    parser.add_argument("--runs", default="runs", help="folder of checkpoints")
+    parser.add_argument("--preset", default="cpu96", choices=PRESETS)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--seed", type=int, default=seed)
+    if minutes is not None:
+        parser.add_argument("--minutes", type=float, default=minutes, help="training time, restarts included")
+    return parser
+
+
+def start_workers(device="cpu"):
+    """Join the worker group (or run alone) and make `device` the default one; returns (rank, world size)."""
+    torch.set_default_device(device)
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        return 0, 1
     torch.set_num_threads(1)
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def autocast():
+    """bfloat16 arithmetic on the default device."""
+    return torch.autocast(torch.get_default_device().type, dtype=torch.bfloat16)
 
 
 def average_gradients(params):
@@ -85,25 +109,64 @@ def save_atomic(state, path):
     os.replace(path + ".tmp", path)
 
 
-def load_specs(data):
+def load(path):
+    """A checkpoint, on the default device."""
+    return torch.load(path, map_location=torch.get_default_device(), weights_only=True)
+
+
+def shards(data, pattern):
+    paths = sorted(glob.glob(f"{data}/{pattern}"))
+    if not paths:
+        raise FileNotFoundError(f"no {pattern} in {data}: run render_clips.py first")
+    return paths
+
+
+def load_specs(data, kind="clips"):
+    """Specs of all rendered clips, in order."""
     specs = []
-    for path in sorted(glob.glob(f"{data}/meta*.json")):
+    for path in shards(data, f"{kind}[0-9]*.json"):
         with open(path) as file:
             specs += json.load(file)
     return specs
 
 
-class Clips:
-    """Memory-mapped uint8 clips [81,64,64,3] of all shards."""
+def load_masks(data, kind="clips"):
+    """Subject coverage of all latent cells: f16 [n,frames,h,w]."""
+    return torch.from_numpy(np.concatenate([np.load(path) for path in shards(data, f"{kind}_masks[0-9]*.npy")])).to(torch.get_default_device())
 
-    def __init__(self, data):
-        self.shards = [np.load(path, mmap_mode="r") for path in sorted(glob.glob(f"{data}/clips*.npy"))]
+
+class Clips:
+    """Memory-mapped uint8 videos [frames,side,side,3] of all shards of a kind: clips (81 pictures) or starts (9)."""
+
+    def __init__(self, data, kind="clips"):
+        self.shards = [np.load(path, mmap_mode="r") for path in shards(data, f"{kind}[0-9]*.npy")]
         self.per_shard = len(self.shards[0])
 
     def __len__(self):
-        return self.per_shard * len(self.shards)
+        return sum(map(len, self.shards))
 
-    def video(self, index, start=0, frames=81):
-        """[3,frames,64,64] float in [-1,1]."""
-        clip = self.shards[index // self.per_shard][index % self.per_shard][start:start + frames]
-        return torch.from_numpy(np.array(clip)).permute(3, 0, 1, 2).float().div_(127.5).sub_(1)
+    def video(self, index, start=0, frames=None, row=0, column=0, side=None):
+        """[3,frames,side,side] float in [-1,1]: a crop in time and space, or all of it."""
+        time_span = slice(start, None if frames is None else start + frames)
+        rows, columns = (slice(at, None if side is None else at + side) for at in (row, column))
+        clip = self.shards[index // self.per_shard][index % self.per_shard][time_span, rows, columns]
+        video = torch.from_numpy(np.array(clip)).to(torch.get_default_device())
+        return video.permute(3, 0, 1, 2).float().div_(127.5).sub_(1)
+
+
+class TransformerData:
+    """Latents, subject weights and specs of whole clips and of first chunks (those of the whole clips included)."""
+
+    def __init__(self, args, preset):
+        latents = load(f"{args.runs}/latents.pt")
+        self.clips, self.starts = latents["clips"], torch.cat([latents["clips"][:, :FIRST_LATENTS], latents["starts"]])
+        self.clip_masks = load_masks(args.data)[:preset.whole]
+        self.start_masks = torch.cat([self.clip_masks[:, :FIRST_LATENTS], load_masks(args.data, "starts")[:preset.starts]])
+        self.specs = load_specs(args.data)[:preset.whole] + load_specs(args.data, "starts")[:preset.starts]
+        self.count = dict(clips=len(self.clips), starts=len(self.starts))
+
+    def draw(self, rng, count, kind):
+        """(latents f32 [n,F,16,h,w], subject weight [n,F,1,h,w], specs) of random clips or first chunks."""
+        rows = [rng.randrange(self.count[kind]) for _ in range(count)]
+        values, masks = (self.clips, self.clip_masks) if kind == "clips" else (self.starts, self.start_masks)
+        return values[rows].float(), masks[rows].float()[:, :, None], [self.specs[row] for row in rows]

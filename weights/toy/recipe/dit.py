@@ -5,7 +5,6 @@ Latents are [B,F,16,h,w]; one latent frame is S = (h/2)(w/2) tokens; a chunk is 
 and to itself; `chunk` (sampling): one chunk against cached keys and values. Both give the same numbers.
 """
 
-import math
 
 import torch
 import torch.nn as nn
@@ -23,9 +22,9 @@ def rope_frequencies(head_dim):
 
 
 def rope_table(head_dim, t, row, column):
-    """(cos, sin), each [n, head_dim/2] f32, for token positions t, row, column [n]."""
+    """(cos, sin), each [...,head_dim/2] f32, for token positions t, row, column [...]."""
     ft, fh, fw = rope_frequencies(head_dim)
-    angle = torch.cat([t.double()[:, None] * ft, row.double()[:, None] * fh, column.double()[:, None] * fw], -1)
+    angle = torch.cat([t.double()[..., None] * ft, row.double()[..., None] * fh, column.double()[..., None] * fw], -1)
     return angle.cos().float(), angle.sin().float()
 
 
@@ -38,9 +37,9 @@ def grid_positions(frames, h, w, first=0):
 
 
 def rotate(x, cos, sin):
-    """Rotate adjacent channel pairs; x [B,n,H,hd], cos/sin [n,hd/2]."""
+    """Rotate adjacent channel pairs; x [B,n,H,hd], cos/sin [n,hd/2] or [B,n,hd/2]."""
     a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cos[:, None], sin[:, None]
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).to(x.dtype)
 
 
@@ -79,14 +78,13 @@ def attend(q, k, v, bias=None):
     return (torch.softmax(scores, -1, dtype=scores.dtype) @ v.transpose(1, 2)).transpose(1, 2).flatten(2)
 
 
-def attend_window(q, k, v, clean, bias_clean, bias_noisy):
+def attend_window(q, k, v, clean, block, bias_clean, bias_noisy):
     """Teacher-forced attention over rows [clean copies | noisy copies, copy-major]; q,k,v [clean*(1+K),L,H,hd].
 
-    bias_clean [L,L]: 0 where the key's chunk <= the query's; bias_noisy [L,L]: 0 where it is <; very negative elsewhere.
+    block: tokens of a chunk; bias_clean [L,L]: 0 where the key's chunk <= the query's; bias_noisy [L,L]: 0 where it is <; very negative elsewhere.
     """
     rows, length, heads, hd = q.shape
     copies = rows // clean - 1
-    block = length // (WINDOW // CHUNK)
     out_clean = attend(q[:clean], k[:clean], v[:clean], bias_clean)
     kc, vc = k[:clean].permute(0, 2, 3, 1), v[:clean].transpose(1, 2)
     qn = (q[clean:] * hd ** -0.5).view(copies, clean, length, heads, hd).permute(1, 3, 0, 2, 4)           # [B,H,K,L,hd]
@@ -150,13 +148,14 @@ class Block(nn.Module):
         if bias_clean is None:
             y = attend(q, k, v)
         else:
-            y = attend_window(q, k, v, context.shape[0], bias_clean, bias_noisy)
+            block = CHUNK * x.shape[1] // e.shape[1]
+            y = attend_window(q, k, v, context.shape[0], block, bias_clean, bias_noisy)
         x = x + self.gate(self.self_attn.o(y), e, 2)
         x = x + self.cross(x, context)
         return x + self.gate(self.ffn(self.modulate(x, e, 3, 4)), e, 5)
 
     def chunk(self, x, e, context, mixer):
-        """Sampling: `mixer(q, k, v)` gets the chunk's unrotated q, k, v [1,n,H,hd] and answers the attention output."""
+        """Sampling: `mixer(q, k, v)` gets the chunk's unrotated q, k, v [B,n,H,hd] and answers the attention output."""
         e = self.modulation[:, None] + e
         y = self.modulate(x, e, 0, 1)
         q = self.self_attn.queries(y)
@@ -221,14 +220,14 @@ class CausalDiT(nn.Module):
         return y.permute(0, 1, 6, 2, 4, 3, 5).reshape(x.shape[0], frames, self.channels, h, w)
 
     def window(self, clean, t_clean, noisy, t_noisy, context):
-        """Flow of noisy windows [K*B,21,16,h,w] given clean ones [B,21,...] and embedded text [B,32,d]."""
+        """Flow of noisy windows [K*B,F,16,h,w] given clean ones [B,F,...], both from frame 0, and embedded text [B,32,d]."""
         b, f, _, h, w = clean.shape
         x = self.embed(torch.cat([clean, noisy]))
         e, e0 = self.time(torch.cat([t_clean, t_noisy]))
         cos, sin = self.rope(f, h, w)
         key = (f, h, w)
         if key not in self.biases:
-            self.biases[key] = window_biases(f, h * w // 4, torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32)
+            self.biases[key] = window_biases(f, h * w // 4, torch.bfloat16 if torch.is_autocast_enabled(clean.device.type) else torch.float32)
         for block in self.blocks:
             x = block.window(x, e0, context, cos, sin, *self.biases[key])
         return self.finish(x[b:], e[b:], f, h, w)
@@ -248,7 +247,7 @@ class CausalDiT(nn.Module):
         return self.biases[key]
 
     def chunk(self, x, t, context, mixers):
-        """Flow of one chunk [1,f,16,h,w] at timestep t; mixers: per layer the cached attention (see rollout.py)."""
+        """Flow of one chunk [B,f,16,h,w] at timestep t; mixers: per layer the cached attention (see rollout.py)."""
         _, f, _, h, w = x.shape
         tokens = self.embed(x)
         e, e0 = self.time(torch.full((x.shape[0], f), float(t)))

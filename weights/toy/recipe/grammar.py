@@ -13,7 +13,7 @@ MOTIONS = ["bouncing", "rolling", "floating", "spinning", "circling", "swinging"
 BACKGROUNDS = ["hills", "mountains", "sea", "desert", "city", "forest"]
 SKIES = ["noon", "cloudy", "sunrise", "sunset", "night"]
 CAMERAS = ["static", "left", "right", "zoom"]
-SIZES = dict(small=0.8, medium=1.0, big=1.2)
+SIZES = dict(small=0.82, medium=1.0, big=1.18)
 LAYOUTS = 3
 
 COLOR_WORDS = {name: [name] for name in COLORS}

@@ -19,10 +19,10 @@ SAMPLER_SIGMAS = [warp(step) for step in (1000, 750, 500, 250)]  # 1, .9375, .83
 
 
 class ToyModel(nn.Module):
-    def __init__(self, vocab):
+    def __init__(self, vocab, **sizes):
         super().__init__()
         self.text_encoder = TextEncoder(vocab)
-        self.dit = CausalDiT()
+        self.dit = CausalDiT(**sizes)
 
     def context(self, ids):
         """Token ids [B,32] -> embedded text [B,32,d]; padding rows are zero before the text embedding."""

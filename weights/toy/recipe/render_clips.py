@@ -1,10 +1,10 @@
-"""Render training and held-out clips to shards: clipsNNN.npy uint8 [n,81,64,64,3], masksNNN.npy f16 [n,21,8,8], metaNNN.json.
+"""Render the training and held-out videos to shards.
 
-masks: share of each latent cell that the subject covers (mean over the frames of the latent), a loss weight later.
-Run several processes with different --first; finished shards are skipped.
+clipsNNN.npy uint8 [n,81,side,side,3] and startsNNN.npy [n,9,side,side,3] (first chunks only), each with a .json of specs
+and *_masksNNN.npy f16 [n,frames,side/8,side/8]: the share of each latent cell that the subject covers (mean over the
+frames of the latent), a loss weight later. Finished shards are skipped; workers share the shards among them.
 """
 
-import argparse
 import json
 import os
 import random
@@ -15,42 +15,48 @@ import torch.nn.functional as F
 
 import grammar
 import world
+from common import stage_arguments, start_workers
+from presets import FIRST_PICTURES, PRESETS
+
+PER_SHARD = dict(clips=100, starts=500)
 
 
 def latent_mask(coverage):
-    """[81,64,64] -> [21,8,8]: first frame alone, then groups of four."""
+    """[4k+1,side,side] -> [k+1,side/8,side/8]: first frame alone, then groups of four."""
     small = F.avg_pool2d(coverage[:, None], 8)[:, 0]
-    return torch.cat([small[:1], small[1:].unflatten(0, (20, 4)).mean(1)])
+    return torch.cat([small[:1], small[1:].unflatten(0, (-1, 4)).mean(1)])
+
+
+def render_shard(data, kind, number, count, size, frames):
+    """Render one shard; the clips file appears last, complete."""
+    rng = random.Random(f"{kind} {number}")
+    specs = [grammar.sample_spec(rng) for _ in range(count)]
+    clips = np.zeros((count, frames, size, size, 3), np.uint8)
+    masks = np.zeros((count, frames // 4 + 1, size // 8, size // 8), np.float16)
+    for i, spec in enumerate(specs):
+        video, coverage = world.render(spec, frames=frames, size=size, with_mask=True)
+        clips[i] = (video.permute(0, 2, 3, 1) * 255 + .5).to(torch.uint8).cpu().numpy()
+        masks[i] = latent_mask(coverage).cpu().numpy()
+    with open(f"{data}/{kind}{number:03d}.json", "w") as file:
+        json.dump(specs, file)
+    np.save(f"{data}/{kind}_masks{number:03d}.npy", masks)
+    np.save(f"{data}/partial_{kind}{number:03d}.npy", clips)
+    os.replace(f"{data}/partial_{kind}{number:03d}.npy", f"{data}/{kind}{number:03d}.npy")
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", default="data")
-    parser.add_argument("--first", type=int, default=0, help="first shard")
-    parser.add_argument("--count", type=int, default=41, help="shards; the last one of the set is held out")
-    parser.add_argument("--step", type=int, default=1)
-    parser.add_argument("--per-shard", type=int, default=100)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+    args = stage_arguments(__doc__.split("\n")[0]).parse_args()
+    preset = PRESETS[args.preset]
+    rank, workers = start_workers(args.device)
     os.makedirs(args.data, exist_ok=True)
-    for shard in range(args.first, args.count, args.step):
-        path = f"{args.data}/clips{shard:03d}.npy"
-        if os.path.exists(path):
-            continue
-        rng = random.Random(1000 + shard)
-        clips = np.zeros((args.per_shard, 81, 64, 64, 3), np.uint8)
-        masks = np.zeros((args.per_shard, 21, 8, 8), np.float16)
-        specs = [grammar.sample_spec(rng) for _ in range(args.per_shard)]
-        for i, spec in enumerate(specs):
-            video, coverage = world.render(spec, with_mask=True)
-            clips[i] = (video.permute(0, 2, 3, 1).numpy() * 255 + .5).astype(np.uint8)
-            masks[i] = latent_mask(coverage).numpy()
-        with open(f"{args.data}/meta{shard:03d}.json", "w") as file:
-            json.dump(specs, file)
-        np.save(f"{args.data}/masks{shard:03d}.npy", masks)
-        np.save(f"{args.data}/partial{shard:03d}.npy", clips)
-        os.rename(f"{args.data}/partial{shard:03d}.npy", path)
-        print(shard, flush=True)
+    jobs = []
+    for kind, total, frames in (("clips", preset.clips, 81), ("starts", preset.starts, FIRST_PICTURES)):
+        size = min(total, PER_SHARD[kind])
+        jobs += [(kind, number, min(size, total - number * size), preset.size, frames) for number in range((total + size - 1) // size)]
+    for kind, number, *rest in jobs[rank::workers]:
+        if not os.path.exists(f"{args.data}/{kind}{number:03d}.npy"):
+            render_shard(args.data, kind, number, *rest)
+            print(kind, number, flush=True)
 
 
 if __name__ == "__main__":

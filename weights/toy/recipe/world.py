@@ -17,7 +17,7 @@ from grammar import COLORS, SIZES
 PERIOD = 4.0          # width of a panorama, in picture heights
 HORIZON = 0.74        # fixed point of the zoom
 GROUND = 0.86         # where the subject touches the ground
-RADIUS = 0.20         # of a medium subject
+RADIUS = 0.22         # of a medium subject
 SKY_GRADIENT = dict(noon=[(58, 132, 232), (120, 186, 246), (196, 228, 250)],
                     cloudy=[(112, 132, 160), (158, 174, 194), (208, 216, 222)],
                     sunrise=[(104, 146, 214), (246, 178, 176), (255, 222, 170)],
@@ -390,7 +390,7 @@ def sheet(frames, columns, path, scale=2):
     out = np.zeros((rows * (h + 2), columns * (w + 2), 3), np.uint8)
     for i, frame in enumerate(frames):
         r, c = divmod(i, columns)
-        out[r * (h + 2):r * (h + 2) + h, c * (w + 2):c * (w + 2) + w] = (frame.permute(1, 2, 0).clamp(0, 1).numpy() * 255 + .5).astype(np.uint8)
+        out[r * (h + 2):r * (h + 2) + h, c * (w + 2):c * (w + 2) + w] = (frame.permute(1, 2, 0).clamp(0, 1).cpu().numpy() * 255 + .5).astype(np.uint8)
     image = Image.fromarray(out)
     if scale != 1:
         image = image.resize((int(image.width * scale), int(image.height * scale)), Image.NEAREST)

@@ -2,19 +2,22 @@
 
 import os
 import random
+import subprocess
 import sys
 
 import torch
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+RECIPE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, RECIPE)
 
 import grammar
 import tokenizer
 import world
 from dit import CausalDiT
-from export import check_fold, fold_normalisation
+from export import check_fold, fold_normalisation, unfold_normalisation
 from model import ToyModel
-from rollout import LayerCache, Policy, rollout
+from presets import TOY_VAE
+from rollout import POLICIES, LayerCache, Policy, rollout
 from vae import WanVAE
 
 
@@ -32,9 +35,12 @@ def test_whole_decode_equals_streaming():
 
 def test_fold_keeps_latents():
     torch.manual_seed(0)
-    vae = WanVAE(dim=16, dim_mult=(1, 2, 3, 4))
+    vae = WanVAE(**TOY_VAE)
     mean, scale = torch.randn(16), torch.rand(16) + 0.5
-    assert check_fold(vae.state_dict(), fold_normalisation(vae.state_dict(), mean, scale), mean, scale) < 1e-4
+    folded = fold_normalisation(vae.state_dict(), mean, scale)
+    assert check_fold(vae.state_dict(), folded, mean, scale, TOY_VAE) < 1e-4
+    again = fold_normalisation(unfold_normalisation(folded), torch.zeros(16), torch.ones(16))
+    assert all(relative(again[name], folded[name]) < 1e-5 for name in ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"))
 
 
 def test_cached_chunks_equal_training_forward():
@@ -55,7 +61,7 @@ def test_cached_chunks_equal_training_forward():
             run(clean[:, start:start + 3], 0.0, False)
 
 
-def test_cache_positions_are_contiguous():
+def test_cache_positions_are_contiguous(monkeypatch):
     torch.manual_seed(0)
     model = ToyModel(vocab=16).eval()
     seen = {}
@@ -63,16 +69,24 @@ def test_cache_positions_are_contiguous():
 
     def evict(self):
         original(self)
-        seen.setdefault(self.policy.kind, []).append((self.t[::16].tolist(), len(self.t)))
-    LayerCache.evict = evict
-    try:
-        for kind in ("fifo", "sink", "deep"):
-            rollout(model, torch.tensor([[4, 5, 1] + [0] * 29]), 30, Policy(kind))
-    finally:
-        LayerCache.evict = original
+        seen.setdefault(self.policy.kind, []).append((self.positions[0, 0, ::16].tolist(), self.k.shape[1]))
+    monkeypatch.setattr(LayerCache, "evict", evict)
+    for kind in ("fifo", "sink", "deep"):
+        rollout(model, torch.tensor([[4, 5, 1] + [0] * 29]), 30, Policy(kind), [0], 8)
     assert seen["fifo"][0] == (list(range(3, 24)), 21 * 16)
     assert seen["sink"][0] == (list(range(3, 24)), 21 * 16)
     assert seen["deep"][0] == (list(range(8, 24)), 16 * 16)
+
+
+def test_batched_rollout_equals_single_ones():
+    torch.manual_seed(0)
+    model = ToyModel(vocab=16, dim=64, layers=2, heads=1, hidden=64).eval()
+    torch.nn.init.normal_(model.dit.head.head.weight, std=0.05)
+    ids = torch.tensor([[4, 5, 1] + [0] * 29, [7, 6, 5, 1] + [0] * 28])
+    for policy in POLICIES.values():
+        both = rollout(model, ids, 30, policy, [3, 9], 4)
+        for row, seed in enumerate((3, 9)):
+            assert relative(rollout(model, ids[row:row + 1], 30, policy, [seed], 4), both[row:row + 1]) < 1e-4
 
 
 def test_tokenizer():
@@ -89,3 +103,13 @@ def test_world_is_a_function_of_time():
     clip = world.render(spec, frames=8)
     assert clip.shape == (8, 3, 64, 64) and 0 <= clip.min() and clip.max() <= 1
     assert torch.allclose(world.render(spec, frames=4, start=4 / 16), clip[4:], atol=1e-3)
+
+
+def test_all_stages_run(tmp_path):
+    """Every stage at a tiny size, a second or two each, without compiling."""
+    line = [sys.executable, f"{RECIPE}/run_all.py", "--preset", "smoke", "--workers", "1", "--minutes", "0.1", "--data", f"{tmp_path}/data",
+            "--runs", f"{tmp_path}/runs", "--out", f"{tmp_path}/out", "--evaluation",
+            "--clips 1 --samples 2 --prompts 1 --seeds 1 --seconds 6 --kinds rendered,deep"]
+    subprocess.run(line, check=True, env={**os.environ, "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"})
+    assert os.path.getsize(f"{tmp_path}/out/Wan2.1_VAE.pth") > 0
+    assert os.path.getsize(f"{tmp_path}/runs/evaluation/results.json") > 0
