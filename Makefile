@@ -1,8 +1,10 @@
 # rustup's directory first: a distribution's own cargo is usually too old.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-DEMO := out/demo.mp4
-PROMPT := a big orange balloon floating over the sea at sunset
+DEMO := out
+FIRST := a big orange balloon floating over the sea at sunset
+SECOND := a blue cube spinning in front of snowy mountains on a sunny day
+RENDER := cargo run --release --quiet -- generate --model toy --seconds 20 --seed 1 --overwrite
 
 .PHONY: help setup demo test bench fmt lint
 
@@ -12,11 +14,13 @@ help: ## list the targets
 setup: ## install what the build needs (Debian, Ubuntu); nothing when all is there
 	@scripts/setup.sh
 
-demo: setup ## render a 20 s video with the bundled toy model
+demo: setup ## render 20 s videos with the bundled toy model: two with Deep Forcing, one first in, first out
 	cargo build --release
-	@mkdir -p $(dir $(DEMO))
-	cargo run --release --quiet -- generate "$(PROMPT)" --model-dir weights/toy --seconds 20 --seed 1 --overwrite -o $(DEMO)
-	@echo "The video is in $(abspath $(DEMO))"
+	@mkdir -p $(DEMO)
+	$(RENDER) "$(FIRST)" -o $(DEMO)/balloon.mp4
+	$(RENDER) "$(FIRST)" --policy fifo -o $(DEMO)/balloon-fifo.mp4
+	$(RENDER) "$(SECOND)" -o $(DEMO)/cube.mp4
+	@echo "The videos are in $(abspath $(DEMO))"
 
 test: setup ## format check, lints and all tests
 	cargo fmt --check

@@ -145,7 +145,7 @@ fn presets_come_from_flag_file_and_folder() {
     // Quiet: the path and nothing else.
     command.assert().success().stderr("");
     let (width, height, ..) = probe(&path);
-    assert_eq!((width, height), (64, 64));
+    assert_eq!((width, height), (96, 96));
 }
 
 #[test]

@@ -62,9 +62,9 @@ fn the_settings_come_as_json_too() {
 #[test]
 fn the_model_tells_the_preset() {
     let desk = Desk::new();
-    assert_eq!(line(&desk, &["--model", TOY], "size"), "size 64x64 preset toy");
+    assert_eq!(line(&desk, &["--model", TOY], "size"), "size 96x96 preset toy");
     let desk = desk.config(&format!("model = {TOY:?}"));
-    assert_eq!(line(&desk, &[], "size"), "size 64x64 preset toy");
+    assert_eq!(line(&desk, &[], "size"), "size 96x96 preset toy");
 }
 
 #[test]
