@@ -65,7 +65,7 @@ fn each_layer_wins_over_the_next() {
     assert_eq!(origin(&settings.fps.origin), format!("{}:3", home.file().display()));
     assert_eq!(
         (settings.size.value.width, origin(&settings.size.origin)),
-        (64, "preset toy".into())
+        (96, "preset toy".into())
     );
     assert_eq!(
         (settings.crf.value, origin(&settings.crf.origin)),
