@@ -95,7 +95,8 @@ impl Foreign {
         let mut rgb = frame::Video::new(Pixel::RGB24, width, height);
         let stride = rgb.stride(0);
         for (y, row) in rgb.data_mut(0).chunks_mut(stride).take(height as usize).enumerate() {
-            for (x, pixel) in row[..width as usize * 3].chunks_mut(3).enumerate() {
+            // Behind the row as well: of an odd width, the last pair of pixels reaches into the padding.
+            for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
                 let corner = x < width as usize / 4 && y < height as usize / 4;
                 pixel.copy_from_slice(if corner { &[255; 3] } else { &colour });
             }
