@@ -163,6 +163,8 @@ impl Decoder {
 
     /// Gives the decoder a packet, or tells it that there are no more.
     fn feed(&mut self) -> Result<(), String> {
+        // Reading does not release what the packet held; dropping it does.
+        self.packet = Packet::empty();
         let read = match self.packet.read(&mut self.input) {
             Ok(()) if self.packet.stream() != self.stream => return Ok(()),
             Ok(()) if self.packet.is_corrupt() => Err(ffmpeg::Error::InvalidData),

@@ -213,8 +213,9 @@ pub(super) fn remux(from: &Path, to: &Path, form: Form, settings: &VideoSettings
     write_header(&mut file, &settings.metadata, options)?;
     let time_base = file.stream(0).ok_or(ffmpeg::Error::StreamNotFound)?.time_base();
     let mut frames = 0;
-    let mut packet = Packet::empty();
     loop {
+        // Reading does not release what the packet held; dropping it does.
+        let mut packet = Packet::empty();
         match packet.read(&mut source) {
             Ok(()) if packet.stream() != index => continue,
             Ok(()) => {}

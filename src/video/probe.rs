@@ -207,8 +207,10 @@ mod with_ffmpeg {
 
     /// Whole packets of the stream.
     fn count(input: &mut format::context::Input, stream: usize) -> u64 {
-        let (mut packet, mut frames) = (Packet::empty(), 0);
+        let mut frames = 0;
         loop {
+            // Reading does not release what the packet held; dropping it does.
+            let mut packet = Packet::empty();
             match packet.read(input) {
                 Ok(()) if packet.stream() == stream && !packet.is_corrupt() => frames += 1,
                 Ok(()) => {}
