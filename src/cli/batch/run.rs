@@ -98,6 +98,8 @@ impl Desk<'_> {
         let mut fits: HashSet<(VideoRecordKey, usize)> = HashSet::new();
         for Planned { item, state } in planned {
             match state {
+                // What is in the way was refused before.
+                State::InTheWay => {}
                 State::Done | State::Kept => {
                     self.tally.there += 1;
                     self.failures.remove(item).map_err(Error::from)?;
@@ -146,12 +148,10 @@ impl Desk<'_> {
                 let prompts = todo[index..].iter().flat_map(|(_, recipe)| &recipe.prompts);
                 read_group(&mut engine, prompts, recipe.prompts.len(), self.printer)?;
             }
-            let begun = Instant::now();
             match self.render(&mut engine, item, recipe, (index + 1, count), cancel) {
                 Ok(Some(outcome)) => {
                     self.finished(item, recipe, &outcome)?;
                     self.tally.rendering += outcome.times.total;
-                    tracing::debug!("{} took {:?}", item.stem, begun.elapsed());
                 }
                 Ok(None) => {
                     self.folder.discard();

@@ -27,12 +27,13 @@ pub(super) fn show(list: &List, items: &[Item], shard: Shard, printer: &Printer)
             State::Todo(_) => ("to render", None),
             State::Done | State::Unlisted(_) => ("finished", None),
             State::Kept => ("kept", None),
+            State::InTheWay => ("another video is there", None),
             State::Bad(error) => ("cannot be made", Some(error.to_string())),
         };
         match planned.state {
             State::Todo(_) => todo += 1,
             State::Bad(_) => bad += 1,
-            State::Done | State::Kept | State::Unlisted(_) => there += 1,
+            State::Done | State::Kept | State::InTheWay | State::Unlisted(_) => there += 1,
         }
         let (file, item) = (list.file(planned.item), planned.item);
         let prompt = list.scene(item).title();

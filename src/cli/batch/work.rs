@@ -38,6 +38,8 @@ pub(super) enum State {
     Done,
     /// A file is there and may stay, whatever it holds.
     Kept,
+    /// Something else has its name, and may not be replaced.
+    InTheWay,
     /// Complete, but a kill came before its line in the manifest.
     Unlisted(Box<Recipe>),
     /// It cannot be made.
@@ -170,7 +172,7 @@ impl List<'_> {
                 (Some(changes), Some(_)) if !self.flags.overwrite => {
                     conflicts.changed += 1;
                     conflicts.first_change.get_or_insert((name, changes));
-                    Ok(State::Todo(recipe))
+                    Ok(State::InTheWay)
                 }
                 // Removed or damaged since.
                 _ => Ok(State::Todo(recipe)),
@@ -186,7 +188,7 @@ impl List<'_> {
         }
         conflicts.foreign += 1;
         conflicts.first_foreign.get_or_insert(name);
-        Ok(State::Todo(recipe))
+        Ok(State::InTheWay)
     }
 }
 
