@@ -86,6 +86,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Forgets the embeddings of all prompts but those that `keep` wants: each is as large as the longest prompt (8 MB
+    /// for Wan models).
+    pub fn keep_prompts(&mut self, keep: impl Fn(&str) -> bool) {
+        self.embeddings.retain(|prompt, _| keep(prompt));
+    }
+
     /// The embedding of a prompt given to [`Engine::read_prompts`].
     pub fn embedding(&self, prompt: &str) -> Option<&PromptEmbedding> {
         self.embeddings.get(prompt)

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
+    batch::BatchError,
     bundled::BundledError,
     cache::{PolicyError, plan::PlanError},
     checkpoint::CheckpointError,
@@ -111,6 +112,9 @@ pub enum Error {
     /// The model that is part of the program.
     #[error(transparent)]
     Bundled(#[from] BundledError),
+    /// A batch of videos as a whole.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
     /// What is no model.
     #[error("`{name}` is neither a model folder nor a known model; known are {known}, or the path of a preset (.toml)")]
     UnknownModel { name: String, known: String },
@@ -205,6 +209,9 @@ impl Error {
     /// Whether the fault lies in what was asked for, not in files or devices.
     pub fn is_usage(&self) -> bool {
         if let Self::Setting(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Batch(error) = self {
             return error.is_usage();
         }
         matches!(

@@ -22,6 +22,7 @@
 //! | [`video`] | frames and the video encoder |
 //! | [`engine`] | a loaded model that renders any number of videos |
 //! | [`hub`] | model files in the cache that all tools of the Hugging Face hub share |
+//! | [`batch`] | many videos in one folder, in a run that can be gone on with |
 //! | [`bundled`] | the toy model that is part of the program |
 //! | [`file_hash`] | hashes of files, computed once |
 //! | [`cache_dir`] | where derived files are kept |
@@ -37,6 +38,7 @@
 //! | [`config`] | settings in layers: flags, environment, config file, preset |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
+pub mod batch;
 pub mod bundled;
 pub mod cache;
 pub mod cache_dir;

@@ -1,10 +1,12 @@
 //! The command line: what was typed, what it means, what is printed. Everything else is in the library.
 //!
-//! Results go to stdout, all else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
+//! Results go to stdout, all else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 part of a batch
+//! failed, 130 interrupted.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `generate/` | `deepforcing generate`: prompts, jobs, the plan of a dry run |
+//! | `batch/` | `deepforcing batch`: many videos in one folder |
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
 //! | `recipes` | recipes in files |
@@ -22,6 +24,7 @@
 //! | `preview`, `picture` | pictures in the terminal |
 //! | `terminal` | what the terminal is and can do |
 
+mod batch;
 mod completions;
 mod config;
 mod decode;
@@ -60,7 +63,7 @@ Examples:
   deepforcing doctor
   deepforcing config show
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 part of a batch failed, 130 interrupted.";
 
 #[derive(Parser)]
 #[command(name = PROGRAM, version, about, max_term_width = 100, after_help = EXAMPLES)]
@@ -75,6 +78,8 @@ struct Cli {
 enum Command {
     /// Turn prompts into videos
     Generate(Box<generate::Generate>),
+    /// Turn a file of prompts into a folder of videos, in a run that can be stopped and gone on with
+    Batch(Box<batch::Batch>),
     /// Make a video again from the recipe that it carries
     Rerun(rerun::Rerun),
     /// Turn saved latents into a video
@@ -103,6 +108,8 @@ enum Failure {
     Failed(anyhow::Error),
     /// The command has said itself what is wrong: exit code 1.
     Told,
+    /// Part of a batch failed; the command has said so: exit code 3.
+    Partly,
     /// The user stopped it: exit code 130.
     Interrupted,
 }
@@ -159,6 +166,7 @@ pub fn main() -> ExitCode {
     logging::start(&printer);
     let result = match cli.command {
         Command::Generate(generate) => generate.run(&printer),
+        Command::Batch(batch) => batch.run(&printer),
         Command::Rerun(rerun) => rerun.run(&printer),
         Command::Decode(decode) => decode.run(&printer),
         Command::Inspect(inspect) => inspect.run(),
@@ -179,6 +187,7 @@ pub fn main() -> ExitCode {
             printer.error(error.as_ref());
             ExitCode::FAILURE
         }
+        Err(Failure::Partly) => ExitCode::from(3),
         Err(Failure::Told) => ExitCode::FAILURE,
         Err(Failure::Interrupted) => ExitCode::from(130),
     }

@@ -94,7 +94,7 @@ pub(super) fn render_all(
     Ok(())
 }
 
-fn tell_truncated(engine: &Engine, texts: &[String], printer: &Printer) {
+pub(super) fn tell_truncated(engine: &Engine, texts: &[String], printer: &Printer) {
     let mut told: Vec<&str> = Vec::new();
     for text in texts {
         let Some(embedding) = engine.embedding(text).filter(|embedding| embedding.truncated) else {
@@ -111,7 +111,7 @@ fn tell_truncated(engine: &Engine, texts: &[String], printer: &Printer) {
     }
 }
 
-fn film(
+pub(super) fn film(
     engine: &mut Engine,
     job: &Job,
     work: VideoWork,

@@ -11,15 +11,15 @@ pub enum PromptError {
     #[error("cannot read prompt file `{}`: {reason}", path.display())]
     Unreadable { path: PathBuf, reason: String },
     /// The path is a folder.
-    #[error("prompt file `{}` is a folder; name a .txt or .jsonl file in it", path.display())]
+    #[error("prompt file `{}` is a folder; name a .txt, .jsonl or .csv file in it", path.display())]
     Folder { path: PathBuf },
     /// Reading stopped half-way.
     #[error("cannot read prompts from {origin}: {reason}")]
     Read { origin: String, reason: String },
     /// A kind of file that this program does not read.
     #[error(
-        "prompt file `{}` ends in `.{extension}`, expected `.txt` (one prompt per line) or `.jsonl` (one JSON object \
-         per line)",
+        "prompt file `{}` ends in `.{extension}`, expected `.txt` (one prompt per line), `.jsonl` (one JSON object \
+         per line) or `.csv`",
         path.display()
     )]
     Extension { path: PathBuf, extension: String },
@@ -89,6 +89,10 @@ pub enum LineProblem {
         switches: usize,
         prompts: usize,
     },
+    #[error("not a row of a table: {reason}")]
+    Table { reason: String },
+    #[error("the column `{column}` is there twice")]
+    RepeatedColumn { column: String },
     #[error("`{key}`: {source}")]
     Moment { key: &'static str, source: MomentError },
 }

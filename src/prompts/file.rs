@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::{LineProblem, PromptError, Scene, jsonl};
+use super::{LineProblem, PromptError, Scene, jsonl, table};
 use crate::text::check_prompt;
 
 /// Longest line in bytes: 10,000 words fit, a file without line ends does not.
@@ -22,6 +22,8 @@ pub enum Format {
     Text,
     /// One JSON object per line.
     JsonLines,
+    /// A table whose first line names the columns.
+    Table,
     /// [`Format::JsonLines`] when the first line with content begins with `{`, else [`Format::Text`].
     Detect,
 }
@@ -38,6 +40,7 @@ impl Format {
         match extension.to_string_lossy().to_ascii_lowercase().as_str() {
             "txt" => Ok(Self::Text),
             "jsonl" | "ndjson" => Ok(Self::JsonLines),
+            "csv" => Ok(Self::Table),
             _ => Err(PromptError::Extension {
                 path: path.into(),
                 extension: extension.to_string_lossy().into_owned(),
@@ -74,16 +77,22 @@ pub fn read_prompts_from(
     format: Format,
     folder: &Path,
 ) -> Result<Vec<Scene>, PromptError> {
+    let mut found = Found::new(origin);
+    if format == Format::Table {
+        let rows = table::rows(input).map_err(|error| match error {
+            table::TableError::Io(error) => found.unreadable(&error),
+            table::TableError::Problem { line, problem } => at_line(origin, line, problem),
+        })?;
+        for (line, row) in rows {
+            found.add(line, table::scene(&row, folder))?;
+        }
+        return found.scenes();
+    }
     let mut lines = Lines::new(input);
     let mut format = format;
-    let mut scenes: Vec<Scene> = Vec::new();
-    let mut ids: HashMap<String, usize> = HashMap::new();
     loop {
         let next = lines.next().map_err(|error| match error {
-            LineError::Io(error) => PromptError::Read {
-                origin: origin.into(),
-                reason: error.to_string(),
-            },
+            LineError::Io(error) => found.unreadable(&error),
             LineError::Problem { line, problem } => at_line(origin, line, problem),
         })?;
         let Some((line, text)) = next else { break };
@@ -96,14 +105,45 @@ pub fn read_prompts_from(
                 false => Format::Text,
             };
         }
-        let mut scene = match format {
+        let scene = match format {
             Format::JsonLines => jsonl::scene(text, folder),
-            Format::Text | Format::Detect => plain(text),
+            Format::Text | Format::Table | Format::Detect => plain(text),
+        };
+        found.add(line, scene)?;
+    }
+    found.scenes()
+}
+
+/// The videos of a file so far.
+struct Found<'a> {
+    origin: &'a str,
+    scenes: Vec<Scene>,
+    /// Lines of the ids.
+    ids: HashMap<String, usize>,
+}
+
+impl<'a> Found<'a> {
+    fn new(origin: &'a str) -> Self {
+        Self {
+            origin,
+            scenes: Vec::new(),
+            ids: HashMap::new(),
         }
-        .map_err(|problem| at_line(origin, line, problem))?;
+    }
+
+    fn unreadable(&self, error: &io::Error) -> PromptError {
+        PromptError::Read {
+            origin: self.origin.into(),
+            reason: error.to_string(),
+        }
+    }
+
+    fn add(&mut self, line: usize, scene: Result<Scene, LineProblem>) -> Result<(), PromptError> {
+        let origin = self.origin;
+        let mut scene = scene.map_err(|problem| at_line(origin, line, problem))?;
         scene.line = Some(line);
         if let Some(id) = &scene.id
-            && let Some(first) = ids.insert(id.clone(), line)
+            && let Some(first) = self.ids.insert(id.clone(), line)
         {
             return Err(PromptError::DuplicateId {
                 origin: origin.into(),
@@ -112,14 +152,20 @@ pub fn read_prompts_from(
                 second: line,
             });
         }
-        if scenes.len() == MOST_SCENES {
+        if self.scenes.len() == MOST_SCENES {
             return Err(PromptError::TooMany { origin: origin.into() });
         }
-        scenes.push(scene);
+        self.scenes.push(scene);
+        Ok(())
     }
-    match scenes.is_empty() {
-        true => Err(PromptError::Empty { origin: origin.into() }),
-        false => Ok(scenes),
+
+    fn scenes(self) -> Result<Vec<Scene>, PromptError> {
+        match self.scenes.is_empty() {
+            true => Err(PromptError::Empty {
+                origin: self.origin.into(),
+            }),
+            false => Ok(self.scenes),
+        }
     }
 }
 

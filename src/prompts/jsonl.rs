@@ -12,14 +12,26 @@ use super::{LineProblem, Moment, MomentError, Scene, Segment, file::check, momen
 use crate::nearest;
 
 const PROMPT: &str = "prompt";
-const PROMPTS: &str = "prompts";
-const SWITCH: &str = "switch";
+pub(super) const PROMPTS: &str = "prompts";
+pub(super) const SWITCH: &str = "switch";
 const SWITCH_FRAMES: &str = "switch_frame_indices";
-const SEED: &str = "seed";
-const SECONDS: &str = "seconds";
-const ID: &str = "id";
-const IMAGE: &str = "image";
-const KEYS: [&str; 8] = [PROMPT, PROMPTS, SWITCH, SWITCH_FRAMES, SEED, SECONDS, ID, IMAGE];
+pub(super) const SEED: &str = "seed";
+pub(super) const SECONDS: &str = "seconds";
+pub(super) const ID: &str = "id";
+pub(super) const IMAGE: &str = "image";
+/// Why a video could not be made, for people.
+pub(super) const FAILURE: &str = "error";
+const KEYS: [&str; 9] = [
+    PROMPT,
+    PROMPTS,
+    SWITCH,
+    SWITCH_FRAMES,
+    SEED,
+    SECONDS,
+    ID,
+    IMAGE,
+    FAILURE,
+];
 
 /// Letters of a wrong value that a message repeats.
 const SHOWN: usize = 40;

@@ -3,6 +3,8 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `file` | prompt files as text: encodings, lines, limits; the kinds `.txt` and `.jsonl` |
+//! | `table` | the kind `.csv` |
+//! | `written` | a video as a line of a `.jsonl` file |
 //! | `jsonl` | one line of a `.jsonl` file |
 //! | `moment` | points in time as people write them, and `--switch` |
 //! | `resolve` | from points in time to the chunks at which prompts take over |
@@ -28,7 +30,12 @@
 //! | `id` | name of the video, for its file name; each only once in a file |
 //! | `image` | picture that the video starts from; relative to the folder of the prompt file |
 //!
+//! | `error` | why a batch could not make the video, in its `failed.jsonl`; not read |
+//!
 //! Other keys are refused.
+//!
+//! `.csv`: the first line names the columns, which are keys of a `.jsonl` file; lists are written as JSON
+//! (`"[""a"", ""b""]"`), and an empty cell is as if the column were not there.
 
 mod error;
 mod file;
@@ -36,6 +43,8 @@ mod jsonl;
 mod moment;
 mod names;
 mod resolve;
+mod table;
+mod written;
 
 use std::path::PathBuf;
 

@@ -65,7 +65,7 @@ fn prompt_files() {
         ("nul.txt", &b"a red ball\nblue\0sea\n"[..]),
         ("latin1.txt", b"a red ball\ncaf\xe9\n"),
         ("empty.txt", b"\n# nothing\n"),
-        ("kind.csv", b"a,b\n"),
+        ("kind.yaml", b"a,b\n"),
         ("json.jsonl", b"{\"prompt\": \"a\"\n"),
         ("number.jsonl", b"{\"prompt\": \"a\", \"seed\": \"seven\"}\n"),
         (

@@ -56,7 +56,7 @@ fn work(
     let recipe = recipe(
         scene,
         start.as_ref().map(|(file, pictures)| (file, pictures)),
-        &target,
+        target.form(),
         model,
         printer,
     )?;
@@ -84,10 +84,10 @@ fn work(
 }
 
 /// The resolved description of one video; the model's files are recorded later, when they are there.
-fn recipe(
+pub(in crate::cli) fn recipe(
     scene: &Scene,
     start: Option<(&StartFile, &StartPictures)>,
-    target: &Target,
+    form: Form,
     model: &Model,
     printer: &Printer,
 ) -> Result<Recipe> {
@@ -129,7 +129,7 @@ fn recipe(
         },
         start,
         encoding: Encoding {
-            container: target.form().to_string(),
+            container: form.to_string(),
             crf: settings.crf.value,
             preset: settings.encoder_preset.value,
         },
@@ -149,11 +149,17 @@ fn start_pictures(
         (None, None, Some(clip)) => StartFile::Clip(clip.clone()),
         (None, None, None) => return Ok(None),
     };
+    let pictures = read_start(&file, model, printer)?;
+    Ok(Some((file, pictures)))
+}
+
+/// The pictures of a start, scaled to the video.
+pub(in crate::cli) fn read_start(file: &StartFile, model: &Model, printer: &Printer) -> Result<StartPictures> {
     let (settings, rollout) = (&model.settings, model.located.preset.rollout);
     let size = settings.size.value.checked()?;
     // A start longer than what the window holds beside the chunk in work would be forgotten at once.
     let most = settings.cache_window.value.saturating_sub(rollout.chunk);
-    let pictures = StartPictures::read(&file, size, settings.fps.value, rollout, most)?;
+    let pictures = StartPictures::read(file, size, settings.fps.value, rollout, most)?;
     if pictures.held > 1 {
         printer.note(&format!(
             "the model works in chunks of {} latent frames: the image is held for {} pictures",
@@ -166,7 +172,7 @@ fn start_pictures(
             pictures_of_latents(pictures.latent_frames)
         ));
     }
-    Ok(Some((file, pictures)))
+    Ok(pictures)
 }
 
 /// Names of the files of each video.

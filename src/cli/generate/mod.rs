@@ -1,6 +1,6 @@
 //! `deepforcing generate`: prompts to videos.
 
-mod jobs;
+pub(super) mod jobs;
 mod plan;
 mod scenes;
 

@@ -19,8 +19,8 @@ pub(super) struct PromptFlags {
     /// What the video shows. Several prompts make several videos; `-` reads prompts from standard input
     #[arg(value_name = "PROMPT", required_unless_present = "prompt_file")]
     prompts: Vec<String>,
-    /// Prompts from a file: .txt with one per line, or .jsonl with one video per line (keys prompt or prompts, switch,
-    /// seed, seconds, id, image)
+    /// Prompts from a file: .txt with one per line, .jsonl with one video per line (keys prompt or prompts, switch,
+    /// seed, seconds, id, image), or .csv with these as columns
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     prompt_file: Option<PathBuf>,
     /// From TIME on another prompt, for example '12s: a storm comes'; TIME is 12s, 1:30, or 40f for latent frame 40.

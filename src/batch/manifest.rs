@@ -1,0 +1,223 @@
+//! The finished videos of a folder: one line of JSON each, appended and synced, so that a kill at any moment costs at
+//! most the video in work.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{BatchError, Shard};
+
+/// A finished video.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Name in the folder.
+    pub file: String,
+    /// As [`super::Key::hash`].
+    pub key: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    pub bytes: u64,
+    pub pictures: u64,
+    /// Number of the prompt in its file, from 0.
+    pub index: usize,
+    /// Number of the sample, from 0.
+    pub sample: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    pub seed: u64,
+    /// The first prompt, in full.
+    pub prompt: String,
+    pub times: EntryTimes,
+    /// As [`super::Key::recipe`].
+    pub recipe: Value,
+}
+
+/// Seconds that the stages took; they overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct EntryTimes {
+    pub denoise: f64,
+    pub decode: f64,
+    pub encode: f64,
+    pub total: f64,
+}
+
+/// What is known of an entry while others are rendered: recipes of 100,000 videos would fill memory.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Known {
+    pub key: String,
+    pub bytes: u64,
+    /// Where its line is.
+    source: usize,
+    start: u64,
+    length: usize,
+}
+
+/// The manifests of a folder: all are read, one is written.
+#[derive(Debug)]
+pub struct Manifest {
+    path: PathBuf,
+    own: Option<File>,
+    sources: Vec<PathBuf>,
+    known: HashMap<String, Known>,
+}
+
+impl Manifest {
+    /// Reads the manifests of `folder`. A last line that a crash has cut short is ignored.
+    ///
+    /// # Errors
+    /// On a line that is no entry, or a file that cannot be read.
+    pub fn read(folder: &Path, shard: Shard) -> Result<Self, BatchError> {
+        let mut manifest = Self {
+            path: folder.join(format!("manifest{}.jsonl", shard.suffix())),
+            own: None,
+            sources: Vec::new(),
+            known: HashMap::new(),
+        };
+        for path in manifests(folder)? {
+            let bytes = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+            manifest.take(&path, &bytes)?;
+        }
+        Ok(manifest)
+    }
+
+    fn take(&mut self, path: &Path, bytes: &[u8]) -> Result<(), BatchError> {
+        let source = self.sources.len();
+        self.sources.push(path.into());
+        let mut start = 0;
+        for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            let at = start;
+            start += line.len() as u64;
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let entry: Entry = match serde_json::from_slice(line) {
+                Ok(entry) => entry,
+                Err(_) if !line.ends_with(b"\n") => break,
+                Err(error) => {
+                    return Err(BatchError::Line {
+                        path: path.into(),
+                        line: number + 1,
+                        reason: error.to_string(),
+                    });
+                }
+            };
+            let known = Known {
+                key: entry.key,
+                bytes: entry.bytes,
+                source,
+                start: at,
+                length: line.len(),
+            };
+            self.known.insert(entry.file, known);
+        }
+        Ok(())
+    }
+
+    /// Opens the manifest of this process for [`Manifest::append`]; a line that was cut short is taken out. Only for
+    /// the holder of the folder's lock.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn open(&mut self) -> Result<(), BatchError> {
+        let opened = OpenOptions::new().read(true).append(true).create(true).open(&self.path);
+        let mut file = opened.map_err(|error| unwritten(&self.path, &error))?;
+        mend(&mut file, &self.path).map_err(|error| unwritten(&self.path, &error))?;
+        self.own = Some(file);
+        Ok(())
+    }
+
+    /// Notes a finished video, safe on disk when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn append(&mut self, entry: &Entry) -> Result<(), BatchError> {
+        let mut line = serde_json::to_vec(entry).unwrap_or_default();
+        line.push(b'\n');
+        let Some(file) = &mut self.own else {
+            return Err(unwritten(&self.path, &io::Error::other("it is not open")));
+        };
+        // One write: a line is there or not, as far as the system allows.
+        let written = file.write_all(&line).and_then(|()| file.sync_data());
+        written.map_err(|error| unwritten(&self.path, &error))
+    }
+
+    pub(super) fn known(&self, file: &str) -> Option<&Known> {
+        self.known.get(file)
+    }
+
+    /// The key and size of a finished video.
+    pub fn find(&self, file: &str) -> Option<(&str, u64)> {
+        self.known(file).map(|known| (known.key.as_str(), known.bytes))
+    }
+
+    /// The whole entry of a finished video.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read any more.
+    pub fn entry(&self, file: &str) -> Result<Option<Entry>, BatchError> {
+        let Some(known) = self.known(file) else { return Ok(None) };
+        let path = &self.sources[known.source];
+        let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
+        let start = known.start as usize;
+        let line = bytes.get(start..start + known.length).unwrap_or_default();
+        match serde_json::from_slice(line) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(error) => Err(unreadable(path, &error.into())),
+        }
+    }
+}
+
+/// Cuts off an unfinished last line, or ends a finished one that has no line end.
+fn mend(file: &mut File, path: &Path) -> io::Result<()> {
+    let bytes = fs::read(path)?;
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    match &bytes[end..] {
+        [] => Ok(()),
+        last if serde_json::from_slice::<Entry>(last).is_ok() => file.write_all(b"\n"),
+        _ => file.set_len(end as u64),
+    }
+}
+
+fn manifests(folder: &Path) -> Result<Vec<PathBuf>, BatchError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(folder, &error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| unreadable(folder, &error))?;
+        let name = entry.file_name();
+        let is_manifest = name.to_str().is_some_and(|name| {
+            let middle = name
+                .strip_prefix("manifest")
+                .and_then(|rest| rest.strip_suffix(".jsonl"));
+            middle.is_some_and(|middle| middle.is_empty() || middle.starts_with('-') && middle.contains("-of-"))
+        });
+        if is_manifest {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> BatchError {
+    BatchError::Unreadable {
+        path: path.into(),
+        reason: error.to_string(),
+    }
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> BatchError {
+    BatchError::Write {
+        path: path.into(),
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,112 @@
+//! What is rendered, under which names, and what the manifest says of it.
+
+use std::fs;
+
+use deepforcing::{file_hash::sha256, video::read_frames};
+
+use crate::desk::Batches;
+
+#[test]
+fn samples_get_seeds_and_the_manifest_tells_everything() {
+    let batches = Batches::new();
+    batches.write("list.txt", "a red ball\nthe sea / at night\n");
+    let more = ["--samples", "2", "--naming", "vbench", "--seed", "7"];
+    let (stdout, _) = batches.ends(0, "list.txt", "out", &more);
+    let names = [
+        "a red ball-0.mp4",
+        "a red ball-1.mp4",
+        "the sea _ at night-0.mp4",
+        "the sea _ at night-1.mp4",
+    ];
+    let paths: String = names.iter().map(|name| format!("out/{name}\n")).collect();
+    assert_eq!(stdout, paths);
+    assert_eq!(
+        batches.names("out"),
+        [&names[..2], &["manifest.jsonl"], &names[2..]].concat()
+    );
+    let lines = batches.lines("out/manifest.jsonl");
+    assert_eq!(lines.len(), 4);
+    for (index, (line, name)) in lines.iter().zip(names).enumerate() {
+        assert_eq!(line["file"], name);
+        assert_eq!(line["seed"], 7 + index as u64 % 2);
+        assert_eq!(line["prompt"], ["a red ball", "the sea / at night"][index / 2]);
+        assert_eq!(line["pictures"], 8);
+        let path = batches.path("out").join(name);
+        assert_eq!(line["sha256"], sha256(&path).unwrap());
+        assert!(line["times"]["total"].as_f64().unwrap() > 0.0);
+    }
+    // A video is the one that `generate` makes.
+    let alone = batches.desk.render("alone.mp4", &["--seed", "8", "--seconds", "0.5"]);
+    let path = batches.path("out").join(names[1]);
+    assert!(alone.frames == read_frames(&path, usize::MAX).unwrap().frames);
+}
+
+#[test]
+fn tables_and_lines_of_json_make_the_same_videos() {
+    let batches = Batches::new();
+    let lines = [
+        r#"{"id": "ball", "prompt": "a red, round ball", "seed": 3}"#,
+        r#"{"id": "sea", "prompts": ["a calm sea", "a storm"], "switch": ["3f"], "seconds": 1}"#,
+    ];
+    batches.write("list.jsonl", lines.join("\n"));
+    let table = "\u{feff}id,prompt,prompts,switch,seed,seconds\r\n\
+                 ball,\"a red, round ball\",,,3,\r\n\
+                 sea,,\"[\"\"a calm sea\"\", \"\"a storm\"\"]\",\"[\"\"3f\"\"]\",,1\r\n";
+    batches.write("list.csv", table);
+    batches.ends(0, "list.jsonl", "lines", &[]);
+    batches.ends(0, "list.csv", "table", &[]);
+    let videos = batches.videos("lines");
+    assert_eq!(videos.keys().collect::<Vec<_>>(), ["ball.mp4", "sea.mp4"]);
+    assert!(videos == batches.videos("table"));
+}
+
+#[test]
+fn parts_share_a_folder_and_make_all_of_it() {
+    let batches = Batches::new();
+    batches.write("list.txt", "a\nb\nc\nd\ne\n");
+    batches.ends(0, "list.txt", "whole", &["--limit", "4"]);
+    let (stdout, _) = batches.ends(0, "list.txt", "out", &["--limit", "4", "--shard", "1/2"]);
+    assert_eq!(stdout, "out/00001.mp4\nout/00003.mp4\n");
+    let mut slurm = batches.command("list.txt", "out", &["--limit", "4"]);
+    slurm.envs([
+        ("SLURM_ARRAY_TASK_ID", "5"),
+        ("SLURM_ARRAY_TASK_MIN", "5"),
+        ("SLURM_ARRAY_TASK_COUNT", "2"),
+    ]);
+    let (stdout, stderr) = crate::desk::said(&slurm.output().unwrap(), 0);
+    assert_eq!(stdout, "out/00000.mp4\nout/00002.mp4\n");
+    assert!(
+        stderr.contains("SLURM_ARRAY_TASK_ID is set: rendering part 0/2"),
+        "{stderr}"
+    );
+    assert!(batches.videos("whole") == batches.videos("out"));
+    // Whoever comes later knows what all parts made.
+    let (stdout, stderr) = batches.ends(0, "list.txt", "out", &["--limit", "4"]);
+    assert!(stdout.is_empty() && stderr.contains("4 were there already"), "{stderr}");
+}
+
+#[test]
+fn a_dry_run_tells_the_plan_and_writes_nothing() {
+    let batches = Batches::new();
+    batches.write("list.txt", "a\nb\n");
+    let (stdout, _) = batches.ends(0, "list.txt", "out", &["--dry-run"]);
+    assert!(stdout.contains("00000.mp4  to render"), "{stdout}");
+    assert!(!batches.path("out").exists());
+    batches.ends(0, "list.txt", "out", &["--limit", "1"]);
+    let (stdout, _) = batches.ends(0, "list.txt", "out", &["--dry-run", "--json"]);
+    let states: Vec<serde_json::Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(states[0]["state"], "finished");
+    assert_eq!(states[1]["state"], "to render");
+}
+
+#[test]
+fn long_prompts_get_names_that_fit_and_stay_whole_in_the_manifest() {
+    let batches = Batches::new();
+    let prompt = "a very long prompt ".repeat(30);
+    batches.write("list.txt", &prompt);
+    batches.ends(0, "list.txt", "out", &["--naming", "vbench"]);
+    let line = &batches.lines("out/manifest.jsonl")[0];
+    assert_eq!(line["prompt"], prompt.trim());
+    assert_eq!(line["file"].as_str().unwrap().len(), 255);
+    assert!(fs::exists(batches.path("out").join(line["file"].as_str().unwrap())).unwrap());
+}
