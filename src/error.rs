@@ -11,6 +11,7 @@ use crate::{
     hub::HubError,
     latents::LatentError,
     memory::MemoryError,
+    metrics::MetricsError,
     prompts::{MomentError, NameError, PromptError, SwitchError},
     recipe::RecipeError,
     request::RequestError,
@@ -69,6 +70,9 @@ pub enum Error {
     /// More memory than there is.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// A video that cannot be measured.
+    #[error("{0}")]
+    Metrics(#[from] MetricsError),
     /// Denoising steps that cannot be.
     #[error("{0}")]
     Sampler(#[from] SamplerError),

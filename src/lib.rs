@@ -28,6 +28,7 @@
 //! | [`cache_dir`] | where derived files are kept |
 //! | [`latents`] | latents of a video in a file |
 //! | [`memory`] | how much memory a video needs, and what its cache holds over time |
+//! | [`metrics`] | measures of a video that need no neural network |
 //! | [`models`] | the networks of a run, from published files |
 //! | [`engine`] | a loaded model that renders any number of videos |
 //! | [`models`] | the networks of a run, from a folder of published files |
@@ -52,6 +53,7 @@ pub mod hub;
 pub mod kernels;
 pub mod latents;
 pub mod memory;
+pub mod metrics;
 pub mod models;
 pub mod nearest;
 pub mod pipeline;

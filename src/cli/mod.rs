@@ -9,6 +9,7 @@
 //! | `batch/` | `deepforcing batch`: many videos in one folder |
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
+//! | `metrics/` | `deepforcing metrics`: measures of videos |
 //! | `recipes` | recipes in files |
 //! | `render` | rendering with a live line, for `generate` and `rerun` |
 //! | `models/`, `pulling` | `deepforcing models`, downloads |
@@ -35,6 +36,7 @@ mod hints;
 mod inspect;
 mod live;
 mod logging;
+mod metrics;
 mod model_files;
 mod models;
 mod picture;
@@ -86,6 +88,8 @@ enum Command {
     Decode(decode::Decode),
     /// Print the recipe of a video
     Inspect(inspect::Inspect),
+    /// Measure flickering, drift, motion, seams and repetition of videos
+    Metrics(metrics::Metrics),
     /// List, download, verify and remove models
     Models(models::Models),
     /// Print example prompts and the vocabulary of the bundled model
@@ -170,6 +174,7 @@ pub fn main() -> ExitCode {
         Command::Rerun(rerun) => rerun.run(&printer),
         Command::Decode(decode) => decode.run(&printer),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Metrics(metrics) => metrics.run(&printer),
         Command::Models(models) => models.run(&printer),
         Command::Prompts(prompts) => prompts.run(),
         Command::Config(config) => config.run(&printer),

@@ -49,7 +49,7 @@ pub use metadata::{Metadata, read_metadata};
 pub use output::check_output;
 pub use pictures::{check_picture, save_picture};
 pub use probe::{Colour, Probe, probe};
-pub use reader::{read_frames, read_last_frames};
+pub use reader::{Picture, for_each_frame, read_frames, read_last_frames};
 pub use settings::{Codec, EncoderInfo, Kept, Preset, RejectedEncoder, VideoSettings, VideoSummary};
 pub use still::read_image;
 pub use target::{Form, Target};

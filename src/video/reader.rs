@@ -25,6 +25,36 @@ pub fn read_frames(path: &Path, max_frames: usize) -> Result<Clip, VideoError> {
     }
 }
 
+/// A frame of a video that is being read.
+#[derive(Clone, Copy, Debug)]
+pub struct Picture<'a> {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Frames per second of the video on average; none if the file does not tell.
+    pub fps: Option<f64>,
+    /// RGB, `height * width * 3` bytes.
+    pub rgb: &'a [u8],
+}
+
+/// Gives every frame of a video to `each`, as [`read_frames`] would read it, without keeping it.
+///
+/// # Errors
+/// As [`read_frames`], also without a single frame; the error of `each`, which ends the reading.
+pub fn for_each_frame<E: From<VideoError>>(
+    path: &Path,
+    each: impl FnMut(Picture<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    #[cfg(feature = "ffmpeg")]
+    return with_ffmpeg::for_each_frame(path, each);
+    #[cfg(not(feature = "ffmpeg"))]
+    {
+        let _ = (path, each);
+        Err(VideoError::NoFfmpeg.into())
+    }
+}
+
 /// Reads the last `count` frames of a video as if it had `fps` frames per second, or all if there are fewer. What is
 /// shown at each moment decides, so that slow motion, dropped frames and other variable rates keep their speed.
 ///
@@ -116,7 +146,7 @@ mod with_ffmpeg {
 
     use super::{
         super::decode::{Decoder, Timed},
-        Clip, Resampler, VideoError,
+        Clip, Picture, Resampler, VideoError,
     };
 
     fn unreadable(path: &Path, reason: String) -> VideoError {
@@ -151,16 +181,41 @@ mod with_ffmpeg {
         let mut decoder = Decoder::open(path).map_err(|reason| unreadable(path, reason))?;
         let mut pictures = Vec::new();
         while pictures.len() < max_frames {
-            let next = decoder.next().and_then(|next| match next {
-                Some(Timed { frame, .. }) => decoder.rgb(&frame).map(Some),
-                None => Ok(None),
-            });
-            match next.map_err(|reason| damaged(path, pictures.len(), reason))? {
+            match next_picture(path, &mut decoder, pictures.len())? {
                 Some(picture) => pictures.push(picture),
                 None => break,
             }
         }
         clip(path, decoder.rate, pictures)
+    }
+
+    fn next_picture(path: &Path, decoder: &mut Decoder, frames: usize) -> Result<Option<RgbImage>, VideoError> {
+        let next = decoder.next().and_then(|next| match next {
+            Some(Timed { frame, .. }) => decoder.rgb(&frame).map(Some),
+            None => Ok(None),
+        });
+        next.map_err(|reason| damaged(path, frames, reason))
+    }
+
+    pub(super) fn for_each_frame<E: From<VideoError>>(
+        path: &Path,
+        mut each: impl FnMut(Picture<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut decoder = Decoder::open(path).map_err(|reason| unreadable(path, reason))?;
+        let mut frames = 0;
+        while let Some(picture) = next_picture(path, &mut decoder, frames)? {
+            each(Picture {
+                width: picture.width(),
+                height: picture.height(),
+                fps: decoder.rate,
+                rgb: picture.as_raw(),
+            })?;
+            frames += 1;
+        }
+        match frames {
+            0 => Err(unreadable(path, "it holds no frames".to_owned()).into()),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn read_last_frames(path: &Path, count: usize, fps: f64) -> Result<Clip, VideoError> {
