@@ -88,10 +88,14 @@ impl StartPictures {
     /// # Errors
     /// On a device failure.
     pub fn encode(&self, encoder: &WanEncoder, device: &Device) -> Result<Tensor> {
-        let pictures = self.clip.to_tensor(device)?;
-        let taken = pictures_of_latents(self.latent_frames);
-        encoder.encode(&pictures.narrow(0, pictures.dim(0)? - taken, taken)?)
+        encode_last(encoder, &self.clip.to_tensor(device)?, self.latent_frames)
     }
+}
+
+/// The latents of the last pictures, as many as give `latents` latent frames.
+fn encode_last(encoder: &WanEncoder, pictures: &Tensor, latents: usize) -> Result<Tensor> {
+    let taken = pictures_of_latents(latents);
+    encoder.encode(&pictures.narrow(0, pictures.dim(0)? - taken, taken)?)
 }
 
 /// Encodes the pictures `[T, 3, H, W]` (−1…1) that a video begins with into latents `[F, 16, H/8, W/8]` for
@@ -116,8 +120,7 @@ pub fn encode_start(
         needed: pictures_of_latents(if first_alone { 1 } else { chunk }),
         chunk,
     })?;
-    let taken = pictures_of_latents(latents);
-    encoder.encode(&pictures.narrow(0, found - taken, taken)?)
+    encode_last(encoder, pictures, latents)
 }
 
 /// Latent frames that `pictures` pictures give in whole chunks, at most `most`; `None` when they do not fill one.

@@ -188,6 +188,22 @@ impl CacheFlags {
     }
 }
 
+/// How the command itself behaves.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Run")]
+pub(super) struct RunFlags {
+    /// Print what would be done (for `generate` files, memory, frames and what the cache holds over time; for `batch`
+    /// what is there already) and stop; loads no weights
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print results (with --dry-run the plan) as JSON, one line per video
+    #[arg(long)]
+    pub json: bool,
+    /// Go on even if the memory needed is estimated to be more than there is
+    #[arg(long)]
+    pub no_memory_check: bool,
+}
+
 /// Pictures in the terminal.
 #[derive(Args, Default)]
 #[command(next_help_heading = "Run")]

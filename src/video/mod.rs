@@ -18,7 +18,6 @@ mod backend;
 mod clip;
 #[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 mod destination;
-mod encoder;
 mod error;
 mod gif;
 mod metadata;
@@ -43,10 +42,8 @@ mod decode;
 mod encoded;
 
 pub use clip::Clip;
-pub use encoder::VideoEncoder;
 pub use error::VideoError;
 pub use metadata::{Metadata, read_metadata};
-pub use output::check_output;
 pub use pictures::{check_picture, save_picture};
 pub use probe::{Colour, Probe, probe};
 pub use reader::{Picture, for_each_frame, read_frames, read_last_frames};

@@ -6,15 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{VideoError, pattern::Pattern, target::Target};
-
-/// Checks, before any model is loaded, that a video can be written to `path`: [`Target::check`] for a path alone.
-///
-/// # Errors
-/// As [`Target::parse`] and [`Target::check`].
-pub fn check_output(path: &Path, overwrite: bool) -> Result<(), VideoError> {
-    Target::parse(path, None)?.check(overwrite)
-}
+use super::{VideoError, pattern::Pattern};
 
 /// A video's final path and the names beside it that are used until it is complete.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,14 +7,23 @@ use std::{
 };
 
 use deepforcing::video::{
-    Clip, Metadata, VideoEncoder, VideoError, VideoSettings, check_output, read_frames, read_image,
+    Clip, Form, Metadata, Target, VideoError, VideoSettings, VideoWriter, read_frames, read_image,
 };
 use ffmpeg_next as ffmpeg;
 use tempfile::tempdir;
 
 use crate::samples::{HEIGHT, WIDTH, frame, names, settings};
 
-fn push(encoder: &mut VideoEncoder, frames: u32) {
+/// An mp4 writer for a path alone.
+fn create(path: &Path, settings: VideoSettings) -> Result<VideoWriter, VideoError> {
+    VideoWriter::create(&Target::parse(path, Some(Form::Mp4))?, settings)
+}
+
+fn check_output(path: &Path, overwrite: bool) -> Result<(), VideoError> {
+    Target::parse(path, None)?.check(overwrite)
+}
+
+fn push(encoder: &mut VideoWriter, frames: u32) {
     for at in 0..frames {
         encoder.push(&frame(at, [40, 120, 90])).unwrap();
     }
@@ -42,7 +51,7 @@ fn a_finished_video_is_what_players_expect() {
         title: Some("a red\0 ball ☀".into()),
         comment: Some("seed 1".into()),
     };
-    let mut encoder = VideoEncoder::create(&path, VideoSettings { metadata, ..settings() }).unwrap();
+    let mut encoder = create(&path, VideoSettings { metadata, ..settings() }).unwrap();
     push(&mut encoder, 33);
     assert!(!path.exists());
     let summary = encoder.finish().unwrap();
@@ -82,7 +91,7 @@ fn a_finished_video_is_what_players_expect() {
 fn keyframes_come_every_interval() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("clip.mp4");
-    let mut encoder = VideoEncoder::create(&path, settings()).unwrap();
+    let mut encoder = create(&path, settings()).unwrap();
     for at in 0..30 {
         // A scene cut where no keyframe belongs.
         encoder
@@ -114,7 +123,7 @@ fn colours_survive_the_round_trip() {
     ];
     for (index, colour) in colours.into_iter().enumerate() {
         let path = folder.path().join(format!("{index}.mp4"));
-        let mut encoder = VideoEncoder::create(&path, settings()).unwrap();
+        let mut encoder = create(&path, settings()).unwrap();
         let solid = colour.repeat((WIDTH * HEIGHT) as usize);
         for _ in 0..3 {
             encoder.push(&solid).unwrap();
@@ -141,7 +150,7 @@ fn colours_survive_the_round_trip() {
 fn dropping_keeps_a_playable_partial_file_and_nothing_under_the_final_name() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("clip.mp4");
-    let mut encoder = VideoEncoder::create(&path, settings()).unwrap();
+    let mut encoder = create(&path, settings()).unwrap();
     push(&mut encoder, 17);
     drop(encoder);
     assert_eq!(names(&folder), [".clip.partial.mp4"]);
@@ -153,7 +162,7 @@ fn dropping_keeps_a_playable_partial_file_and_nothing_under_the_final_name() {
         17
     );
     // The next run replaces it.
-    let mut encoder = VideoEncoder::create(&path, settings()).unwrap();
+    let mut encoder = create(&path, settings()).unwrap();
     push(&mut encoder, 2);
     encoder.finish().unwrap();
     assert_eq!(names(&folder), ["clip.mp4"]);
@@ -163,20 +172,14 @@ fn dropping_keeps_a_playable_partial_file_and_nothing_under_the_final_name() {
 fn without_frames_nothing_remains() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("clip.mp4");
-    drop(VideoEncoder::create(&path, settings()).unwrap());
+    drop(create(&path, settings()).unwrap());
     assert!(names(&folder).is_empty());
     assert!(matches!(
-        VideoEncoder::create(&path, settings()).unwrap().finish(),
+        create(&path, settings()).unwrap().finish(),
         Err(VideoError::NoFrames { .. })
     ));
     assert!(names(&folder).is_empty());
-    assert!(
-        VideoEncoder::create(&path, settings())
-            .unwrap()
-            .finish_partial()
-            .unwrap()
-            .is_none()
-    );
+    assert!(create(&path, settings()).unwrap().finish_partial().unwrap().is_none());
     assert!(names(&folder).is_empty());
 }
 
@@ -184,7 +187,7 @@ fn without_frames_nothing_remains() {
 fn an_interrupted_run_becomes_a_proper_video() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("clip.mp4");
-    let mut encoder = VideoEncoder::create(&path, settings()).unwrap();
+    let mut encoder = create(&path, settings()).unwrap();
     push(&mut encoder, 9);
     assert_eq!(encoder.finish_partial().unwrap().unwrap().frames, 9);
     assert_eq!(names(&folder), ["clip.mp4"]);
@@ -198,7 +201,7 @@ const KILLED_OUTPUT: &str = "DEEPFORCING_TEST_KILLED_OUTPUT";
 #[ignore = "ends its process"]
 fn process_that_dies() {
     let path = std::env::var_os(KILLED_OUTPUT).unwrap();
-    let mut encoder = VideoEncoder::create(Path::new(&path), settings()).unwrap();
+    let mut encoder = create(Path::new(&path), settings()).unwrap();
     // The first chunk of a causal VAE, a whole one, and a part of a third that is lost.
     push(&mut encoder, 9);
     encoder.flush().unwrap();
@@ -237,13 +240,10 @@ fn a_killed_process_leaves_every_flushed_frame() {
 fn two_runs_cannot_write_the_same_video() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("clip.mp4");
-    let mut encoder = VideoEncoder::create(&path, settings()).unwrap();
+    let mut encoder = create(&path, settings()).unwrap();
     push(&mut encoder, 3);
     assert!(matches!(check_output(&path, false), Err(VideoError::Busy { .. })));
-    assert!(matches!(
-        VideoEncoder::create(&path, settings()),
-        Err(VideoError::Busy { .. })
-    ));
+    assert!(matches!(create(&path, settings()), Err(VideoError::Busy { .. })));
     push(&mut encoder, 3);
     assert_eq!(encoder.finish().unwrap().frames, 6);
 }
@@ -252,7 +252,7 @@ fn two_runs_cannot_write_the_same_video() {
 fn wrong_frames_and_sizes_are_refused() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("clip.mp4");
-    let mut encoder = VideoEncoder::create(&path, settings()).unwrap();
+    let mut encoder = create(&path, settings()).unwrap();
     push(&mut encoder, 1);
     let error = encoder.push(&[0; 100]).unwrap_err();
     assert!(
@@ -268,7 +268,7 @@ fn wrong_frames_and_sizes_are_refused() {
     );
     drop(encoder);
     for (width, height) in [(97, 64), (96, 63), (0, 64)] {
-        let created = VideoEncoder::create(&path, VideoSettings::new(width, height));
+        let created = create(&path, VideoSettings::new(width, height));
         assert!(matches!(created, Err(VideoError::Size { .. })), "{width}x{height}");
     }
 }
@@ -328,7 +328,7 @@ fn an_output_is_checked_before_any_work() {
     {
         let error = refused("/proc/clip.mp4".into(), false, "cannot create");
         assert!(matches!(error, VideoError::NotWritable { .. }));
-        assert!(VideoEncoder::create(Path::new("/proc/clip.mp4"), settings()).is_err());
+        assert!(create(Path::new("/proc/clip.mp4"), settings()).is_err());
     }
 }
 
@@ -365,7 +365,7 @@ fn a_read_only_folder_and_odd_names_are_refused() {
 fn clips_and_images_are_read_and_fitted() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("clip.mp4");
-    let mut encoder = VideoEncoder::create(&path, settings()).unwrap();
+    let mut encoder = create(&path, settings()).unwrap();
     push(&mut encoder, 20);
     encoder.finish().unwrap();
     let clip = read_frames(&path, 5).unwrap();
@@ -409,7 +409,7 @@ fn unreadable_clips_say_why() {
     assert!(read_frames(folder.path(), 9).is_err());
     assert!(read_image(folder.path()).is_err());
     // A truncated video: the index is whole, the frames are not.
-    let mut encoder = VideoEncoder::create(&bad, settings()).unwrap();
+    let mut encoder = create(&bad, settings()).unwrap();
     push(&mut encoder, 40);
     encoder.finish().unwrap();
     let whole = fs::read(&bad).unwrap();
@@ -420,6 +420,6 @@ fn unreadable_clips_say_why() {
 #[test]
 fn an_encoder_can_move_to_another_thread() {
     fn sendable<T: Send>() {}
-    sendable::<VideoEncoder>();
+    sendable::<VideoWriter>();
     sendable::<VideoError>();
 }

@@ -16,7 +16,7 @@ use clap::Args;
 
 use super::{
     Failure,
-    flags::{CacheFlags, EncodingFlags, ModelFlags, VideoFlags},
+    flags::{CacheFlags, EncodingFlags, ModelFlags, RunFlags, VideoFlags},
     model_files::Model,
     printer::Printer,
     render::interrupt_on_ctrl_c,
@@ -83,15 +83,6 @@ pub(super) struct Batch {
     /// Render again what was made with other settings, and replace files that the batch did not write
     #[arg(long)]
     overwrite: bool,
-    /// Print what would be made and what is there already, and stop; loads no weights
-    #[arg(long)]
-    dry_run: bool,
-    /// Print results (with --dry-run the plan) as JSON, one line per video
-    #[arg(long)]
-    json: bool,
-    /// Go on even if the memory needed is estimated to be more than there is
-    #[arg(long)]
-    no_memory_check: bool,
     #[command(flatten)]
     video: VideoFlags,
     #[command(flatten)]
@@ -100,6 +91,8 @@ pub(super) struct Batch {
     cache: CacheFlags,
     #[command(flatten)]
     encoding: EncodingFlags,
+    #[command(flatten)]
+    running: RunFlags,
 }
 
 impl Batch {
@@ -133,7 +126,7 @@ impl Batch {
             model: &model,
         };
         list.check_settings(printer)?;
-        if self.dry_run {
+        if self.running.dry_run {
             return show::show(&list, &items, shard, printer);
         }
         interrupt_on_ctrl_c(&cancel);

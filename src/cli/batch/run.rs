@@ -111,7 +111,7 @@ impl Desk<'_> {
                 State::Bad(error) => self.failed(item, &error)?,
                 State::Todo(recipe) => {
                     let shape = (of_video(&recipe.video), recipe.prompts.len());
-                    if !self.list.flags.no_memory_check && !fits.contains(&shape) {
+                    if !self.list.flags.running.no_memory_check && !fits.contains(&shape) {
                         let checked = MemoryPlan::of(files, &recipe).and_then(|plan| Ok(plan.check()?));
                         match checked {
                             Ok(()) => drop(fits.insert(shape)),
@@ -201,7 +201,7 @@ impl Desk<'_> {
         };
         let show = Show {
             preview: PreviewMode::Off,
-            json: list.flags.json,
+            json: list.flags.running.json,
             started: Instant::now(),
         };
         let outcome = film(engine, &job, shown, None, &show, cancel, self.printer).map_err(|error| *error.error)?;
@@ -222,7 +222,7 @@ impl Desk<'_> {
         self.note(item, &entry)?;
         self.tally.made += 1;
         self.printer.finished(summary, true);
-        let line = match self.list.flags.json {
+        let line = match self.list.flags.running.json {
             true => serde_json::to_string(&entry).unwrap_or_default(),
             false => path.display().to_string(),
         };

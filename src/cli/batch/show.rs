@@ -37,7 +37,7 @@ pub(super) fn show(list: &List, items: &[Item], shard: Shard, printer: &Printer)
         }
         let (file, item) = (list.file(planned.item), planned.item);
         let prompt = list.scene(item).title();
-        let line = match list.flags.json {
+        let line = match list.flags.running.json {
             true => json!({
                 "file": file, "state": state, "problem": problem, "index": item.scene, "sample": item.sample,
                 "seed": item.seed, "prompt": prompt,

@@ -11,7 +11,7 @@ use clap::Args;
 use self::scenes::PromptFlags;
 use super::{
     Failure,
-    flags::{CacheFlags, EncodingFlags, ModelFlags, PreviewFlag, VideoFlags},
+    flags::{CacheFlags, EncodingFlags, ModelFlags, PreviewFlag, RunFlags, VideoFlags},
     model_files::{self, Model},
     printer::Printer,
     render::{Show, interrupt_on_ctrl_c, render_all},
@@ -68,21 +68,6 @@ pub(super) struct Generate {
     preview: PreviewFlag,
     #[command(flatten)]
     running: RunFlags,
-}
-
-/// How the command itself behaves.
-#[derive(Args)]
-#[command(next_help_heading = "Run")]
-struct RunFlags {
-    /// Print what would be done (files, memory, frames, what the cache holds over time) and stop; loads no weights
-    #[arg(long)]
-    dry_run: bool,
-    /// Print results (with --dry-run the plan) as JSON, one line per video
-    #[arg(long)]
-    json: bool,
-    /// Go on even if the memory needed is estimated to be more than there is
-    #[arg(long)]
-    no_memory_check: bool,
 }
 
 /// What is written.

@@ -27,8 +27,7 @@ impl List {
             models.push(Listed::new(name, locator)?);
         }
         if self.json {
-            print_json(&models.iter().map(Listed::json).collect());
-            return Ok(());
+            return print_json(&models.iter().map(Listed::json).collect());
         }
         let width = models.iter().map(|model| model.name.len()).max().unwrap_or_default();
         for model in &models {
@@ -37,7 +36,7 @@ impl List {
                 model.name,
                 model.state(),
                 model.preset.description
-            ));
+            ))?;
         }
         Ok(())
     }

@@ -5,13 +5,14 @@ mod pull;
 mod remove;
 mod verify;
 
-use std::io::Write;
-
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::{Failure, printer::Printer};
+use super::{
+    Failure,
+    printer::{Printer, print_result},
+};
 use crate::{
     Error, Result,
     hub::Source,
@@ -97,13 +98,13 @@ impl Models {
     }
 }
 
-/// A result on stdout. A reader that has gone away is no error.
-fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// A line of the result.
+fn print(text: &str) -> Result<(), Failure> {
+    print_result(format!("{text}\n").as_bytes())
 }
 
-fn print_json(value: &Value) {
-    print(&format!("{value:#}"));
+fn print_json(value: &Value) -> Result<(), Failure> {
+    print(&format!("{value:#}"))
 }
 
 /// The model that a name or a preset file means.
@@ -140,7 +141,7 @@ impl Where {
             }
         };
         for file in listed {
-            print(&format!("{}\t{}", file.role.name(), file.path.display()));
+            print(&format!("{}\t{}", file.role.name(), file.path.display()))?;
         }
         Ok(())
     }

@@ -39,8 +39,7 @@ impl Pull {
         let located = named(locator, &self.model)?;
         if located.location == ModelLocation::Bundled {
             let folder = bundled::unpack(locator.own_cache()).map_err(Error::from)?;
-            print(&folder.display().to_string());
-            return Ok(());
+            return print(&folder.display().to_string());
         }
         let needed = self.sources(sources_of(&located)?)?;
         let cancel = CancelToken::default();
@@ -71,10 +70,10 @@ impl Pull {
 }
 
 /// `role<TAB>path`, for scripts.
-fn print_path(hub: &Hub, role: Role, source: &Source) -> Result<()> {
+fn print_path(hub: &Hub, role: Role, source: &Source) -> Result<(), Failure> {
     let path = hub
         .find(source)
-        .ok_or_else(|| HubError::NotCached { file: source.label() })?;
-    print(&format!("{}\t{}", role.name(), path.display()));
-    Ok(())
+        .ok_or_else(|| HubError::NotCached { file: source.label() })
+        .map_err(Error::from)?;
+    print(&format!("{}\t{}", role.name(), path.display()))
 }

@@ -54,8 +54,7 @@ impl Remove {
             "removed `{}`, {} free",
             self.model,
             human_bytes(removal.bytes)
-        ));
-        Ok(())
+        ))
     }
 
     fn confirm(&self, bytes: u64) -> Result<(), Failure> {

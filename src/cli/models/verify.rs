@@ -56,10 +56,10 @@ impl Verify {
                     .iter()
                     .map(|(result, source)| report_json(result, source))
                     .collect(),
-            ),
+            )?,
             false => reports
                 .iter()
-                .for_each(|(result, source)| print(&report(result, source))),
+                .try_for_each(|(result, source)| print(&report(result, source)))?,
         }
         match reports.iter().filter(|(result, _)| result.is_err()).count() {
             0 => Ok(()),
@@ -77,7 +77,6 @@ impl Verify {
             true => print_json(&json!([{ "model": model, "path": folder, "state": "ok" }])),
             false => print(&format!("ok       {}", folder.display())),
         }
-        Ok(())
     }
 }
 
