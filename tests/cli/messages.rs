@@ -2,11 +2,27 @@
 
 use std::fs;
 
-use crate::program::Desk;
+use crate::{
+    foreign::{png_of_size, wav},
+    program::Desk,
+};
 
 /// Exit code and everything that a run says, without what differs from run to run.
 fn said(desk: &Desk, words: &[&str]) -> String {
-    let output = desk.run(words);
+    said_with(desk, words, &[])
+}
+
+/// The same with other variables; those that are empty are taken away.
+fn said_with(desk: &Desk, words: &[&str], variables: &[(&str, &str)]) -> String {
+    let mut command = crate::program::program();
+    command.current_dir(desk.video("")).args(words);
+    for (name, value) in variables {
+        match *value {
+            "" => command.env_remove(name),
+            value => command.env(name, value),
+        };
+    }
+    let output = command.output().unwrap();
     assert!(
         output.stdout.is_empty(),
         "{words:?}: {}",
@@ -135,10 +151,16 @@ fn starts() {
     fs::write(desk.video("text.mp4"), "no video").unwrap();
     fs::write(desk.video("empty.png"), "").unwrap();
     desk.render("short.mp4", &["--seconds", "0.0625"]);
+    fs::write(desk.video("no-pixels.png"), png_of_size(0, 0)).unwrap();
+    fs::write(desk.video("huge.png"), png_of_size(100_000, 100_000)).unwrap();
+    fs::write(desk.video("sound.wav"), wav()).unwrap();
     let all: Vec<_> = [
         ["--image", "text.png"],
         ["--image", "empty.png"],
         ["--image", "missing.png"],
+        ["--image", "no-pixels.png"],
+        ["--image", "huge.png"],
+        ["--extend", "sound.wav"],
         ["--extend", "text.mp4"],
         ["--extend", "short.mp4"],
         ["--extend", "."],
@@ -167,4 +189,42 @@ fn settings() {
         said(&desk, &["decode", "missing.safetensors", "-o", "out.mp4"]),
     ];
     snapshot!("settings", all.join("\n"));
+}
+
+#[test]
+fn config_files_and_variables() {
+    let desk = Desk::new();
+    let model = desk.model.folder().display().to_string();
+    let generate = ["generate", "a", "--model", &model];
+    let mut all = Vec::new();
+    for text in [
+        "secnods = 3\n",
+        "seed = 7\n[cache]\nsinks = 9\n",
+        "seed = \"seven\"\n",
+        "seed = \n",
+    ] {
+        fs::write(desk.video("config.toml"), text).unwrap();
+        all.push(said_with(&desk, &generate, &[("DEEPFORCING_CONFIG", "config.toml")]));
+    }
+    all.push(said_with(&desk, &generate, &[("DEEPFORCING_CONFIG", "missing.toml")]));
+    all.push(said_with(&desk, &generate, &[("DEEPFORCING_SEED", "seven")]));
+    all.push(said_with(
+        &desk,
+        &generate,
+        &[("DEEPFORCING_POLICY", "fifo"), ("DEEPFORCING_CACHE_SINK", "99")],
+    ));
+    snapshot!("config", all.join("\n"));
+}
+
+#[test]
+fn a_machine_without_a_home() {
+    let desk = Desk::new();
+    // No HOME is among the variables of these tests.
+    let no_cache = [("HF_HUB_CACHE", ""), ("DEEPFORCING_CACHE", "")];
+    let all = [
+        said_with(&desk, &["generate", "a", "--model", "deep-forcing"], &no_cache),
+        said_with(&desk, &["models", "pull", "deep-forcing"], &no_cache),
+        said(&desk, &["generate", "a", "--model", "deep-forcing"]),
+    ];
+    snapshot!("no_home", all.join("\n"));
 }
