@@ -17,6 +17,7 @@ use crate::{
     request::RequestError,
     rollout::SpanError,
     sampler::SamplerError,
+    sweep::SweepError,
     text::TextError,
     vae::VaeError,
     video::VideoError,
@@ -119,6 +120,9 @@ pub enum Error {
     /// A batch of videos as a whole.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// A sweep as a whole.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
     /// What is no model.
     #[error("`{name}` is neither a model folder nor a known model; known are {known}, or the path of a preset (.toml)")]
     UnknownModel { name: String, known: String },
@@ -216,6 +220,9 @@ impl Error {
             return error.is_usage();
         }
         if let Self::Batch(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Sweep(error) = self {
             return error.is_usage();
         }
         matches!(

@@ -13,6 +13,7 @@ use crate::{
     Error, Result,
     engine::Engine,
     latents::LatentWriter,
+    metrics::{self, Measuring, Report},
     pipeline::{self, Pictures, Update},
     recipe::Recipe,
     rollout::CancelToken,
@@ -30,6 +31,8 @@ pub struct Job {
     pub save_latents: Option<PathBuf>,
     /// PNG or JPEG file for the picture in the middle of the video.
     pub thumbnail: Option<PathBuf>,
+    /// Measure the pictures on the way, with these options.
+    pub metrics: Option<metrics::Options>,
     /// Whether existing files may be replaced.
     pub overwrite: bool,
 }
@@ -52,6 +55,8 @@ pub struct Outcome {
     /// Whether all that was asked for was made; false after a cancellation.
     pub complete: bool,
     pub times: Times,
+    /// What was measured of the pictures, if [`Job::metrics`] asked for it.
+    pub metrics: Option<Report>,
 }
 
 /// How long the stages of a video took. They overlap.
@@ -108,6 +113,7 @@ pub fn render(
         .collect();
     let rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
     let mut keep = Keeper::open(job)?;
+    let measuring = measuring(job)?;
     observe(Event::Begun {
         encoder: keep.video.info(),
         chunks: rollout.plans().len(),
@@ -130,6 +136,9 @@ pub fn render(
                 let took = begun.elapsed();
                 times.encode += took;
                 observe(Event::Encoded(took));
+                if let Some(measuring) = &measuring {
+                    measuring.push(pictures.frames);
+                }
             }
         }
         Ok(())
@@ -137,15 +146,26 @@ pub fn render(
     match outcome {
         Ok(rendered) => {
             let summary = keep.finish(job, rendered.complete)?;
+            // A video that was stopped before its first picture has no measures.
+            let measuring = measuring.filter(|_| summary.is_some());
+            let metrics = measuring.map(Measuring::finish).transpose()?;
             times.total = started.elapsed();
             Ok(Outcome {
                 summary,
                 complete: rendered.complete,
                 times,
+                metrics,
             })
         }
         Err(error) => Err(keep.failed(error)),
     }
+}
+
+fn measuring(job: &Job) -> Result<Option<Measuring>> {
+    let Some(options) = job.metrics else { return Ok(None) };
+    let video = &job.recipe.video;
+    let measuring = Measuring::start(video.width, video.height, video.fps.into(), options)?;
+    Ok(Some(measuring))
 }
 
 /// The files that a video is written to.

@@ -6,7 +6,9 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `generate/` | `deepforcing generate`: prompts, jobs, the plan of a dry run |
-//! | `batch/` | `deepforcing batch`: many videos in one folder |
+//! | `batch` | `deepforcing batch`: many videos in one folder |
+//! | `sweep/` | `deepforcing sweep`: the same videos under many settings |
+//! | `folder/` | what commands that fill a folder have in common |
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
 //! | `metrics/` | `deepforcing metrics`: measures of videos |
@@ -31,6 +33,7 @@ mod config;
 mod decode;
 mod doctor;
 mod flags;
+mod folder;
 mod generate;
 mod hints;
 mod inspect;
@@ -47,6 +50,7 @@ mod pulling;
 mod recipes;
 mod render;
 mod rerun;
+mod sweep;
 mod terminal;
 
 use std::process::ExitCode;
@@ -82,6 +86,8 @@ enum Command {
     Generate(Box<generate::Generate>),
     /// Turn a file of prompts into a folder of videos, in a run that can be stopped and gone on with
     Batch(Box<batch::Batch>),
+    /// Render prompts under many cache and sampler settings and compare them
+    Sweep(Box<sweep::Sweep>),
     /// Make a video again from the recipe that it carries
     Rerun(rerun::Rerun),
     /// Turn saved latents into a video
@@ -171,6 +177,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(generate) => generate.run(&printer),
         Command::Batch(batch) => batch.run(&printer),
+        Command::Sweep(sweep) => sweep.run(&printer),
         Command::Rerun(rerun) => rerun.run(&printer),
         Command::Decode(decode) => decode.run(&printer),
         Command::Inspect(inspect) => inspect.run(),

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     Failure,
-    flags::{ModelFlags, OutputFlags, PreviewFlag},
+    flags::{OutputFlags, PreviewFlag},
     model_files::{self, Model},
     printer::Printer,
     recipes::recipe_of,
@@ -89,6 +89,7 @@ impl Rerun {
             given: None,
             save_latents: None,
             thumbnail: None,
+            metrics: None,
             overwrite: self.output.overwrite,
         };
         let work = Work {
@@ -108,14 +109,11 @@ impl Rerun {
         let Some(name) = self.model.clone().or_else(|| recipe.model.model.clone()) else {
             return Err(Error::ModelNotNamed);
         };
-        let flags = ModelFlags {
+        let layer = Layer {
             model: Some(name),
             vae: Some(recipe.model.decoder),
-            ..ModelFlags::default()
-        };
-        let layer = Layer {
             preview: self.preview.preview,
-            ..flags.layer()
+            ..Layer::default()
         };
         let layers = Layers::load(layer, &Environment::of_process())?;
         Model::locate(&layers, recipe.start.is_some(), cancel, printer)

@@ -65,6 +65,7 @@ fn work(
         given: None,
         save_latents: names.latents.as_ref().map(|all| all[index].clone()),
         thumbnail: names.thumbnails.as_ref().map(|all| all[index].clone()),
+        metrics: None,
         overwrite,
         target,
     };
