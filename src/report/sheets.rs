@@ -190,7 +190,8 @@ fn look_at(
         Err(Error::Cancelled) => return Err(Error::Cancelled),
         // The same for every file.
         Err(error @ Error::Video(VideoError::NoFfmpeg)) => Some(format!("videos cannot be looked at: {error}")),
-        Err(error) => Some(error.to_string()),
+        // The page may travel; where it was made is nobody's business.
+        Err(error) => Some(error.to_string().replace(&format!("{}/", folder.display()), "")),
     };
     // What is damaged further on would be measured as a shorter video.
     let metrics = if problem.is_none() { metrics.finish() } else { None };

@@ -61,6 +61,9 @@ impl Browser {
             .as_str()
             .unwrap_or_else(|| panic!("no session: {made}"));
         browser.session += &format!("/{id}");
+        // Leaves the page that a new window shows, and forgets what it asked for.
+        browser.post("/url", json!({ "url": "about:blank" }));
+        browser.log("performance");
         Some(browser)
     }
 
