@@ -14,6 +14,7 @@ use crate::{
     metrics::MetricsError,
     prompts::{MomentError, NameError, PromptError, SwitchError},
     recipe::RecipeError,
+    report::ReportError,
     request::RequestError,
     rollout::SpanError,
     sampler::SamplerError,
@@ -123,6 +124,9 @@ pub enum Error {
     /// A sweep as a whole.
     #[error(transparent)]
     Sweep(#[from] SweepError),
+    /// A report on a folder.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// What is no model.
     #[error("`{name}` is neither a model folder nor a known model; known are {known}, or the path of a preset (.toml)")]
     UnknownModel { name: String, known: String },

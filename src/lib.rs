@@ -24,6 +24,7 @@
 //! | [`hub`] | model files in the cache that all tools of the Hugging Face hub share |
 //! | [`batch`] | many videos in one folder, in a run that can be gone on with |
 //! | [`sweep`] | the same videos under many settings |
+//! | [`mod@report`] | videos of a folder set side by side, in a page |
 //! | [`bundled`] | the toy model that is part of the program |
 //! | [`file_hash`] | hashes of files, computed once |
 //! | [`cache_dir`] | where derived files are kept |
@@ -60,6 +61,7 @@ pub mod preset;
 pub mod prompts;
 pub mod recipe;
 pub mod render;
+pub mod report;
 pub mod request;
 pub mod rollout;
 pub mod sampler;

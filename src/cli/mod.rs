@@ -12,6 +12,7 @@
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
 //! | `metrics/` | `deepforcing metrics`: measures of videos |
+//! | `report` | `deepforcing report`: a folder of videos set side by side |
 //! | `recipes` | recipes in files |
 //! | `render` | rendering with a live line, for `generate` and `rerun` |
 //! | `models/`, `pulling` | `deepforcing models`, downloads |
@@ -49,6 +50,7 @@ mod prompts;
 mod pulling;
 mod recipes;
 mod render;
+mod report;
 mod rerun;
 mod sweep;
 mod terminal;
@@ -96,6 +98,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Measure flickering, drift, motion, seams and repetition of videos
     Metrics(metrics::Metrics),
+    /// Set the videos of a batch or sweep side by side, in a page
+    Report(report::Report),
     /// List, download, verify and remove models
     Models(models::Models),
     /// Print example prompts and the vocabulary of the bundled model
@@ -182,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Decode(decode) => decode.run(&printer),
         Command::Inspect(inspect) => inspect.run(),
         Command::Metrics(metrics) => metrics.run(&printer),
+        Command::Report(report) => report.run(&printer),
         Command::Models(models) => models.run(&printer),
         Command::Prompts(prompts) => prompts.run(),
         Command::Config(config) => config.run(&printer),
