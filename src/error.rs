@@ -18,6 +18,7 @@ use crate::{
     rollout::SpanError,
     sampler::SamplerError,
     text::TextError,
+    trace::TraceError,
     vae::VaeError,
     video::VideoError,
 };
@@ -73,6 +74,9 @@ pub enum Error {
     /// A video that cannot be measured.
     #[error("{0}")]
     Metrics(#[from] MetricsError),
+    /// A trace of the cache.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// Denoising steps that cannot be.
     #[error("{0}")]
     Sampler(#[from] SamplerError),
@@ -216,6 +220,9 @@ impl Error {
             return error.is_usage();
         }
         if let Self::Batch(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Trace(error) = self {
             return error.is_usage();
         }
         matches!(

@@ -16,6 +16,7 @@ use crate::{
     pipeline::{self, Pictures, Update},
     recipe::Recipe,
     rollout::CancelToken,
+    trace::{TraceOptions, Tracing},
     vae::LATENT_CHANNELS,
     video::{EncoderInfo, Kept, Metadata, Target, VideoSettings, VideoSummary, VideoWriter, save_picture},
 };
@@ -30,6 +31,8 @@ pub struct Job {
     pub save_latents: Option<PathBuf>,
     /// PNG or JPEG file for the picture in the middle of the video.
     pub thumbnail: Option<PathBuf>,
+    /// What is recorded of the cache.
+    pub trace: Option<TraceOptions>,
     /// Whether existing files may be replaced.
     pub overwrite: bool,
 }
@@ -106,8 +109,16 @@ pub fn render(
         .iter()
         .map(|p| (p.latent_frame, p.text.as_str()))
         .collect();
-    let rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
+    let mut rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
     let mut keep = Keeper::open(job)?;
+    let trace = match &job.trace {
+        Some(options) => {
+            let video = (!job.target.is_stdout()).then(|| job.target.path());
+            let (video, cache) = (video.as_deref(), rollout.cache_mut());
+            Some(Tracing::start(options, recipe, video, job.overwrite, cache)?)
+        }
+        None => None,
+    };
     observe(Event::Begun {
         encoder: keep.video.info(),
         chunks: rollout.plans().len(),
@@ -137,6 +148,7 @@ pub fn render(
     match outcome {
         Ok(rendered) => {
             let summary = keep.finish(job, rendered.complete)?;
+            trace.map_or(Ok(()), |trace| trace.finish(rendered.complete))?;
             times.total = started.elapsed();
             Ok(Outcome {
                 summary,

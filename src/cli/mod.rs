@@ -10,6 +10,7 @@
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
 //! | `metrics/` | `deepforcing metrics`: measures of videos |
+//! | `trace/` | `deepforcing trace`: the page of a trace; flags that record one |
 //! | `recipes` | recipes in files |
 //! | `render` | rendering with a live line, for `generate` and `rerun` |
 //! | `models/`, `pulling` | `deepforcing models`, downloads |
@@ -48,6 +49,7 @@ mod recipes;
 mod render;
 mod rerun;
 mod terminal;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -90,6 +92,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Measure flickering, drift, motion, seams and repetition of videos
     Metrics(metrics::Metrics),
+    /// Draw what the cache kept, from a trace of `generate --trace`
+    Trace(trace::TracePage),
     /// List, download, verify and remove models
     Models(models::Models),
     /// Print example prompts and the vocabulary of the bundled model
@@ -175,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Decode(decode) => decode.run(&printer),
         Command::Inspect(inspect) => inspect.run(),
         Command::Metrics(metrics) => metrics.run(&printer),
+        Command::Trace(trace) => trace.run(&printer),
         Command::Models(models) => models.run(&printer),
         Command::Prompts(prompts) => prompts.run(),
         Command::Config(config) => config.run(&printer),

@@ -191,6 +191,7 @@ impl Desk<'_> {
             given,
             save_latents: None,
             thumbnail: None,
+            trace: None,
             overwrite: true,
         };
         let shown = VideoWork {
