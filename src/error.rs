@@ -20,6 +20,7 @@ use crate::{
     sampler::SamplerError,
     sweep::SweepError,
     text::TextError,
+    trace::TraceError,
     vae::VaeError,
     video::VideoError,
 };
@@ -75,6 +76,9 @@ pub enum Error {
     /// A video that cannot be measured.
     #[error("{0}")]
     Metrics(#[from] MetricsError),
+    /// A trace of the cache.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// Denoising steps that cannot be.
     #[error("{0}")]
     Sampler(#[from] SamplerError),
@@ -227,6 +231,9 @@ impl Error {
             return error.is_usage();
         }
         if let Self::Sweep(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Trace(error) = self {
             return error.is_usage();
         }
         matches!(

@@ -37,6 +37,7 @@
 //! | [`render`] | one video from its recipe |
 //! | [`preset`] | model, sampler and cache settings with names |
 //! | [`config`] | settings in layers: flags, environment, config file, preset |
+//! | [`trace`] | what the cache keeps of a video, in a file and on a page |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
 pub mod batch;
@@ -68,6 +69,7 @@ pub mod sampler;
 pub mod start;
 pub mod sweep;
 pub mod text;
+pub mod trace;
 pub mod transformer;
 pub mod vae;
 pub mod video;

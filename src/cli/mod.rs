@@ -13,6 +13,7 @@
 //! | `prompts` | what the bundled model understands |
 //! | `metrics/` | `deepforcing metrics`: measures of videos |
 //! | `report` | `deepforcing report`: a folder of videos set side by side |
+//! | `trace/` | `deepforcing trace`: the page of a trace; flags that record one |
 //! | `recipes` | recipes in files |
 //! | `render` | rendering with a live line, for `generate` and `rerun` |
 //! | `models/`, `pulling` | `deepforcing models`, downloads |
@@ -54,6 +55,7 @@ mod report;
 mod rerun;
 mod sweep;
 mod terminal;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -100,6 +102,8 @@ enum Command {
     Metrics(metrics::Metrics),
     /// Set the videos of a batch or sweep side by side, in a page
     Report(report::Report),
+    /// Draw what the cache kept, from a trace of `generate --trace`
+    Trace(trace::TracePage),
     /// List, download, verify and remove models
     Models(models::Models),
     /// Print example prompts and the vocabulary of the bundled model
@@ -187,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(inspect) => inspect.run(),
         Command::Metrics(metrics) => metrics.run(&printer),
         Command::Report(report) => report.run(&printer),
+        Command::Trace(trace) => trace.run(&printer),
         Command::Models(models) => models.run(&printer),
         Command::Prompts(prompts) => prompts.run(),
         Command::Config(config) => config.run(&printer),

@@ -11,6 +11,7 @@ use super::{
     printer::Printer,
     recipes::recipe_of,
     render::{Show, Work, interrupt_on_ctrl_c, render_all},
+    trace::flags::TraceFlags,
 };
 use crate::{
     Error, Result,
@@ -26,6 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   deepforcing rerun storm.mp4 -o again.mp4
   deepforcing rerun storm.mp4 -o frames/ --format png
+  deepforcing rerun storm.mp4 --trace storm.jsonl -o again.mp4
   deepforcing rerun storm.json --model models/wan -o again.mp4
 
 On the same device with the same model files, the pictures are the same bit for bit.";
@@ -47,6 +49,8 @@ pub(super) struct Rerun {
     #[arg(long)]
     allow_changed: bool,
     #[command(flatten)]
+    trace: TraceFlags,
+    #[command(flatten)]
     preview: PreviewFlag,
     /// Print the result as JSON
     #[arg(long)]
@@ -61,12 +65,14 @@ impl Rerun {
         if self.json && target.is_stdout() {
             return Err(Error::StdoutTaken.into());
         }
+        let trace = self.trace.checked(self.output.overwrite)?;
         let cancel = CancelToken::default();
         let model = self.locate(&recipe, &cancel, printer)?;
         let start = self.start_pictures(&recipe)?;
         interrupt_on_ctrl_c(&cancel);
         model_files::use_threads(model.settings.threads.value);
         let files = model.files(&cancel, printer)?;
+        self.trace.check_heads(&files)?;
         let record = model.record(&files)?;
         let changed = recipe.model.differences(&record);
         if !changed.is_empty() {
@@ -90,6 +96,7 @@ impl Rerun {
             save_latents: None,
             thumbnail: None,
             metrics: None,
+            trace,
             overwrite: self.output.overwrite,
         };
         let work = Work {

@@ -208,6 +208,7 @@ impl Desk<'_> {
             save_latents: None,
             thumbnail: None,
             metrics: list.measuring().then(|| metrics::Options::of(recipe)).transpose()?,
+            trace: None,
             overwrite: true,
         };
         let shown = VideoWork {
