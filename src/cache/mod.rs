@@ -71,6 +71,16 @@ pub struct Event<'a> {
 /// Observer of cache events.
 pub type Probe = Box<dyn FnMut(Event<'_>) + Send>;
 
+/// Called before and after each layer is written in a forward pass; see [`KvCache::set_watch`].
+pub type Watch = Box<dyn FnMut(Moment, Pass) + Send>;
+
+/// A moment of writing a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    Before,
+    After,
+}
+
 /// Fails where the allocation itself would end the process.
 fn check_memory(factors: [usize; 6]) -> Result<()> {
     let bytes = factors.into_iter().fold(1, usize::saturating_mul);
@@ -91,6 +101,7 @@ pub struct KvCache {
     end: Option<u64>,
     seed: u64,
     probe: Option<Probe>,
+    watch: Option<Watch>,
 }
 
 impl KvCache {
@@ -122,12 +133,18 @@ impl KvCache {
             end: None,
             seed,
             probe: None,
+            watch: None,
         })
     }
 
     /// Shows every event to `probe`; costs nothing when none is set.
     pub fn set_probe(&mut self, probe: Probe) {
         self.probe = Some(probe);
+    }
+
+    /// Calls `watch` around the writing of each layer, to measure it; costs nothing when none is set.
+    pub fn set_watch(&mut self, watch: Option<Watch>) {
+        self.watch = watch;
     }
 
     /// Tells the cache which chunk the coming forward pass works on.
@@ -162,6 +179,9 @@ impl KvCache {
     /// # Errors
     /// When policy `global` has no room left, or on a device failure.
     pub fn update(&mut self, layer: usize, pass: Pass, tokens: ChunkTokens<'_>) -> Result<(Tensor, Tensor)> {
+        if let Some(watch) = &mut self.watch {
+            watch(Moment::Before, pass);
+        }
         let cache = &mut self.layers[layer];
         let context = store::Context {
             policy: &self.policy,
@@ -171,6 +191,9 @@ impl KvCache {
             layer,
         };
         cache.write(&context, pass, &tokens, self.probe.as_mut())?;
+        if let Some(watch) = &mut self.watch {
+            watch(Moment::After, pass);
+        }
         cache.view()
     }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `generate/` | `deepforcing generate`: prompts, jobs, the plan of a dry run |
 //! | `batch/` | `deepforcing batch`: many videos in one folder |
+//! | `bench` | `deepforcing bench`: how fast this machine is |
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
 //! | `metrics/` | `deepforcing metrics`: measures of videos |
@@ -26,6 +27,7 @@
 //! | `terminal` | what the terminal is and can do |
 
 mod batch;
+mod bench;
 mod completions;
 mod config;
 mod decode;
@@ -90,6 +92,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Measure flickering, drift, motion, seams and repetition of videos
     Metrics(metrics::Metrics),
+    /// Measure how fast this machine makes videos, stage by stage
+    Bench(Box<bench::Bench>),
     /// List, download, verify and remove models
     Models(models::Models),
     /// Print example prompts and the vocabulary of the bundled model
@@ -175,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Decode(decode) => decode.run(&printer),
         Command::Inspect(inspect) => inspect.run(),
         Command::Metrics(metrics) => metrics.run(&printer),
+        Command::Bench(bench) => bench.run(&printer),
         Command::Models(models) => models.run(&printer),
         Command::Prompts(prompts) => prompts.run(),
         Command::Config(config) => config.run(&printer),

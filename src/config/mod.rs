@@ -33,7 +33,12 @@ pub use file::ConfigFile;
 pub use settings::{Entry, Key, Layer, Settings};
 pub use value::PreviewMode;
 
-use crate::{models::DecoderKind, preset::Preset, request::PictureSize};
+use crate::{
+    device::{DeviceChoice, DtypeChoice},
+    models::DecoderKind,
+    preset::Preset,
+    request::PictureSize,
+};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +180,12 @@ impl Layers {
         Ok(Self { layers, file, warnings })
     }
 
+    /// The same under settings that are chosen for the user.
+    pub fn under(mut self, chosen: Layer) -> Self {
+        self.layers.insert(0, (chosen, Source::Flags));
+        self
+    }
+
     /// The model asked for: a name or a folder.
     pub fn model(&self) -> Option<String> {
         self.first(|layer| layer.model.clone())
@@ -193,6 +204,12 @@ impl Layers {
     /// The number of threads, if one is set: no preset does.
     pub fn threads(&self) -> Option<usize> {
         self.first(|layer| layer.threads)
+    }
+
+    /// Device and number format asked for: no preset chooses them.
+    pub fn device(&self) -> (DeviceChoice, DtypeChoice) {
+        let device = self.first(|layer| layer.device).unwrap_or_default();
+        (device, self.first(|layer| layer.dtype).unwrap_or_default())
     }
 
     fn first<T>(&self, get: impl Fn(&Layer) -> Option<T>) -> Option<T> {

@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use candle_core::Device;
-
 use super::work::{List, Planned, State};
 use crate::{
     Error,
@@ -21,9 +19,10 @@ use crate::{
         render::{Show, film, tell_truncated},
     },
     config::PreviewMode,
+    device::Compute,
     engine::Engine,
     file_hash::sha256,
-    memory::MemoryPlan,
+    memory::Sizes,
     models::ModelFiles,
     prompts::PromptSpan,
     recipe::{Recipe, VideoRecord},
@@ -80,9 +79,11 @@ pub(super) fn run(
         tally: Tally::default(),
         printer,
     };
-    let todo = desk.sort(planned, &files)?;
+    let compute = list.model.compute(printer)?;
+    let sizes = Sizes::of(&files)?;
+    let todo = desk.sort(planned, &sizes, &compute)?;
     let begun = Instant::now();
-    let result = desk.make(&files, todo, cancel);
+    let result = desk.make(&files, &compute, todo, cancel);
     desk.tell(begun.elapsed(), matches!(result, Err(Failure::Interrupted)));
     result?;
     match desk.tally.failed {
@@ -93,7 +94,12 @@ pub(super) fn run(
 
 impl Desk<'_> {
     /// Settles what needs no rendering and gives the rest.
-    fn sort<'a>(&mut self, planned: Vec<Planned<'a>>, files: &ModelFiles) -> Result<Vec<(&'a Item, Recipe)>, Failure> {
+    fn sort<'a>(
+        &mut self,
+        planned: Vec<Planned<'a>>,
+        sizes: &Sizes,
+        compute: &Compute,
+    ) -> Result<Vec<(&'a Item, Recipe)>, Failure> {
         let mut todo = Vec::new();
         let mut fits: HashSet<(VideoRecordKey, usize)> = HashSet::new();
         for Planned { item, state } in planned {
@@ -112,7 +118,8 @@ impl Desk<'_> {
                 State::Todo(recipe) => {
                     let shape = (of_video(&recipe.video), recipe.prompts.len());
                     if !self.list.flags.running.no_memory_check && !fits.contains(&shape) {
-                        let checked = MemoryPlan::of(files, &recipe).and_then(|plan| Ok(plan.check()?));
+                        let plan = self.list.model.memory(sizes, &recipe, Some(compute));
+                        let checked = plan.and_then(|plan| Ok(plan.check()?));
                         match checked {
                             Ok(()) => drop(fits.insert(shape)),
                             Err(error) => {
@@ -128,12 +135,18 @@ impl Desk<'_> {
         Ok(todo)
     }
 
-    fn make(&mut self, files: &ModelFiles, todo: Vec<(&Item, Recipe)>, cancel: &CancelToken) -> Result<(), Failure> {
+    fn make(
+        &mut self,
+        files: &ModelFiles,
+        compute: &Compute,
+        todo: Vec<(&Item, Recipe)>,
+        cancel: &CancelToken,
+    ) -> Result<(), Failure> {
         if todo.is_empty() {
             return Ok(());
         }
         self.printer.stage("loading the model");
-        let mut engine = Engine::load(files, &Device::Cpu)?;
+        let mut engine = Engine::load(files, compute)?;
         let count = todo.len();
         for index in 0..count {
             let (item, recipe) = &todo[index];
@@ -180,7 +193,8 @@ impl Desk<'_> {
         let given = match list.start(list.scene(item)) {
             Some(file) => {
                 let pictures = read_start(&file, list.model, self.printer)?;
-                Some(pictures.encode(engine.encoder()?, &Device::Cpu)?)
+                let device = engine.compute().device.clone();
+                Some(pictures.encode(engine.encoder()?, &device)?)
             }
             None => None,
         };
