@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     batch::BatchError,
+    bench::BenchError,
     bundled::BundledError,
     cache::{PolicyError, plan::PlanError},
     checkpoint::CheckpointError,
     config::ConfigError,
+    device::DeviceError,
     hub::HubError,
     latents::LatentError,
     memory::MemoryError,
@@ -52,6 +54,12 @@ pub enum Error {
     /// A setting from the environment or the config file that cannot be used.
     #[error(transparent)]
     Setting(#[from] ConfigError),
+    /// A measurement of speed that cannot be made or compared.
+    #[error("{0}")]
+    Bench(#[from] BenchError),
+    /// A device that cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A prompt file that cannot be used.
     #[error(transparent)]
     PromptFile(#[from] PromptError),
@@ -225,6 +233,12 @@ impl Error {
     /// Whether the fault lies in what was asked for, not in files or devices.
     pub fn is_usage(&self) -> bool {
         if let Self::Setting(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Bench(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Device(error) = self {
             return error.is_usage();
         }
         if let Self::Batch(error) = self {

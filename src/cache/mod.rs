@@ -88,6 +88,16 @@ pub struct Sight<'a> {
 /// Observer of the first pass of every chunk; its error ends the pass.
 pub type Watch = Box<dyn FnMut(Sight<'_>) -> Result<()> + Send>;
 
+/// Called before and after each layer is written in a forward pass; see [`KvCache::set_stopwatch`].
+pub type Stopwatch = Box<dyn FnMut(Moment, Pass) + Send>;
+
+/// A moment of writing a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    Before,
+    After,
+}
+
 /// Fails where the allocation itself would end the process.
 fn check_memory(factors: [usize; 6]) -> Result<()> {
     let bytes = factors.into_iter().fold(1, usize::saturating_mul);
@@ -109,6 +119,7 @@ pub struct KvCache {
     seed: u64,
     probe: Option<Probe>,
     watch: Option<Watch>,
+    stopwatch: Option<Stopwatch>,
 }
 
 impl KvCache {
@@ -141,6 +152,7 @@ impl KvCache {
             seed,
             probe: None,
             watch: None,
+            stopwatch: None,
         })
     }
 
@@ -152,6 +164,11 @@ impl KvCache {
     /// Shows every layer to `watch` at the first pass of every chunk, events or not; costs nothing when none is set.
     pub fn set_watch(&mut self, watch: Watch) {
         self.watch = Some(watch);
+    }
+
+    /// Calls `stopwatch` around the writing of each layer, to measure it; costs nothing when none is set.
+    pub fn set_stopwatch(&mut self, stopwatch: Option<Stopwatch>) {
+        self.stopwatch = stopwatch;
     }
 
     /// Tells the cache which chunk the coming forward pass works on.
@@ -186,6 +203,9 @@ impl KvCache {
     /// # Errors
     /// When policy `global` has no room left, on a device failure, or an error of the watch.
     pub fn update(&mut self, layer: usize, pass: Pass, tokens: ChunkTokens<'_>) -> Result<(Tensor, Tensor)> {
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch(Moment::Before, pass);
+        }
         let cache = &mut self.layers[layer];
         let context = store::Context {
             policy: &self.policy,
@@ -196,6 +216,9 @@ impl KvCache {
         };
         cache.write(&context, pass, &tokens, self.probe.as_mut())?;
         let (keys, values) = cache.view()?;
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch(Moment::After, pass);
+        }
         if let Some(watch) = self.watch.as_mut().filter(|_| pass.first) {
             watch(Sight {
                 layer,

@@ -9,6 +9,7 @@
 //! | `batch` | `deepforcing batch`: many videos in one folder |
 //! | `sweep/` | `deepforcing sweep`: the same videos under many settings |
 //! | `folder/` | what commands that fill a folder have in common |
+//! | `bench` | `deepforcing bench`: how fast this machine is |
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
 //! | `metrics/` | `deepforcing metrics`: measures of videos |
@@ -30,6 +31,7 @@
 //! | `terminal` | what the terminal is and can do |
 
 mod batch;
+mod bench;
 mod completions;
 mod config;
 mod decode;
@@ -104,6 +106,8 @@ enum Command {
     Report(report::Report),
     /// Draw what the cache kept, from a trace of `generate --trace`
     Trace(trace::TracePage),
+    /// Measure how fast this machine makes videos, stage by stage
+    Bench(Box<bench::Bench>),
     /// List, download, verify and remove models
     Models(models::Models),
     /// Print example prompts and the vocabulary of the bundled model
@@ -192,6 +196,7 @@ pub fn main() -> ExitCode {
         Command::Metrics(metrics) => metrics.run(&printer),
         Command::Report(report) => report.run(&printer),
         Command::Trace(trace) => trace.run(&printer),
+        Command::Bench(bench) => bench.run(&printer),
         Command::Models(models) => models.run(&printer),
         Command::Prompts(prompts) => prompts.run(),
         Command::Config(config) => config.run(&printer),

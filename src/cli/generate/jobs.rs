@@ -139,6 +139,8 @@ pub(in crate::cli) fn recipe(
             crf: settings.crf.value,
             preset: settings.encoder_preset.value,
         },
+        device: model.selection.kind().into(),
+        dtype: model.selection.dtype_name().into(),
         ..Recipe::new(model.outline())
     })
 }
