@@ -273,6 +273,8 @@ impl Desk<'_> {
             seed: item.seed,
             prompt: scene.title().into(),
             times,
+            point: None,
+            metrics: None,
             recipe: key.recipe,
         })
     }
