@@ -27,6 +27,7 @@
 //! | [`sweep`] | the same videos under many settings |
 //! | [`mod@report`] | videos of a folder set side by side, in a page |
 //! | [`bench`] | how fast a machine makes videos, and whether its devices agree |
+//! | [`sweep`] | the same videos under many settings |
 //! | [`bundled`] | the toy model that is part of the program |
 //! | [`file_hash`] | hashes of files, computed once |
 //! | [`cache_dir`] | where derived files are kept |

@@ -108,7 +108,7 @@ fn look(
     };
     for file in files {
         // SAFETY: initialisers of NVIDIA's libraries have no preconditions; they are loaded to be used anyway.
-        let Ok(handle) = (unsafe { Handle::new(file) }) else {
+        let Ok(handle) = (unsafe { Handle::new(*file) }) else {
             continue;
         };
         library.found = Some(file);
@@ -129,14 +129,14 @@ fn number(handle: &Handle, version: &Version) -> Option<i32> {
         Version::Unknown => None,
         Version::Out(function) => {
             // SAFETY: the function has this signature in all versions of its library.
-            let function: Symbol<unsafe extern "C" fn(*mut i32) -> i32> = unsafe { handle.get(function) }.ok()?;
+            let function: Symbol<unsafe extern "C" fn(*mut i32) -> i32> = unsafe { handle.get(*function) }.ok()?;
             let mut number = 0;
             // SAFETY: `number` outlives the call.
             (unsafe { function(&mut number) } == 0).then_some(number)
         }
         Version::Returned(function) => {
             // SAFETY: the function has this signature in all versions of its library.
-            let function: Symbol<unsafe extern "C" fn() -> usize> = unsafe { handle.get(function) }.ok()?;
+            let function: Symbol<unsafe extern "C" fn() -> usize> = unsafe { handle.get(*function) }.ok()?;
             // SAFETY: it takes nothing and changes nothing.
             i32::try_from(unsafe { function() }).ok()
         }

@@ -53,7 +53,7 @@ fn cards_of_known_sizes_run_stated_settings() {
     // A little of a card is never free.
     let table: [(u64, &[&str]); 4] = [
         (23 * GB, &[]),
-        (15 * GB, &["the tiny decoder (--vae tae)"]),
+        (15_500_000_000, &["the tiny decoder (--vae tae)"]),
         (
             11_500_000_000,
             &[
