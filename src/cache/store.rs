@@ -196,7 +196,7 @@ impl LayerCache {
         }
         let keys = self.rotated.narrow(0, plan.candidates.start, count)?;
         match queries {
-            Some(queries) if count > 0 => Ok(Some(score::scores(&keys, &queries)?)),
+            Some(queries) if count > 0 => Ok(Some(score::scores(&keys, &queries)?.to_vec1::<f32>()?)),
             _ => Ok(Some(vec![0.0; count])),
         }
     }
