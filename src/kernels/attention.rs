@@ -1,12 +1,14 @@
 //! Attention that never holds the score matrix: tiles of queries against tiles of keys with a running softmax.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 #[cfg(feature = "cuda")]
 use candle_core::{CudaStorage, backend::BackendStorage};
 use gemm::Parallelism;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+#[cfg(feature = "cudnn")]
+use super::cudnn;
 use super::{activation::exp, f32_slice};
 #[cfg(feature = "cuda")]
 use super::{cuda, launch};
@@ -112,10 +114,48 @@ impl CustomOp3 for Attention {
             dim,
             scale: self.scale,
         };
-        cuda::produce(q, q.dtype(), (queries, heads, dim), |out| {
-            launch::attention(element, out, inputs, sizes)
-        })
+        let shape = Shape::from((queries, heads, dim));
+        let (storage, out) = cuda::allocate(&q.device, q.dtype(), &shape)?;
+        #[cfg(feature = "cudnn")]
+        if element == launch::Element::Bf16 && queries > 0 {
+            let of = cudnn::AttentionShape {
+                queries,
+                keys,
+                heads,
+                dim,
+            };
+            if cudnn::attention(&q.device, of, out, inputs, self.scale)? {
+                return Ok((storage, shape));
+            }
+        }
+        cuda::run(&q.device, &launch::attention(element, out, inputs, sizes)?)?;
+        Ok((storage, shape))
     }
+}
+
+/// Prepares attention of `queries` queries to each number of keys, so that the first chunk does not wait for it: on a
+/// GPU with cuDNN a plan takes up to a second. Does nothing elsewhere.
+///
+/// # Errors
+/// When the library fails.
+pub fn warm_up_attention(device: &Device, queries: &[usize], keys: &[usize], heads: usize, dim: usize) -> Result<()> {
+    #[cfg(feature = "cudnn")]
+    if let Device::Cuda(device) = device {
+        let shapes: Vec<_> = queries
+            .iter()
+            .flat_map(|queries| {
+                keys.iter().map(|keys| cudnn::AttentionShape {
+                    queries: *queries,
+                    keys: *keys,
+                    heads,
+                    dim,
+                })
+            })
+            .collect();
+        return cudnn::warm_up(device, &shapes);
+    }
+    let _ = (device, queries, keys, heads, dim);
+    Ok(())
 }
 
 /// Queries, keys, heads and channels per head, when the tensors go together.
@@ -305,7 +345,7 @@ fn exponentials(row: &mut [f32], maximum: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{D, Device};
+    use candle_core::D;
 
     use super::*;
 

@@ -7,7 +7,7 @@
 use candle_core::{DType, Result, bail};
 
 /// Type of the elements that a kernel works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Element {
     F32,
     Bf16,

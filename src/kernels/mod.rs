@@ -11,6 +11,8 @@ mod activation;
 mod attention;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+#[cfg(feature = "cudnn")]
+pub(crate) mod cudnn;
 #[cfg(test)]
 pub(crate) mod emulated;
 #[cfg(any(test, feature = "cuda"))]
@@ -23,7 +25,7 @@ mod rows;
 mod selection;
 
 pub use activation::{gelu_tanh, gelu_tanh_in_place, silu, silu_in_place};
-pub use attention::attention;
+pub use attention::{attention, warm_up_attention};
 pub use linear::{linear, linear_gelu};
 pub use modulation::{gated_residual, modulated_norm};
 pub use norm::{layer_norm, rms_norm};

@@ -10,7 +10,9 @@ use super::f32_slice;
 use super::{cuda, launch};
 
 /// Moves the rows `kept` (ascending) of `buffer` to its front, in order and in place; what lies behind them afterwards is
-/// unspecified. `buffer` is contiguous, its rows are along the first axis.
+/// unspecified. `buffer` is contiguous, on the CPU, its rows are along the first axis.
+///
+/// [`super::keep_chosen_rows`] does it on any device.
 ///
 /// # Errors
 /// When an index is out of range or the indices do not rise.
@@ -64,13 +66,20 @@ impl InplaceOp1 for KeepRows<'_> {
         if !rises || self.kept.last().is_some_and(|last| *last >= rows) {
             bail!("keep_rows: indices must rise and lie below {rows}");
         }
-        let CpuStorage::F32(values) = storage else {
-            bail!("keep_rows needs f32, got {:?}", storage.dtype());
-        };
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("keep_rows needs a contiguous tensor");
         };
-        let values = &mut values[start..end];
+        match storage {
+            CpuStorage::F32(values) => self.move_rows(&mut values[start..end], width),
+            CpuStorage::U32(values) => self.move_rows(&mut values[start..end], width),
+            other => bail!("keep_rows needs f32 or u32, got {:?}", other.dtype()),
+        }
+        Ok(())
+    }
+}
+
+impl KeepRows<'_> {
+    fn move_rows<T: Copy>(&self, values: &mut [T], width: usize) {
         // Rows only move towards the front, so that a run never overwrites one that is still to be moved.
         let mut to = 0;
         for run in self.kept.chunk_by(|a, b| a + 1 == *b) {
@@ -80,7 +89,6 @@ impl InplaceOp1 for KeepRows<'_> {
             }
             to += run.len();
         }
-        Ok(())
     }
 }
 

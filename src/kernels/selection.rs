@@ -188,7 +188,7 @@ pub struct SlotRun {
 /// # Errors
 /// When shapes disagree.
 pub fn rotate_slots(rotated: &Tensor, raw: &Tensor, tags: &Tensor, angles: &Tensor, run: SlotRun) -> Result<()> {
-    let (capacity, heads, dim) = raw.dims3()?;
+    let (capacity, _, dim) = raw.dims3()?;
     let [time, row, column] = run.pairs;
     let table = run.frames * time + (run.rows + run.columns) * row;
     let fits = rotated.dims() == raw.dims()
@@ -206,7 +206,7 @@ pub fn rotate_slots(rotated: &Tensor, raw: &Tensor, tags: &Tensor, angles: &Tens
         let of = launch::SlotRotation {
             first: run.first,
             slots: run.slots,
-            heads,
+            heads: raw.dim(1)?,
             time_pairs: time,
             space_pairs: row,
             per_frame: run.per_frame,

@@ -49,7 +49,7 @@ fn emulator() -> &'static Mutex<libloading::Library> {
 }
 
 /// Carries out a launch on host memory.
-fn run(launch: &Launch) {
+pub(crate) fn run(launch: &Launch) {
     let library = emulator().lock().unwrap_or_else(PoisonError::into_inner);
     let name = CString::new(launch.kernel.as_str()).expect("kernel names hold no zero");
     let mut args: Vec<*mut c_void> = launch.args.iter().map(address).collect();
@@ -91,7 +91,7 @@ fn address(arg: &Arg) -> *mut c_void {
 }
 
 /// Memory as a kernel sees it, between guards of NaN that must stay as they are.
-struct Memory {
+pub(crate) struct Memory {
     blocks: Vec<u128>,
     bytes: usize,
 }
@@ -101,7 +101,7 @@ const GUARD: usize = 8;
 
 impl Memory {
     /// Filled with NaN, so that what is not written shows.
-    fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         let blocks = vec![u128::MAX; bytes.div_ceil(16) + 2 * GUARD];
         Self { blocks, bytes }
     }
@@ -113,7 +113,7 @@ impl Memory {
     }
 
     /// Values as elements of a type, rounded if need be.
-    fn of(element: Element, values: &[f32]) -> Self {
+    pub(crate) fn of(element: Element, values: &[f32]) -> Self {
         let bytes: Vec<u8> = match element {
             Element::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
             Element::Bf16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
@@ -126,7 +126,7 @@ impl Memory {
         Self::of_bytes(&bytes)
     }
 
-    fn at(&self) -> u64 {
+    pub(crate) fn at(&self) -> u64 {
         self.blocks[GUARD..].as_ptr() as u64
     }
 
@@ -149,7 +149,7 @@ impl Memory {
         data
     }
 
-    fn values(&self, element: Element) -> Vec<f32> {
+    pub(crate) fn values(&self, element: Element) -> Vec<f32> {
         match element {
             Element::F32 => self
                 .data()
@@ -172,10 +172,10 @@ impl Memory {
     }
 }
 
-const BOTH: [Element; 2] = [Element::F32, Element::Bf16];
+pub(crate) const BOTH: [Element; 2] = [Element::F32, Element::Bf16];
 
 /// Numbers of about 1 that the type can hold exactly, the same for the same seed.
-fn numbers(element: Element, count: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn numbers(element: Element, count: usize, seed: u64) -> Vec<f32> {
     let mut generator = StdRng::seed_from_u64(seed);
     let round = |v: f32| match element {
         Element::F32 => v,
@@ -184,17 +184,17 @@ fn numbers(element: Element, count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| round(generator.random_range(-2f32..2f32))).collect()
 }
 
-fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
+pub(crate) fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
     Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
 }
 
-fn flat(t: &Tensor) -> Vec<f32> {
+pub(crate) fn flat(t: &Tensor) -> Vec<f32> {
     t.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// Fails unless every value is the wanted one up to rounding: `f32_error` in f32; in bf16 half a unit in the last place
 /// more.
-fn assert_close(what: &str, element: Element, got: &[f32], want: &[f32], f32_error: f32) {
+pub(crate) fn assert_close(what: &str, element: Element, got: &[f32], want: &[f32], f32_error: f32) {
     assert_eq!(got.len(), want.len(), "{what}");
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
         let rounding = if element == Element::Bf16 {
