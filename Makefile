@@ -22,7 +22,8 @@ demo: setup ## render 20 s videos with the bundled toy model: two with Deep Forc
 	$(RENDER) "$(SECOND)" -o $(DEMO)/cube.mp4
 	@echo "The videos are in $(abspath $(DEMO))"
 
-test: setup ## format check, lints and all tests
+test: ## format check, lints and all tests
+	@scripts/setup.sh --tests
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo test

@@ -134,7 +134,10 @@ fn missing_and_damaged_videos_keep_their_measures() {
         written.notes
     );
     assert!(
-        written.notes.iter().any(|note| note.contains("cannot read 'sink-4/00000-0.mp4'")),
+        written
+            .notes
+            .iter()
+            .any(|note| note.contains("cannot read 'sink-4/00000-0.mp4'")),
         "{:?}",
         written.notes
     );
@@ -191,7 +194,7 @@ fn hostile_texts_are_only_texts() {
         seeds: vec![0],
         ..Shape::default()
     });
-    folder.write_plan(|plan| plan.points[0].label = hostile.into());
+    folder.write_plan(|plan| plan["points"][0]["label"] = hostile.into());
     write(&folder);
     let page = folder.read("report.html");
     // Those of the page itself, and no more.
