@@ -31,7 +31,8 @@ cuda: setup ## build for NVIDIA GPUs; CUDA_COMPUTE_CAP=90 for Hopper, 80 (the de
 		CUDA_HOME=$(CUDA_HOME) CUDA_PATH=$(CUDA_HOME) CUDA_COMPUTE_CAP=$(or $(CUDA_COMPUTE_CAP),80) \
 		cargo build --release --features cuda,cudnn
 
-test: setup ## format check, lints and all tests
+test: ## format check, lints and all tests
+	@scripts/setup.sh --tests
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo test

@@ -1,9 +1,17 @@
 #!/usr/bin/env bash
 # Installs what building and testing this program needs and the machine lacks:
 # a C and a C++ compiler, pkg-config, the FFmpeg development files, libclang and Rust.
+# With --tests also a browser and its driver, in which the report is tested.
 # Does nothing when all is there. Made for Debian 12/13 and Ubuntu 22.04/24.04; elsewhere it names what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+with_browser=false
+case ${1:-} in
+    '') ;;
+    --tests) with_browser=true ;;
+    *) printf 'usage: scripts/setup.sh [--tests]\n' >&2; exit 2 ;;
+esac
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -105,6 +113,20 @@ ensure_component() {
     rustup component add "$2" || say "the component $2 could not be added: 'make test' and 'make lint' will fail"
 }
 
+have_browser() { have chromedriver && { have chromium || have chromium-browser || have google-chrome; }; }
+
+# Tests say so and go on without a browser, so nothing here ends the script.
+ensure_browser() {
+    have_browser && return
+    local id=''
+    [[ -r /etc/os-release ]] && id=$(. /etc/os-release && printf '%s' "${ID:-}")
+    # Ubuntu's packages of these names only fetch a snap.
+    if [[ $id == debian ]] && { [[ $(id -u) -eq 0 ]] || have sudo; }; then
+        (install_packages chromium chromium-driver) || true
+    fi
+    have_browser || say "no chromium and chromedriver: the tests of the report in a browser will be skipped"
+}
+
 mapfile -t missing < <(missing_packages)
 if [[ ${#missing[@]} -gt 0 ]]; then
     if ! have apt-get; then
@@ -117,6 +139,7 @@ if [[ ${#missing[@]} -gt 0 ]]; then
     mapfile -t missing < <(missing_packages)
     [[ ${#missing[@]} -eq 0 ]] || fail "still missing after the installation: ${missing[*]}"
 fi
+! $with_browser || ensure_browser
 did_rust=false
 have_rust || { install_rust; did_rust=true; }
 ensure_component fmt rustfmt

@@ -91,8 +91,8 @@ impl Column {
     }
 }
 
-const RATIO: &str = "last 5 s ÷ first 5 s";
-const DISTANCE: &str = "last 5 s from first 5 s";
+const RATIO: &str = "last ÷ first 5\u{a0}s";
+const DISTANCE: &str = "last from first 5\u{a0}s";
 
 const fn column(key: &'static str, title: &'static str, unit: &'static str, better: Better, value: Value) -> Column {
     Column {
@@ -109,7 +109,7 @@ pub(super) const COLUMNS: [Column; 15] = [
     column(
         "colour_drift",
         "colour drift",
-        "ΔE, last 5 s from first 5 s",
+        "ΔE, last from first 5\u{a0}s",
         Better::Lower,
         Value::Change(COLOUR_DRIFT),
     ),

@@ -92,6 +92,7 @@ pub fn write(folder: &Path, options: &Options) -> Result<Written> {
         true => Some(sheets::look(&mut study, options)?),
         false => None,
     };
+    sheets::note_overlap(&mut study);
     let table = summary::table(&study);
     let curves = summary::curves(&study);
     let mut output = Output::new(folder);

@@ -108,7 +108,10 @@ fn bounds(rows: &[&[Option<Stat>]]) -> (f64, f64, f64) {
     let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
     });
-    let room = ((high - low) * 0.06).max(high.abs() * 0.01).max(1e-6);
+    let room = match high - low {
+        range if range < 1e-9 => (high.abs() * 0.05).max(0.5),
+        range => (range * 0.06).max(high.abs() * 1e-3),
+    };
     let seconds = rows.iter().map(|row| row.len()).max().unwrap_or(1);
     (seconds.max(1) as f64, low - room, high + room)
 }
@@ -193,14 +196,20 @@ fn parts(curve: &[Option<Stat>]) -> Vec<Vec<(f64, Stat)>> {
 fn short(value: f64, range: f64) -> String {
     let digits = (1.0 - range.max(1e-9).log10().floor()).clamp(0.0, 4.0) as usize;
     let text = format!("{value:.digits$}");
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').into(),
-        false => text,
-    }
+    let text = match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => &text,
+    };
+    // No minus before a zero.
+    if text == "-0" { "0".into() } else { text.into() }
 }
 
 /// Width of the labels left of all panels.
 const LABELS: u32 = 170;
+/// Pixels of a panel above and below its rows: its title, its numbers.
+const ABOVE: u32 = 30;
+const NUMBERS: u32 = 22;
+const BELOW: u32 = 8;
 
 fn grid(panels: usize) -> (u32, u32) {
     let columns = panels.min(4);
@@ -224,7 +233,9 @@ fn summary(area: &Area, study: &Study, panels: &[&Filled]) -> Drawn {
         if column == 0 {
             for (row, label) in study.rows.iter().take(rows).enumerate() {
                 let style = ink(INK, 13).pos(Pos::new(HPos::Right, VPos::Center));
-                let at = (LABELS as i32 - 8, top + 30 + 22 * row as i32 + 11);
+                let high = f64::from(height - ABOVE - NUMBERS - BELOW) / rows as f64;
+                let middle = f64::from(ABOVE) + (row as f64 + 0.5) * high;
+                let at = (LABELS as i32 - 8, top + middle as i32);
                 body.draw(&Text::new(cut(&label.label, 22), at, style))?;
             }
         }
@@ -246,11 +257,11 @@ fn one_panel(panel: &Area, study: &Study, filled: &Filled, rows: usize) -> Drawn
         );
     }
     let mut chart = ChartBuilder::on(panel)
-        .margin_top(30)
-        .margin_bottom(8)
+        .margin_top(ABOVE)
+        .margin_bottom(BELOW)
         .margin_right(6)
         .margin_left(4)
-        .x_label_area_size(22)
+        .x_label_area_size(NUMBERS)
         .build_cartesian_2d(low..high, (rows as f64)..0.0)?;
     chart
         .configure_mesh()

@@ -110,6 +110,23 @@ pub(super) fn look(study: &mut Study, options: &Options) -> Result<Sheets, Error
     Ok(sheets)
 }
 
+/// Says when first and last five seconds are not apart.
+pub(super) fn note_overlap(study: &mut Study) {
+    let overlaps = study.videos.iter().filter_map(|video| video.metrics.as_ref());
+    let overlaps: Vec<_> = overlaps
+        .map(|report| report.windows.overlap)
+        .filter(|overlap| *overlap > 0.0)
+        .collect();
+    if let Some(most) = overlaps.iter().copied().reduce(f64::max) {
+        study.notes.push(format!(
+            "{} of {} videos are shorter than 10 s: their first and last five seconds share up to {most:.1} s, so what is \
+             said of the last against the first is too small",
+            overlaps.len(),
+            study.videos.len()
+        ));
+    }
+}
+
 fn note(notes: &mut Vec<String>, mut problems: Vec<String>, total: usize) {
     let same = problems.len() > 1 && problems.iter().all(|problem| *problem == problems[0]);
     let more = problems.len().saturating_sub(if same { 1 } else { NOTED });

@@ -168,9 +168,12 @@ impl Study {
         self.expected = Some(each * plan.points.iter().filter(|point| point.skipped.is_none()).count());
         let mut strangers = 0;
         for line in lines {
-            match line.point {
-                Some(row) if row < self.rows.len() => self.add(line, row),
-                _ => strangers += 1,
+            // Its folder is what tells; a list of points that a hand has changed may number them otherwise.
+            let folder = line.file.split_once('/').map(|(folder, _)| folder);
+            let named = self.rows.iter().position(|row| Some(row.name.as_str()) == folder);
+            match named.or(line.point.filter(|row| folder.is_none() && *row < self.rows.len())) {
+                Some(row) => self.add(line, row),
+                None => strangers += 1,
             }
         }
         if strangers > 0 {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    columns::{COLUMNS, Column},
+    columns::{Better, COLUMNS, Column},
     study::{Study, Video},
 };
 use crate::metrics::{Change, METRICS, Metric};
@@ -89,6 +89,8 @@ fn fill(column: Column, stats: Vec<Option<Stat>>, compares: bool) -> Filled {
     // Four digits of the largest value.
     let decimals = match largest {
         size if size < 1e-9 => 2,
+        // Ratios are about 1, on either side of it.
+        _ if column.better == Better::Near(1.0) => 3,
         size => (3.0 - size.log10().floor()).clamp(0.0, 4.0) as usize,
     };
     let cells = stats.into_iter().map(|stat| Cell { stat, best: false }).collect();

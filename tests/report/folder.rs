@@ -1,7 +1,6 @@
 //! Folders of sweeps and batches with small videos, made without a model.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -12,9 +11,10 @@ use deepforcing::{
     models::DecoderKind,
     prompts::PromptSpan,
     recipe::{ModelRecord, Recipe},
-    sweep::{Axis, PLAN_FILE, Point, SweepPlan, SweepPrompt},
+    sweep::PLAN_FILE,
     video::{Form, Target, VideoSettings, VideoWriter},
 };
+use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 pub const FPS: u32 = 8;
@@ -111,28 +111,26 @@ impl Folder {
         fs::read_to_string(self.file(name)).unwrap()
     }
 
-    pub fn write_plan(&self, change: impl FnOnce(&mut SweepPlan)) {
+    /// The plan, changed.
+    pub fn write_plan(&self, change: impl FnOnce(&mut Value)) {
         let shape = &self.shape;
-        let mut plan = SweepPlan {
-            format: 1,
-            deepforcing: "0.1.0".into(),
-            command: ["/opt/bin/deepforcing", "sweep", "my prompts.txt", "--sink", "0,4,10"]
-                .map(String::from)
-                .into(),
-            preset: None,
-            model: "toy".into(),
-            seconds: shape.seconds as f64,
-            fps: FPS.into(),
-            axes: vec![Axis {
-                key: "cache.sink".into(),
-                values: shape.sinks.iter().map(usize::to_string).collect(),
-            }],
-            points: shape.sinks.iter().map(|sink| point(*sink)).collect(),
-            prompts: shape.prompts.iter().enumerate().map(prompt).collect(),
-            seeds: shape.seeds.clone(),
-        };
+        let values: Vec<_> = shape.sinks.iter().map(usize::to_string).collect();
+        let mut plan = json!({
+            "format": 1,
+            "deepforcing": "0.1.0",
+            "command": ["/opt/bin/deepforcing", "sweep", "my prompts.txt", "--sink", "0,4,10"],
+            "preset": null,
+            "model": "toy",
+            "seconds": shape.seconds as f64,
+            "size": format!("{}x{}", shape.size.0, shape.size.1),
+            "fps": f64::from(FPS),
+            "axes": [{ "key": "cache.sink", "values": values }],
+            "points": shape.sinks.iter().map(|sink| point(*sink)).collect::<Vec<_>>(),
+            "prompts": shape.prompts.iter().enumerate().map(prompt).collect::<Vec<_>>(),
+            "seeds": shape.seeds,
+        });
         change(&mut plan);
-        fs::write(self.file(PLAN_FILE), serde_json::to_vec(&plan).unwrap()).unwrap();
+        fs::write(self.file(PLAN_FILE), plan.to_string()).unwrap();
     }
 
     pub fn write_lines(&self, lines: &[Entry]) {
@@ -191,7 +189,7 @@ impl Folder {
         }
     }
 
-    fn recipe(&self, item: &Item) -> serde_json::Value {
+    fn recipe(&self, item: &Item) -> Value {
         let mut recipe = Recipe::new(ModelRecord {
             model: Some("toy".into()),
             preset: "toy".into(),
@@ -214,7 +212,7 @@ impl Folder {
     }
 
     /// The manifest with every line changed.
-    pub fn change_lines(&self, change: impl Fn(usize, &mut serde_json::Value)) {
+    pub fn change_lines(&self, change: impl Fn(usize, &mut Value)) {
         let text = self.read("manifest.jsonl");
         let lines = text.lines().enumerate().map(|(number, line)| {
             let mut value = serde_json::from_str(line).unwrap();
@@ -234,20 +232,17 @@ pub struct Item {
     pub seed: u64,
 }
 
-fn point(sink: usize) -> Point {
-    Point {
-        name: format!("sink-{sink}"),
-        label: format!("sink {sink}"),
-        settings: BTreeMap::from([("cache.sink".into(), sink.to_string())]),
-        skipped: None,
-    }
+fn point(sink: usize) -> Value {
+    json!({
+        "name": format!("sink-{sink}"),
+        "label": format!("sink {sink}"),
+        "settings": { "cache.sink": sink.to_string() },
+        "resolved": { "cache.policy": "deep-forcing", "cache.sink": sink.to_string() },
+    })
 }
 
-fn prompt((number, text): (usize, &String)) -> SweepPrompt {
-    SweepPrompt {
-        id: number.to_string(),
-        text: text.clone(),
-    }
+fn prompt((number, text): (usize, &String)) -> Value {
+    json!({ "id": number.to_string(), "text": text })
 }
 
 /// A ball that moves over a background which fades by `drift`, and what is measured of it.

@@ -180,7 +180,7 @@ fn hostile_texts_do_nothing() {
         seeds: vec![0],
         ..Shape::default()
     });
-    folder.write_plan(|plan| plan.points[1].label = hostile.into());
+    folder.write_plan(|plan| plan["points"][1]["label"] = hostile.into());
     let Some(browser) = Browser::open(1400, 900) else {
         return;
     };

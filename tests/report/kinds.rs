@@ -194,7 +194,7 @@ fn hostile_texts_are_only_texts() {
         seeds: vec![0],
         ..Shape::default()
     });
-    folder.write_plan(|plan| plan.points[0].label = hostile.into());
+    folder.write_plan(|plan| plan["points"][0]["label"] = hostile.into());
     write(&folder);
     let page = folder.read("report.html");
     // Those of the page itself, and no more.

@@ -28,7 +28,8 @@
       });
     }
     if (low > high) return null;
-    const room = Math.max((high - low) * 0.06, Math.abs(high) * 0.01, 1e-6);
+    const flat = high - low < 1e-9;
+    const room = flat ? Math.max(Math.abs(high) * 0.05, 0.5) : Math.max((high - low) * 0.06, Math.abs(high) * 1e-3);
     return [low - room, high + room];
   }
 
