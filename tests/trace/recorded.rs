@@ -40,7 +40,7 @@ fn runs<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<Run<T>> {
 /// The tokens that an event says were selected.
 fn selected(event: &RoomMade, trace: &Trace) -> Vec<(u64, usize, u32)> {
     let of_frame = event.selected.iter().flat_map(|selected| {
-        let cells = selected.cells.unpack(trace.header.shape.tokens_per_frame()).unwrap();
+        let cells = selected.cells(trace.header.shape.tokens_per_frame()).unwrap();
         cells.into_iter().map(|cell| (selected.frame, cell, selected.reuses))
     });
     of_frame.collect()
@@ -153,7 +153,7 @@ fn a_trace_is_what_the_policy_plans() {
         &["--policy", "deep-forcing", "--reuse-limit", "0"],
         &["--policy", "deep-forcing", "--reuse-limit", "1"],
         &["--policy", "deep-forcing", "--positions", "paper", "--scorer", "past"],
-        &["--policy", "deep-forcing", "--scorer", "random", "--budget", "5"],
+        &["--policy", "deep-forcing", "--scorer", "random"],
     ]
     .iter()
     .enumerate()
