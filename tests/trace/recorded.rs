@@ -1,6 +1,10 @@
 //! What a trace says against what the policy plans.
 
-use std::fs;
+use std::{
+    fs,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use deepforcing::{
     cache::{
@@ -13,7 +17,10 @@ use deepforcing::{
     },
 };
 
-use crate::{SMALL_CACHE, program::Desk};
+use crate::{
+    SMALL_CACHE,
+    program::{Desk, decoded, process},
+};
 
 /// Renders with a trace and reads it.
 fn traced(desk: &Desk, name: &str, more: &[&str]) -> Trace {
@@ -272,4 +279,43 @@ fn several_videos_have_a_trace_each_and_rerun_repeats_one() {
         text.lines().skip(1).map(str::to_owned).collect()
     };
     assert_eq!(lines("again.jsonl"), lines(&names[0]));
+}
+
+#[test]
+fn a_killed_run_leaves_whole_lines() {
+    let desk = Desk::new();
+    let path = desk.video("t.jsonl");
+    let trace = path.display().to_string();
+    let flags = [&SMALL_CACHE[..], &["--seconds", "600", "--trace", &trace]].concat();
+    let mut command = process(&desk.words("killed.mp4", &flags));
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let chunks = || fs::read_to_string(&path).map_or(0, |text| text.matches("{\"kind\":\"chunk\"").count());
+    while chunks() < 4 && begun.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(fs::read(&path).unwrap().ends_with(b"}\n"));
+    let trace = Trace::read(&path).unwrap();
+    assert_eq!((trace.damage, trace.end), (None, None));
+    assert!(trace.chunks.len() >= 4 && !trace.events.is_empty());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_costs_the_trace_and_not_the_video() {
+    let desk = Desk::new();
+    let output = desk
+        .command("whole.mp4", &["--trace", "/dev/full", "--overwrite"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let says = "cannot write the trace `/dev/full` beyond its first 0 chunks";
+    assert!(
+        stderr.contains(says) && stderr.contains("the video is not affected"),
+        "{stderr}"
+    );
+    assert_eq!(decoded(&desk.video("whole.mp4")).frames.len(), 24);
 }
