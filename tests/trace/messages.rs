@@ -15,7 +15,8 @@ fn said(desk: &Desk, words: &[&str]) -> String {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!stderr.contains("panicked"), "{words:?}: {stderr}");
     let model = desk.model.folder().display().to_string();
-    let stderr = stderr.replace(&model, "MODEL");
+    let here = desk.video("").display().to_string();
+    let stderr = stderr.replace(&model, "MODEL").replace(&here, "");
     let code = output.status.code().unwrap();
     format!(
         "$ deepforcing {}\n{stderr}exit code {code}\n",
