@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     Failure,
-    flags::{ModelFlags, OutputFlags, PreviewFlag},
+    flags::{DeviceFlags, OutputFlags, PreviewFlag},
     model_files::{self, Model},
     printer::Printer,
     recipes::recipe_of,
@@ -51,6 +51,8 @@ pub(super) struct Rerun {
     #[command(flatten)]
     trace: TraceFlags,
     #[command(flatten)]
+    device: DeviceFlags,
+    #[command(flatten)]
     preview: PreviewFlag,
     /// Print the result as JSON
     #[arg(long)]
@@ -86,6 +88,10 @@ impl Rerun {
                 }
             }
         }
+        let compute = model.compute(printer)?;
+        tell_other_device(&recipe, &model, printer);
+        recipe.device = model.selection.kind().into();
+        recipe.dtype = model.selection.dtype_name().into();
         recipe.model = record;
         recipe.complete();
         recipe.encoding.container = target.form().to_string();
@@ -95,6 +101,7 @@ impl Rerun {
             given: None,
             save_latents: None,
             thumbnail: None,
+            metrics: None,
             trace,
             overwrite: self.output.overwrite,
         };
@@ -108,21 +115,18 @@ impl Rerun {
             json: self.json,
             started,
         };
-        render_all(&files, vec![work], &show, &cancel, printer)
+        render_all(&files, &compute, vec![work], &show, &cancel, printer)
     }
 
     fn locate(&self, recipe: &Recipe, cancel: &CancelToken, printer: &Printer) -> Result<Model> {
         let Some(name) = self.model.clone().or_else(|| recipe.model.model.clone()) else {
             return Err(Error::ModelNotNamed);
         };
-        let flags = ModelFlags {
+        let layer = Layer {
             model: Some(name),
             vae: Some(recipe.model.decoder),
-            ..ModelFlags::default()
-        };
-        let layer = Layer {
             preview: self.preview.preview,
-            ..flags.layer()
+            ..Layer::default()
         };
         let layers = Layers::load(layer, &Environment::of_process())?;
         Model::locate(&layers, recipe.start.is_some(), cancel, printer)
@@ -140,5 +144,18 @@ impl Rerun {
         };
         let most = recipe.cache.window.saturating_sub(recipe.rollout.chunk);
         StartPictures::read(&file, size, recipe.video.fps, recipe.rollout, most).map(Some)
+    }
+}
+
+/// Says when the pictures will be like those of the recipe and not the same.
+fn tell_other_device(recipe: &Recipe, model: &Model, printer: &Printer) {
+    let (device, dtype) = (model.selection.kind(), model.selection.dtype_name());
+    if (recipe.device.as_str(), recipe.dtype.as_str()) != (device, dtype) {
+        printer.note(&format!(
+            "the video was made on {} in {} and is made again on {device} in {dtype}: its pictures will be similar, not the \
+             same bit for bit",
+            recipe.device.escape_debug(),
+            recipe.dtype.escape_debug()
+        ));
     }
 }

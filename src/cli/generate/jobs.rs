@@ -66,6 +66,7 @@ fn work(
         given: None,
         save_latents: names.latents.as_ref().map(|all| all[index].clone()),
         thumbnail: names.thumbnails.as_ref().map(|all| all[index].clone()),
+        metrics: None,
         trace: names.traces.as_ref().map(|all| flags.trace.options(all[index].clone())),
         overwrite,
         target,
@@ -138,6 +139,8 @@ pub(in crate::cli) fn recipe(
             crf: settings.crf.value,
             preset: settings.encoder_preset.value,
         },
+        device: model.selection.kind().into(),
+        dtype: model.selection.dtype_name().into(),
         ..Recipe::new(model.outline())
     })
 }

@@ -127,7 +127,8 @@ impl Generate {
         let encoder = self.start.image.is_some()
             || self.start.extend.is_some()
             || scenes.iter().any(|scene| scene.image.is_some());
-        let model = Model::locate(&layers, encoder, &cancel, printer)?;
+        let longest = scenes.iter().filter_map(|scene| scene.seconds).reduce(f64::max);
+        let model = Model::fitted(layers, encoder, longest, self.running.dry_run, &cancel, printer)?;
         let mut works = jobs::works(self, &scenes, &model, printer)?;
         if self.running.dry_run {
             return plan::show(&works, &model, self.running.json, printer);
@@ -136,8 +137,9 @@ impl Generate {
         model_files::use_threads(model.settings.threads.value);
         let files = model.files(&cancel, printer)?;
         self.trace.check_heads(&files)?;
+        let compute = model.compute(printer)?;
         if !self.running.no_memory_check {
-            model_files::check_memory(&files, &works)?;
+            model.check_memory(&files, &works, &compute)?;
         }
         let record = model.record(&files)?;
         works.iter_mut().for_each(|work| work.job.recipe.model = record.clone());
@@ -146,6 +148,6 @@ impl Generate {
             json: self.running.json,
             started,
         };
-        render_all(&files, works, &show, &cancel, printer)
+        render_all(&files, &compute, works, &show, &cancel, printer)
     }
 }
