@@ -58,6 +58,8 @@ pub const FORMAT: u32 = 1;
 pub struct TraceOptions {
     /// The file to write.
     pub path: PathBuf,
+    /// The video's name in the trace, when it is made under another one.
+    pub video: Option<PathBuf>,
     /// Layers and heads whose attention is recorded; none by default, as it takes time.
     pub attention: Vec<HeadChoice>,
     /// Chunks at which attention is recorded.

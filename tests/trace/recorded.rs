@@ -319,3 +319,37 @@ fn a_full_disk_costs_the_trace_and_not_the_video() {
     );
     assert_eq!(decoded(&desk.video("whole.mp4")).frames.len(), 24);
 }
+
+#[test]
+fn a_batch_puts_a_trace_beside_each_video() {
+    let desk = Desk::new();
+    fs::write(desk.video("prompts.txt"), "a red ball\ngreen hills\n").unwrap();
+    let model = desk.model.folder().display().to_string();
+    let words = [
+        "batch",
+        "prompts.txt",
+        "-o",
+        "out",
+        "--traces",
+        "--model",
+        &model,
+        "--size",
+        "32x32",
+        "--seconds",
+        "1",
+    ];
+    let output = desk.run(&words);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let videos: Vec<_> = fs::read_dir(desk.video("out"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "mp4"))
+        .collect();
+    assert_eq!(videos.len(), 2);
+    for video in videos {
+        let trace = Trace::read(&video.with_extension("trace.jsonl")).unwrap();
+        assert!(trace.end.unwrap().complete);
+        let named = trace.header.video.unwrap();
+        assert_eq!(desk.video(&named), video);
+    }
+}
