@@ -16,10 +16,13 @@ use crate::{
     metrics::MetricsError,
     prompts::{MomentError, NameError, PromptError, SwitchError},
     recipe::RecipeError,
+    report::ReportError,
     request::RequestError,
     rollout::SpanError,
     sampler::SamplerError,
+    sweep::SweepError,
     text::TextError,
+    trace::TraceError,
     vae::VaeError,
     video::VideoError,
 };
@@ -81,6 +84,9 @@ pub enum Error {
     /// A video that cannot be measured.
     #[error("{0}")]
     Metrics(#[from] MetricsError),
+    /// A trace of the cache.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// Denoising steps that cannot be.
     #[error("{0}")]
     Sampler(#[from] SamplerError),
@@ -127,6 +133,12 @@ pub enum Error {
     /// A batch of videos as a whole.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// A sweep as a whole.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+    /// A report on a folder.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// What is no model.
     #[error("`{name}` is neither a model folder nor a known model; known are {known}, or the path of a preset (.toml)")]
     UnknownModel { name: String, known: String },
@@ -230,6 +242,12 @@ impl Error {
             return error.is_usage();
         }
         if let Self::Batch(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Sweep(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Trace(error) = self {
             return error.is_usage();
         }
         matches!(

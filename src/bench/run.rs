@@ -312,7 +312,7 @@ impl<'a> Stages<'a> {
             }
             let times = Arc::new(Mutex::new(WriteTimes::default()));
             let (seen, compute) = (times.clone(), self.compute.clone());
-            self.rollout.cache_mut().set_watch(Some(Box::new(move |moment, pass| {
+            self.rollout.cache_mut().set_stopwatch(Some(Box::new(move |moment, pass| {
                 // A failing device fails the pass itself.
                 let _ = compute.synchronize();
                 let mut times = seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,7 +322,7 @@ impl<'a> Stages<'a> {
                 }
             })));
             let chunk = self.chunk()?;
-            self.rollout.cache_mut().set_watch(None);
+            self.rollout.cache_mut().set_stopwatch(None);
             let times = times.lock().unwrap_or_else(PoisonError::into_inner);
             let first = Some(milliseconds(times.first));
             match chunk.event {

@@ -4,10 +4,12 @@
 //! * [`plan`]: what happens to the tokens when a chunk does not fit, as integer arithmetic without tensors.
 //! * [`store`]: the tensors of one layer; carries plans out.
 //! * [`score`]: Participative Compression's scores and the choice of the top C.
+//! * [`attention`]: how much attention each latent frame in the cache gets, for those who look.
 //!
 //! Keys are kept un-rotated; each slot has a temporal position, and rotation is computed from it. A video owns one
 //! [`KvCache`], made fresh for it.
 
+pub mod attention;
 pub mod plan;
 pub mod policy;
 pub mod score;
@@ -71,8 +73,23 @@ pub struct Event<'a> {
 /// Observer of cache events.
 pub type Probe = Box<dyn FnMut(Event<'_>) + Send>;
 
-/// Called before and after each layer is written in a forward pass; see [`KvCache::set_watch`].
-pub type Watch = Box<dyn FnMut(Moment, Pass) + Send>;
+/// What a layer's queries attend to at the first pass of a chunk, room made and the chunk written; see
+/// [`KvCache::set_watch`].
+pub struct Sight<'a> {
+    pub layer: usize,
+    pub pass: Pass,
+    /// Queries of the chunk, rotated, `[tokens, heads, head_dim]`.
+    pub queries: &'a Tensor,
+    /// All valid keys, rotated, `[tokens, heads, head_dim]`; their slots are the cache's.
+    pub keys: &'a Tensor,
+    pub cache: &'a LayerCache,
+}
+
+/// Observer of the first pass of every chunk; its error ends the pass.
+pub type Watch = Box<dyn FnMut(Sight<'_>) -> Result<()> + Send>;
+
+/// Called before and after each layer is written in a forward pass; see [`KvCache::set_stopwatch`].
+pub type Stopwatch = Box<dyn FnMut(Moment, Pass) + Send>;
 
 /// A moment of writing a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +119,7 @@ pub struct KvCache {
     seed: u64,
     probe: Option<Probe>,
     watch: Option<Watch>,
+    stopwatch: Option<Stopwatch>,
 }
 
 impl KvCache {
@@ -134,6 +152,7 @@ impl KvCache {
             seed,
             probe: None,
             watch: None,
+            stopwatch: None,
         })
     }
 
@@ -142,9 +161,14 @@ impl KvCache {
         self.probe = Some(probe);
     }
 
-    /// Calls `watch` around the writing of each layer, to measure it; costs nothing when none is set.
-    pub fn set_watch(&mut self, watch: Option<Watch>) {
-        self.watch = watch;
+    /// Shows every layer to `watch` at the first pass of every chunk, events or not; costs nothing when none is set.
+    pub fn set_watch(&mut self, watch: Watch) {
+        self.watch = Some(watch);
+    }
+
+    /// Calls `stopwatch` around the writing of each layer, to measure it; costs nothing when none is set.
+    pub fn set_stopwatch(&mut self, stopwatch: Option<Stopwatch>) {
+        self.stopwatch = stopwatch;
     }
 
     /// Tells the cache which chunk the coming forward pass works on.
@@ -177,10 +201,10 @@ impl KvCache {
     /// `queries` and `rotated` are rotated at the chunk's positions, `keys` are not.
     ///
     /// # Errors
-    /// When policy `global` has no room left, or on a device failure.
+    /// When policy `global` has no room left, on a device failure, or an error of the watch.
     pub fn update(&mut self, layer: usize, pass: Pass, tokens: ChunkTokens<'_>) -> Result<(Tensor, Tensor)> {
-        if let Some(watch) = &mut self.watch {
-            watch(Moment::Before, pass);
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch(Moment::Before, pass);
         }
         let cache = &mut self.layers[layer];
         let context = store::Context {
@@ -191,15 +215,30 @@ impl KvCache {
             layer,
         };
         cache.write(&context, pass, &tokens, self.probe.as_mut())?;
-        if let Some(watch) = &mut self.watch {
-            watch(Moment::After, pass);
+        let (keys, values) = cache.view()?;
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch(Moment::After, pass);
         }
-        cache.view()
+        if let Some(watch) = self.watch.as_mut().filter(|_| pass.first) {
+            watch(Sight {
+                layer,
+                pass,
+                queries: tokens.queries,
+                keys: &keys,
+                cache,
+            })?;
+        }
+        Ok((keys, values))
     }
 
     /// The layers, for inspection.
     pub fn layers(&self) -> &[LayerCache] {
         &self.layers
+    }
+
+    /// The sizes that it was made for.
+    pub fn shape(&self) -> &CacheShape {
+        &self.shape
     }
 
     /// The policy in force.

@@ -19,13 +19,21 @@ use crate::{
 #[derive(Args, Default)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelFlags {
+    #[command(flatten)]
+    pub network: NetworkFlags,
+    /// Settings of another preset, by name or .toml file [default: the model's own]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub preset: Option<String>,
+}
+
+/// A model without its settings, and what computes it.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Model")]
+pub(super) struct NetworkFlags {
     /// A preset's name (its files are taken from the Hugging Face cache, `toy` is part of the program), or a folder of
     /// model files under their published names
     #[arg(long, alias = "model-dir", value_name = "NAME|DIR")]
     pub model: Option<String>,
-    /// Settings of another preset, by name or .toml file [default: the model's own]
-    #[arg(long, value_name = "NAME|FILE")]
-    pub preset: Option<String>,
     /// Decoder: the Wan VAE, or the tiny and fast TAEW2.1
     #[arg(long, value_name = "wan|tae", value_parser = parse_decoder)]
     pub vae: Option<DecoderKind>,
@@ -38,9 +46,16 @@ pub(super) struct ModelFlags {
 
 impl ModelFlags {
     pub fn layer(&self) -> Layer {
+        self.network.layer(self.preset.as_ref())
+    }
+}
+
+impl NetworkFlags {
+    /// With the settings of `preset`.
+    pub fn layer(&self, preset: Option<&String>) -> Layer {
         self.device.over(Layer {
             model: self.model.clone(),
-            preset: self.preset.clone(),
+            preset: preset.cloned(),
             vae: self.vae,
             threads: self.threads.map(usize::from),
             ..Layer::default()

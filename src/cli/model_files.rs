@@ -92,7 +92,7 @@ impl Model {
         let chosen = fit(&sizes, &model.sample(seconds)?, free, model.planned_dtype(), limit)?;
         printer.note(&chosen.summary(limit, free));
         let mut fitted = Self::locate(
-            &layers.under(overrides(&model.settings, &chosen)),
+            &layers.with(overrides(&model.settings, &chosen)),
             encoder,
             cancel,
             printer,

@@ -195,6 +195,7 @@ fn as_json(work: &Work, outcome: &Outcome, engine: &Engine) -> serde_json::Value
         "latents": work.job.save_latents,
         "thumbnail": work.job.thumbnail,
         "recipe": work.sidecar,
+        "trace": work.job.trace.as_ref().map(|trace| &trace.path),
         "times": {
             "load": engine.loading().as_secs_f64(),
             "first_pictures": times.first_pictures.map(|t| t.as_secs_f64()),

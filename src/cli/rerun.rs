@@ -6,11 +6,12 @@ use clap::Args;
 
 use super::{
     Failure,
-    flags::{DeviceFlags, ModelFlags, OutputFlags, PreviewFlag},
+    flags::{DeviceFlags, OutputFlags, PreviewFlag},
     model_files::{self, Model},
     printer::Printer,
     recipes::recipe_of,
     render::{Show, Work, interrupt_on_ctrl_c, render_all},
+    trace::flags::TraceFlags,
 };
 use crate::{
     Error, Result,
@@ -26,6 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   deepforcing rerun storm.mp4 -o again.mp4
   deepforcing rerun storm.mp4 -o frames/ --format png
+  deepforcing rerun storm.mp4 --trace storm.jsonl -o again.mp4
   deepforcing rerun storm.json --model models/wan -o again.mp4
 
 On the same device with the same model files, the pictures are the same bit for bit.";
@@ -47,6 +49,8 @@ pub(super) struct Rerun {
     #[arg(long)]
     allow_changed: bool,
     #[command(flatten)]
+    trace: TraceFlags,
+    #[command(flatten)]
     device: DeviceFlags,
     #[command(flatten)]
     preview: PreviewFlag,
@@ -63,12 +67,14 @@ impl Rerun {
         if self.json && target.is_stdout() {
             return Err(Error::StdoutTaken.into());
         }
+        let trace = self.trace.checked(self.output.overwrite)?;
         let cancel = CancelToken::default();
         let model = self.locate(&recipe, &cancel, printer)?;
         let start = self.start_pictures(&recipe)?;
         interrupt_on_ctrl_c(&cancel);
         model_files::use_threads(model.settings.threads.value);
         let files = model.files(&cancel, printer)?;
+        self.trace.check_heads(&files)?;
         let record = model.record(&files)?;
         let changed = recipe.model.differences(&record);
         if !changed.is_empty() {
@@ -95,6 +101,8 @@ impl Rerun {
             given: None,
             save_latents: None,
             thumbnail: None,
+            metrics: None,
+            trace,
             overwrite: self.output.overwrite,
         };
         let work = Work {
@@ -114,15 +122,12 @@ impl Rerun {
         let Some(name) = self.model.clone().or_else(|| recipe.model.model.clone()) else {
             return Err(Error::ModelNotNamed);
         };
-        let flags = ModelFlags {
+        let layer = Layer {
             model: Some(name),
             vae: Some(recipe.model.decoder),
-            ..ModelFlags::default()
-        };
-        let layer = self.device.over(Layer {
             preview: self.preview.preview,
-            ..flags.layer()
-        });
+            ..Layer::default()
+        };
         let layers = Layers::load(layer, &Environment::of_process())?;
         Model::locate(&layers, recipe.start.is_some(), cancel, printer)
     }

@@ -180,10 +180,12 @@ impl Layers {
         Ok(Self { layers, file, warnings })
     }
 
-    /// The same under settings that are chosen for the user.
-    pub fn under(mut self, chosen: Layer) -> Self {
-        self.layers.insert(0, (chosen, Source::Flags));
-        self
+    /// The same with `layer` over all others, as if it had been typed.
+    #[must_use]
+    pub fn with(&self, layer: Layer) -> Self {
+        let mut layers = self.clone();
+        layers.layers.insert(0, (layer, Source::Flags));
+        layers
     }
 
     /// The model asked for: a name or a folder.
@@ -228,6 +230,23 @@ impl Layers {
 }
 
 impl Layer {
+    /// Settings by name, with their values as text.
+    ///
+    /// # Errors
+    /// The first value that its setting does not accept; unknown names are ignored.
+    pub fn of_values(values: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let mut layer = Self::default();
+        for (name, text) in values {
+            let Some(key) = Key::find(name) else { continue };
+            layer.set(key, text).map_err(|reason| ConfigError::Value {
+                place: key.flag(),
+                value: text.clone(),
+                reason,
+            })?;
+        }
+        Ok(layer)
+    }
+
     /// The settings that a preset holds.
     pub fn of_preset(preset: &Preset) -> Self {
         let (video, cache, sampler) = (preset.video, preset.cache, &preset.sampler);

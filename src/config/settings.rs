@@ -89,6 +89,18 @@ macro_rules! settings {
                 Ok(())
             }
 
+            /// A value as the setting itself writes it.
+            ///
+            /// # Errors
+            /// What was expected instead of the text.
+            pub(super) fn normal(key: &Key, text: &str) -> Result<String, String> {
+                match key.name {
+                    $($okey => Ok(<$otype>::from_text(text, key)?.to_text()),)+
+                    $($key => Ok(<$type>::from_text(text, key)?.to_text()),)+
+                    _ => Ok(text.into()),
+                }
+            }
+
             /// How a setting is written in TOML.
             pub(super) fn notation(key: &Key) -> Notation {
                 match key.name {
@@ -151,6 +163,19 @@ fn first<T>(layers: &[(Layer, Source)], name: &str, get: impl Fn(&Layer) -> Opti
 }
 
 impl Key {
+    /// A value as the setting itself writes it: `007` is `7`.
+    ///
+    /// # Errors
+    /// What was expected instead of the text.
+    pub fn normal(&self, text: &str) -> Result<String, String> {
+        Layer::normal(self, text)
+    }
+
+    /// Whether a value is a list itself.
+    pub fn is_list(&self) -> bool {
+        Layer::notation(self) == Notation::List
+    }
+
     /// The setting of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         Self::ALL.iter().find(|key| key.name == name)

@@ -195,6 +195,14 @@ impl ModelFiles {
         Ok(Arc::new(CausalWan::new(config, weights)?))
     }
 
+    /// Sizes of the transformer; reads no weights.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::load_transformer`].
+    pub fn transformer_config(&self) -> Result<TransformerConfig> {
+        self.open_transformer(&Compute::cpu()).map(|(_, _, config)| config)
+    }
+
     /// The transformer's file, checked; reads no weights.
     pub(crate) fn open_transformer(&self, compute: &Compute) -> Result<(Checkpoint, Weights, TransformerConfig)> {
         let (checkpoint, weights) = self.open_state_dict(compute)?;

@@ -15,6 +15,7 @@ use super::{
     model_files::{self, Model},
     printer::Printer,
     render::{Show, interrupt_on_ctrl_c, render_all},
+    trace::flags::TraceFlags,
 };
 use crate::{
     Error,
@@ -32,6 +33,7 @@ Examples:
   deepforcing generate \"a red ball\" --model toy -o - | ffplay -
   deepforcing generate \"a red ball\" --model toy --format y4m -o - | ffmpeg -i - ball.mov
   deepforcing generate \"a lighthouse in a storm\" --seconds 60 --dry-run
+  deepforcing generate \"a red ball\" --model toy --seconds 12 --trace ball.jsonl -o ball.mp4
 
 Output: .mp4 (H.264), .webm, .gif, .y4m, .rgb, numbered pictures (frame_%05d.png), or - for
 standard output. With several videos, a folder (out/) or a name with {id}, {index} or {seed}.
@@ -64,6 +66,8 @@ pub(super) struct Generate {
     cache: CacheFlags,
     #[command(flatten)]
     encoding: EncodingFlags,
+    #[command(flatten)]
+    trace: TraceFlags,
     #[command(flatten)]
     preview: PreviewFlag,
     #[command(flatten)]
@@ -132,6 +136,7 @@ impl Generate {
         interrupt_on_ctrl_c(&cancel);
         model_files::use_threads(model.settings.threads.value);
         let files = model.files(&cancel, printer)?;
+        self.trace.check_heads(&files)?;
         let compute = model.compute(printer)?;
         if !self.running.no_memory_check {
             model.check_memory(&files, &works, &compute)?;

@@ -112,6 +112,7 @@ impl<'a> Plan<'a> {
             ("latents", &job.save_latents),
             ("thumbnail", &job.thumbnail),
             ("sidecar", &self.work.sidecar),
+            ("trace", &job.trace.as_ref().map(|trace| trace.path.clone())),
         ];
         for (name, path) in others {
             if let Some(path) = path {
@@ -145,6 +146,7 @@ impl<'a> Plan<'a> {
             "latents": job.save_latents,
             "thumbnail": job.thumbnail,
             "sidecar": self.work.sidecar,
+            "trace": job.trace.as_ref().map(|trace| &trace.path),
             "files": files,
             "recipe": recipe,
             "memory": self.memory,
