@@ -312,15 +312,17 @@ impl<'a> Stages<'a> {
             }
             let times = Arc::new(Mutex::new(WriteTimes::default()));
             let (seen, compute) = (times.clone(), self.compute.clone());
-            self.rollout.cache_mut().set_stopwatch(Some(Box::new(move |moment, pass| {
-                // A failing device fails the pass itself.
-                let _ = compute.synchronize();
-                let mut times = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                match moment {
-                    Moment::Before => times.begun = Some(Instant::now()),
-                    Moment::After => times.add(pass.first),
-                }
-            })));
+            self.rollout
+                .cache_mut()
+                .set_stopwatch(Some(Box::new(move |moment, pass| {
+                    // A failing device fails the pass itself.
+                    let _ = compute.synchronize();
+                    let mut times = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    match moment {
+                        Moment::Before => times.begun = Some(Instant::now()),
+                        Moment::After => times.add(pass.first),
+                    }
+                })));
             let chunk = self.chunk()?;
             self.rollout.cache_mut().set_stopwatch(None);
             let times = times.lock().unwrap_or_else(PoisonError::into_inner);

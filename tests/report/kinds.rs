@@ -134,7 +134,10 @@ fn missing_and_damaged_videos_keep_their_measures() {
         written.notes
     );
     assert!(
-        written.notes.iter().any(|note| note.contains("cannot read 'sink-4/00000-0.mp4'")),
+        written
+            .notes
+            .iter()
+            .any(|note| note.contains("cannot read 'sink-4/00000-0.mp4'")),
         "{:?}",
         written.notes
     );
