@@ -123,7 +123,7 @@ check() { # FOLDER COUNT: all is there, once, and as the manifests say
     local listed hashes
     listed=$(cat "$1"/manifest*.jsonl | sed -n 's/^{"file":"\([^"]*\)".*/\1/p' | sort)
     [[ $(wc -l <<<"$listed") -eq $2 && -z $(uniq -d <<<"$listed") ]] || fail "the manifests list: $listed"
-    hashes=$(cat "$1"/manifest*.jsonl | sed -n 's/^{"file":"\([^"]*\)".*"sha256":"\([0-9a-f]*\)".*/\2  \1/p')
+    hashes=$(cat "$1"/manifest*.jsonl | sed -n 's/^{"file":"\([^"]*\)","key":"[^"]*","sha256":"\([0-9a-f]*\)".*/\2  \1/p')
     (cd "$1" && sha256sum --quiet --check - <<<"$hashes") || fail "files are not those of the manifests"
     [[ $(find "$1" -name '*.mp4' | wc -l) -eq $2 ]] || fail "there are other files than $2 videos"
 }

@@ -182,6 +182,12 @@ pub enum Error {
         *bytes as f64 / 1e9
     )]
     CacheMemory { bytes: usize },
+    /// The device chose cache slots that were not to be chosen.
+    #[error(
+        "layer {layer}: the GPU chose cache slots that are no candidates; render on the CPU (`--device cpu`) and report \
+         the policy and the model"
+    )]
+    DeviceChoice { layer: usize },
     /// Chunks were given to the cache out of order.
     #[error("a chunk of {frames} latent frames at {start} cannot follow latent frame {known}")]
     ChunkOrder { start: u64, frames: usize, known: u64 },

@@ -3,6 +3,7 @@
 //! * [`policy`]: the policies and their parameters, in latent frames, and the rules they must obey.
 //! * [`plan`]: what happens to the tokens when a chunk does not fit, as integer arithmetic without tensors.
 //! * [`store`]: the tensors of one layer; carries plans out.
+//! * [`device`]: events that stay on a GPU.
 //! * [`score`]: Participative Compression's scores and the choice of the top C.
 //! * [`attention`]: how much attention each latent frame in the cache gets, for those who look.
 //!
@@ -10,6 +11,7 @@
 //! [`KvCache`], made fresh for it.
 
 pub mod attention;
+pub mod device;
 pub mod plan;
 pub mod policy;
 pub mod score;
@@ -21,6 +23,7 @@ pub use plan::{Plan, Slot};
 pub use policy::{CacheSettings, Policy, PolicyError, PolicyName, Positions, Scorer};
 pub use store::LayerCache;
 
+use self::device::{AngleTable, DeviceTags};
 use crate::{Result, transformer::rope::Rope};
 
 /// Sizes that a cache is made for.
@@ -114,6 +117,7 @@ pub struct KvCache {
     policy: Policy,
     shape: CacheShape,
     rope: Rope,
+    angles: AngleTable,
     layers: Vec<LayerCache>,
     end: Option<u64>,
     seed: u64,
@@ -140,20 +144,33 @@ impl KvCache {
             shape.head_dim,
             dtype.size_in_bytes(),
         ])?;
-        let layers = (0..shape.layers)
-            .map(|_| LayerCache::new(capacity, shape.heads, shape.head_dim, dtype, device))
-            .collect::<Result<_>>()?;
-        Ok(Self {
+        let mut cache = Self {
             policy,
             shape,
             rope: Rope::new(shape.head_dim),
-            layers,
+            angles: AngleTable::default(),
+            layers: Vec::new(),
             end: None,
             seed,
             probe: None,
             watch: None,
             stopwatch: None,
-        })
+        };
+        cache.allocate(capacity, dtype, device, !device.is_cpu())?;
+        Ok(cache)
+    }
+
+    /// Makes the layers; `selecting` where the device selects by itself.
+    fn allocate(&mut self, capacity: usize, dtype: DType, device: &Device, selecting: bool) -> Result<()> {
+        let shape = &self.shape;
+        let mut tags = match selecting {
+            true => DeviceTags::of_layers(shape, capacity, device)?.into_iter(),
+            false => Vec::new().into_iter(),
+        };
+        self.layers = (0..shape.layers)
+            .map(|_| LayerCache::new(capacity, shape.heads, shape.head_dim, dtype, device, tags.next()))
+            .collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// Shows every event to `probe`; costs nothing when none is set.
@@ -206,15 +223,8 @@ impl KvCache {
         if let Some(stopwatch) = &mut self.stopwatch {
             stopwatch(Moment::Before, pass);
         }
-        let cache = &mut self.layers[layer];
-        let context = store::Context {
-            policy: &self.policy,
-            shape: &self.shape,
-            rope: &self.rope,
-            seed: self.seed,
-            layer,
-        };
-        cache.write(&context, pass, &tokens, self.probe.as_mut())?;
+        let (cache, context, probe) = self.parts(layer);
+        cache.write(&context, pass, &tokens, probe)?;
         let (keys, values) = cache.view()?;
         if let Some(stopwatch) = &mut self.stopwatch {
             stopwatch(Moment::After, pass);
@@ -225,10 +235,48 @@ impl KvCache {
                 pass,
                 queries: tokens.queries,
                 keys: &keys,
-                cache,
+                cache: &self.layers[layer],
             })?;
         }
         Ok((keys, values))
+    }
+
+    /// A layer, what it needs to know, and who looks on.
+    fn parts(&mut self, layer: usize) -> (&mut LayerCache, store::Context<'_>, Option<&mut Probe>) {
+        let context = store::Context {
+            policy: &self.policy,
+            shape: &self.shape,
+            rope: &self.rope,
+            angles: &self.angles,
+            seed: self.seed,
+            layer,
+        };
+        (&mut self.layers[layer], context, self.probe.as_mut())
+    }
+
+    /// Ends a pass over all layers: fetches what the device chose, of all layers at once. Does nothing unless the pass
+    /// made room on a GPU. Until then [`LayerCache::slots`] of selected tokens are stand-ins.
+    ///
+    /// # Errors
+    /// On a device failure.
+    pub fn end_pass(&mut self) -> Result<()> {
+        if self.layers.iter().all(|layer| layer.pending.is_none()) {
+            return Ok(());
+        }
+        let chosen: Vec<&Tensor> = self.layers.iter().filter_map(LayerCache::unsettled).collect();
+        let all = match chosen.is_empty() {
+            true => Vec::new(),
+            false => Tensor::cat(&chosen, 0)?.to_vec1::<u32>()?,
+        };
+        let mut rest = all.as_slice();
+        for layer in 0..self.layers.len() {
+            let (cache, context, _) = self.parts(layer);
+            let count = cache.unsettled().map_or(0, Tensor::elem_count);
+            let (own, others) = rest.split_at(count);
+            cache.settle(&context, own)?;
+            rest = others;
+        }
+        Ok(())
     }
 
     /// The layers, for inspection.
@@ -266,3 +314,6 @@ pub struct ChunkTokens<'a> {
     pub rotated: &'a Tensor,
     pub values: &'a Tensor,
 }
+
+#[cfg(test)]
+mod device_tests;

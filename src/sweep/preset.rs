@@ -285,7 +285,7 @@ mod tests {
         );
         let scorer = SweepPreset::load("paper-scorer").unwrap();
         assert_eq!(
-            axes(&scorer)[4],
+            axes(&scorer)[3],
             ("cache.scorer", vec!["denoising", "past", "both", "random"])
         );
         let components = SweepPreset::load("paper-components").unwrap();
