@@ -13,6 +13,8 @@ mod attention;
 pub(crate) mod cuda;
 #[cfg(feature = "cudnn")]
 pub(crate) mod cudnn;
+#[cfg(all(test, feature = "cuda"))]
+pub(crate) mod device_tests;
 #[cfg(test)]
 pub(crate) mod emulated;
 #[cfg(any(test, feature = "cuda"))]

@@ -177,7 +177,7 @@ fn softmax_in_place(scores: &Tensor, scale: f32) -> Result<()> {
 pub(super) fn pictures_to_bytes(pictures: &Tensor) -> Result<Tensor> {
     let (frames, _, height, width) = pictures.dims4()?;
     let pictures = pictures.contiguous()?;
-    let bytes = Tensor::zeros((frames, height, width, 3), DType::U8, pictures.device())?;
+    let bytes = cuda::empty((frames, height, width, 3), DType::U8, pictures.device())?;
     let from = Operand::of(&pictures, "pictures_to_bytes")?;
     let to = Operand::of(&bytes, "pictures_to_bytes")?;
     let launch = launch::pictures_to_bytes(
