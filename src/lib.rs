@@ -23,6 +23,7 @@
 //! | [`engine`] | a loaded model that renders any number of videos |
 //! | [`hub`] | model files in the cache that all tools of the Hugging Face hub share |
 //! | [`batch`] | many videos in one folder, in a run that can be gone on with |
+//! | [`sweep`] | the same videos under many settings |
 //! | [`bundled`] | the toy model that is part of the program |
 //! | [`file_hash`] | hashes of files, computed once |
 //! | [`cache_dir`] | where derived files are kept |
@@ -30,8 +31,6 @@
 //! | [`memory`] | how much memory a video needs, and what its cache holds over time |
 //! | [`metrics`] | measures of a video that need no neural network |
 //! | [`models`] | the networks of a run, from published files |
-//! | [`engine`] | a loaded model that renders any number of videos |
-//! | [`models`] | the networks of a run, from a folder of published files |
 //! | [`pipeline`] | denoising, decoding and encoding side by side |
 //! | [`nearest`] | the known word that a mistyped one was meant to be |
 //! | [`render`] | one video from its recipe |
@@ -65,6 +64,7 @@ pub mod request;
 pub mod rollout;
 pub mod sampler;
 pub mod start;
+pub mod sweep;
 pub mod text;
 pub mod transformer;
 pub mod vae;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{BatchError, Shard};
+use crate::metrics::Report;
 
 /// A finished video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,12 @@ pub struct Entry {
     /// The first prompt, in full.
     pub prompt: String,
     pub times: EntryTimes,
+    /// Number of the point of a sweep, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<usize>,
+    /// What was measured of the pictures while they were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Report>,
     /// As [`super::Key::recipe`].
     pub recipe: Value,
 }

@@ -1,8 +1,8 @@
 //! The metrics by name: formula, unit and source, as the program prints them.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-/// What is measured, and how.
+/// What is measured, and how. Read back by its key alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Metric {
     /// Short name for files.
@@ -17,8 +17,20 @@ pub struct Metric {
     pub change: Change,
 }
 
+impl<'de> Deserialize<'de> for Metric {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Stored {
+            key: String,
+        }
+        let Stored { key } = Stored::deserialize(deserializer)?;
+        let known = METRICS.into_iter().find(|metric| metric.key == key);
+        known.ok_or_else(|| D::Error::custom(format_args!("there is no metric `{key}`")))
+    }
+}
+
 /// How the last five seconds are set against the first five.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// Last over first.

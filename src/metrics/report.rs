@@ -1,6 +1,6 @@
 //! What was measured of a video.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Chunks,
@@ -12,7 +12,7 @@ use super::{
 };
 
 /// What was measured of a video.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     pub width: usize,
     pub height: usize,
@@ -34,7 +34,7 @@ pub struct Report {
 }
 
 /// The first and the last five seconds, in seconds. A shorter video is both.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Windows {
     pub first: [f64; 2],
     pub last: [f64; 2],
@@ -43,7 +43,7 @@ pub struct Windows {
 }
 
 /// A metric and its values. A value that cannot be (motion of one picture, a ratio to zero) is none.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     #[serde(flatten)]
     pub metric: Metric,
@@ -59,7 +59,7 @@ pub struct Measured {
 }
 
 /// What was measured of a second. Pairs of pictures belong to the second of the later one.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Second {
     pub second: u64,
     /// Pictures in it; the last second can have fewer.
@@ -100,7 +100,7 @@ impl Second {
 }
 
 /// Adjacent seconds that return to something earlier.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RollBack {
     /// The first second of it.
     pub second: u64,
@@ -227,4 +227,39 @@ pub(super) fn roll_backs(seconds: &[(u64, Option<u64>)], fps: f64, sink_pictures
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Metrics, Options};
+
+    #[test]
+    fn a_stored_report_reads_back() {
+        let mut metrics = Metrics::new(32, 32, 16.0, Options::default()).unwrap();
+        for shade in 0..40u8 {
+            metrics.push(&[shade; 32 * 32 * 3]).unwrap();
+        }
+        let report = metrics.finish().unwrap();
+        let text = serde_json::to_string(&report).unwrap();
+        let read: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.windows, report.windows);
+        for (read, made) in read.metrics.iter().zip(&report.metrics) {
+            assert_eq!(read.metric, made.metric);
+            // The last digit may be lost.
+            let same = |a: Option<f64>, b: Option<f64>| match (a, b) {
+                (Some(a), Some(b)) => (a - b).abs() <= b.abs() * 1e-15,
+                (a, b) => a == b,
+            };
+            assert!(
+                same(read.whole, made.whole) && same(read.change, made.change),
+                "{}",
+                made.metric.key
+            );
+        }
+        assert_eq!(read.per_second.len(), report.per_second.len());
+        let unknown = text.replace("\"colour_drift\"", "\"colour_shift\"");
+        let error = serde_json::from_str::<Report>(&unknown).unwrap_err();
+        assert!(error.to_string().contains("colour_shift"), "{error}");
+    }
 }

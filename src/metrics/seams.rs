@@ -1,9 +1,9 @@
 //! Discontinuity at the seams between chunks, and where they are.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Pictures of the chunks that a video was made of. Three latent frames give 9 pictures at the beginning and 12 later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunks {
     /// Pictures of the first chunk.
     pub first: u64,

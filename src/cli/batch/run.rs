@@ -259,6 +259,8 @@ impl Desk<'_> {
             seed: item.seed,
             prompt: scene.title().into(),
             times,
+            point: None,
+            metrics: None,
             recipe: key.recipe,
         })
     }
