@@ -90,12 +90,19 @@ fn frames_with_history(op: &ConvOp<'_>, x: &CudaStorage, layout: &Layout) -> Res
     }
     let (frames, channels, height, width) = layout.shape().dims4()?;
     let device = Device::Cuda(x.device.clone());
+    let shape = (wanted + frames, channels, height, width);
+    let used = match &op.history {
+        Some(history) => history.dim(0)?.min(wanted),
+        None => 0,
+    };
     // Zeros stand for frames before the start of the stream.
-    let joined = Tensor::zeros((wanted + frames, channels, height, width), x.dtype(), &device)?;
+    let joined = match used == wanted {
+        true => cuda::empty(shape, x.dtype(), &device)?,
+        false => Tensor::zeros(shape, x.dtype(), &device)?,
+    };
     if let Some(history) = &op.history {
-        let known = history.dim(0)?;
-        let used = known.min(wanted);
-        joined.slice_set(&history.narrow(0, known - used, used)?.contiguous()?, 0, wanted - used)?;
+        let last = history.narrow(0, history.dim(0)? - used, used)?;
+        joined.slice_set(&last.contiguous()?, 0, wanted - used)?;
     }
     let to = Operand::of(&joined, name)?;
     let frame = channels * height * width;

@@ -6,7 +6,7 @@
 
 mod video;
 
-use candle_core::{DType, Result, bail};
+use candle_core::{Result, bail};
 
 pub(crate) use video::*;
 
@@ -18,10 +18,11 @@ pub(crate) enum Element {
 }
 
 impl Element {
-    pub(crate) fn of(dtype: DType, operation: &str) -> Result<Self> {
+    #[cfg(feature = "cuda")]
+    pub(crate) fn of(dtype: candle_core::DType, operation: &str) -> Result<Self> {
         match dtype {
-            DType::F32 => Ok(Self::F32),
-            DType::BF16 => Ok(Self::Bf16),
+            candle_core::DType::F32 => Ok(Self::F32),
+            candle_core::DType::BF16 => Ok(Self::Bf16),
             other => bail!("{operation} works on f32 and bf16 on a GPU, was given {other:?}"),
         }
     }
