@@ -5,10 +5,12 @@
 //! * [`store`]: the tensors of one layer; carries plans out.
 //! * [`device`]: events that stay on a GPU.
 //! * [`score`]: Participative Compression's scores and the choice of the top C.
+//! * [`attention`]: how much attention each latent frame in the cache gets, for those who look.
 //!
 //! Keys are kept un-rotated; each slot has a temporal position, and rotation is computed from it. A video owns one
 //! [`KvCache`], made fresh for it.
 
+pub mod attention;
 pub mod device;
 pub mod plan;
 pub mod policy;
@@ -74,6 +76,31 @@ pub struct Event<'a> {
 /// Observer of cache events.
 pub type Probe = Box<dyn FnMut(Event<'_>) + Send>;
 
+/// What a layer's queries attend to at the first pass of a chunk, room made and the chunk written; see
+/// [`KvCache::set_watch`].
+pub struct Sight<'a> {
+    pub layer: usize,
+    pub pass: Pass,
+    /// Queries of the chunk, rotated, `[tokens, heads, head_dim]`.
+    pub queries: &'a Tensor,
+    /// All valid keys, rotated, `[tokens, heads, head_dim]`; their slots are the cache's.
+    pub keys: &'a Tensor,
+    pub cache: &'a LayerCache,
+}
+
+/// Observer of the first pass of every chunk; its error ends the pass.
+pub type Watch = Box<dyn FnMut(Sight<'_>) -> Result<()> + Send>;
+
+/// Called before and after each layer is written in a forward pass; see [`KvCache::set_stopwatch`].
+pub type Stopwatch = Box<dyn FnMut(Moment, Pass) + Send>;
+
+/// A moment of writing a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    Before,
+    After,
+}
+
 /// Fails where the allocation itself would end the process.
 fn check_memory(factors: [usize; 6]) -> Result<()> {
     let bytes = factors.into_iter().fold(1, usize::saturating_mul);
@@ -95,6 +122,8 @@ pub struct KvCache {
     end: Option<u64>,
     seed: u64,
     probe: Option<Probe>,
+    watch: Option<Watch>,
+    stopwatch: Option<Stopwatch>,
 }
 
 impl KvCache {
@@ -124,6 +153,8 @@ impl KvCache {
             end: None,
             seed,
             probe: None,
+            watch: None,
+            stopwatch: None,
         };
         cache.allocate(capacity, dtype, device, !device.is_cpu())?;
         Ok(cache)
@@ -145,6 +176,16 @@ impl KvCache {
     /// Shows every event to `probe`; costs nothing when none is set.
     pub fn set_probe(&mut self, probe: Probe) {
         self.probe = Some(probe);
+    }
+
+    /// Shows every layer to `watch` at the first pass of every chunk, events or not; costs nothing when none is set.
+    pub fn set_watch(&mut self, watch: Watch) {
+        self.watch = Some(watch);
+    }
+
+    /// Calls `stopwatch` around the writing of each layer, to measure it; costs nothing when none is set.
+    pub fn set_stopwatch(&mut self, stopwatch: Option<Stopwatch>) {
+        self.stopwatch = stopwatch;
     }
 
     /// Tells the cache which chunk the coming forward pass works on.
@@ -177,11 +218,27 @@ impl KvCache {
     /// `queries` and `rotated` are rotated at the chunk's positions, `keys` are not.
     ///
     /// # Errors
-    /// When policy `global` has no room left, or on a device failure.
+    /// When policy `global` has no room left, on a device failure, or an error of the watch.
     pub fn update(&mut self, layer: usize, pass: Pass, tokens: ChunkTokens<'_>) -> Result<(Tensor, Tensor)> {
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch(Moment::Before, pass);
+        }
         let (cache, context, probe) = self.parts(layer);
         cache.write(&context, pass, &tokens, probe)?;
-        cache.view()
+        let (keys, values) = cache.view()?;
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch(Moment::After, pass);
+        }
+        if let Some(watch) = self.watch.as_mut().filter(|_| pass.first) {
+            watch(Sight {
+                layer,
+                pass,
+                queries: tokens.queries,
+                keys: &keys,
+                cache: &self.layers[layer],
+            })?;
+        }
+        Ok((keys, values))
     }
 
     /// A layer, what it needs to know, and who looks on.
@@ -225,6 +282,11 @@ impl KvCache {
     /// The layers, for inspection.
     pub fn layers(&self) -> &[LayerCache] {
         &self.layers
+    }
+
+    /// The sizes that it was made for.
+    pub fn shape(&self) -> &CacheShape {
+        &self.shape
     }
 
     /// The policy in force.

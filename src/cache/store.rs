@@ -101,7 +101,8 @@ impl LayerCache {
         Ok((self.rotated.narrow(0, 0, tokens)?, self.values.narrow(0, 0, tokens)?))
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    /// Bytes of its buffers, valid tokens or not.
+    pub fn bytes(&self) -> usize {
         3 * self.raw.elem_count() * self.raw.dtype().size_in_bytes()
     }
 
