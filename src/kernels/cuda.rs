@@ -7,7 +7,7 @@
 //! **Never run on a device so far**: arguments, grids and arithmetic are tested in an emulator (`kernels::emulated`).
 
 use candle_core::{
-    CudaDevice, CudaStorage, DType, Layout, Result, Shape, Tensor,
+    CudaDevice, CudaStorage, DType, Device, Layout, Result, Shape, Tensor,
     backend::BackendStorage,
     bail,
     cuda::{
@@ -19,7 +19,7 @@ use half::bf16;
 
 use super::launch::{Arg, ConvShape, Element, Launch};
 
-const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+pub(super) const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
 // SAFETY: plain integers, laid out as `ConvShape` of conv.cu.
 unsafe impl DeviceRepr for ConvShape {}
@@ -168,6 +168,12 @@ pub(crate) fn allocate(device: &CudaDevice, dtype: DType, shape: &Shape) -> Resu
         device: device.clone(),
     };
     Ok((storage, at))
+}
+
+/// A tensor whose contents are undefined until a kernel writes them.
+pub(crate) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+    // SAFETY: every caller hands it to a kernel that writes all of it before anything reads it.
+    unsafe { Tensor::empty(shape, dtype, device) }
 }
 
 /// Runs `launch`, made for the address of a new result, on the device of `like`.

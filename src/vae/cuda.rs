@@ -90,12 +90,19 @@ fn frames_with_history(op: &ConvOp<'_>, x: &CudaStorage, layout: &Layout) -> Res
     }
     let (frames, channels, height, width) = layout.shape().dims4()?;
     let device = Device::Cuda(x.device.clone());
+    let shape = (wanted + frames, channels, height, width);
+    let used = match &op.history {
+        Some(history) => history.dim(0)?.min(wanted),
+        None => 0,
+    };
     // Zeros stand for frames before the start of the stream.
-    let joined = Tensor::zeros((wanted + frames, channels, height, width), x.dtype(), &device)?;
+    let joined = match used == wanted {
+        true => cuda::empty(shape, x.dtype(), &device)?,
+        false => Tensor::zeros(shape, x.dtype(), &device)?,
+    };
     if let Some(history) = &op.history {
-        let known = history.dim(0)?;
-        let used = known.min(wanted);
-        joined.slice_set(&history.narrow(0, known - used, used)?.contiguous()?, 0, wanted - used)?;
+        let last = history.narrow(0, history.dim(0)? - used, used)?;
+        joined.slice_set(&last.contiguous()?, 0, wanted - used)?;
     }
     let to = Operand::of(&joined, name)?;
     let frame = channels * height * width;
@@ -177,7 +184,7 @@ fn softmax_in_place(scores: &Tensor, scale: f32) -> Result<()> {
 pub(super) fn pictures_to_bytes(pictures: &Tensor) -> Result<Tensor> {
     let (frames, _, height, width) = pictures.dims4()?;
     let pictures = pictures.contiguous()?;
-    let bytes = Tensor::zeros((frames, height, width, 3), DType::U8, pictures.device())?;
+    let bytes = cuda::empty((frames, height, width, 3), DType::U8, pictures.device())?;
     let from = Operand::of(&pictures, "pictures_to_bytes")?;
     let to = Operand::of(&bytes, "pictures_to_bytes")?;
     let launch = launch::pictures_to_bytes(
