@@ -12,7 +12,7 @@ use candle_core::{
     bail,
     cuda::{
         CudaStorageSlice, WrapErr,
-        cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg},
+        cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, result::memcpy_dtod_async},
     },
 };
 use half::bf16;
@@ -168,6 +168,13 @@ pub(crate) fn allocate(device: &CudaDevice, dtype: DType, shape: &Shape) -> Resu
         device: device.clone(),
     };
     Ok((storage, at))
+}
+
+/// Copies bytes within the device, on its stream.
+pub(crate) fn copy(device: &CudaDevice, from: u64, to: u64, bytes: usize) -> Result<()> {
+    // SAFETY: both ranges are within tensors that live until the stream has done this: memory is given back in the
+    // stream's order.
+    unsafe { memcpy_dtod_async(to, from, bytes, device.cuda_stream().cu_stream()) }.w()
 }
 
 /// A tensor whose contents are undefined until a kernel writes them.

@@ -189,6 +189,16 @@ fn events_of_the_cache() {
 }
 
 #[test]
+fn rows_are_written() {
+    let tensors = [uniform(&[40, 2, 8], 44), uniform(&[7, 2, 8], 45)];
+    compare("write_rows", &tensors, 2, [0.0, 0.0], |t| {
+        let buffer = t[0].copy()?;
+        write_rows(&buffer, &t[1].narrow(0, 1, 5)?, 12)?;
+        Ok(buffer)
+    });
+}
+
+#[test]
 fn rotation_of_slots() {
     let rope = Rope::new(32);
     let (rows, columns, times) = (3, 4, [7i64, 8, 9]);

@@ -8,7 +8,7 @@
 //! denoising steps without synchronisation, and copies to the host wait for their own event alone. A forward pass of the
 //! 1.3B model is about 1100 launches of some microseconds on the host against about 50 ms on the device (3 frames, 16 to
 //! 21 attended to): the device is not waited upon, and capturing passes as CUDA graphs is left until smaller chunks
-//! need it. What would save more: cuBLASLt's bias and GELU in the products, norm and rotation of queries and keys in
+//! need it. What would save more: norm and rotation of queries and keys in
 //! one pass, convolutions in a channels-last layout.
 //!
 //! The CUDA kernels have never run on a device so far. `launch` makes what a device is given, `cuda` gives it, and the
@@ -29,6 +29,8 @@ pub(crate) mod launch;
 mod linear;
 mod modulation;
 mod norm;
+#[cfg(feature = "cuda")]
+mod products;
 mod rotation;
 mod rows;
 mod selection;
@@ -39,7 +41,7 @@ pub use linear::{linear, linear_gelu};
 pub use modulation::{gated_residual, modulated_norm};
 pub use norm::{layer_norm, rms_norm};
 pub use rotation::rotate;
-pub use rows::{keep_rows, sum_rows};
+pub use rows::{keep_rows, sum_rows, write_rows};
 pub use selection::{Kept, SlotRun, best, choose_on_device, keep_chosen_rows, rotate_slots, token_scores};
 
 use candle_core::{CpuStorage, Layout, Result, backend::BackendStorage, bail};

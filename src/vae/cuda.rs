@@ -10,10 +10,7 @@ use candle_core::{
     CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor,
     backend::BackendStorage,
     bail,
-    cuda::{
-        WrapErr,
-        cudarc::driver::{PinnedHostSlice, result::memcpy_dtod_async},
-    },
+    cuda::{WrapErr, cudarc::driver::PinnedHostSlice},
 };
 
 use super::conv3d::{CausalConv3d, ConvOp};
@@ -107,8 +104,8 @@ fn frames_with_history(op: &ConvOp<'_>, x: &CudaStorage, layout: &Layout) -> Res
     let to = Operand::of(&joined, name)?;
     let frame = channels * height * width;
     let bytes = operand.count * operand.dtype.size_in_bytes();
-    copy(
-        x,
+    cuda::copy(
+        &x.device,
         operand.at,
         to.at + (wanted * frame * operand.dtype.size_in_bytes()) as u64,
         bytes,
@@ -117,14 +114,6 @@ fn frames_with_history(op: &ConvOp<'_>, x: &CudaStorage, layout: &Layout) -> Res
         operand: to,
         _joined: Some(joined),
     })
-}
-
-/// Copies bytes within the device, on its stream.
-fn copy(like: &CudaStorage, from: u64, to: u64, bytes: usize) -> Result<()> {
-    let stream = like.device.cuda_stream();
-    // SAFETY: both ranges are within tensors that live until the stream has done this: memory is given back in the
-    // stream's order.
-    unsafe { memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }.w()
 }
 
 /// `x / max(‖x‖₂, 1e-12) · √C · gamma` over the channels, then SiLU if asked for.

@@ -93,6 +93,7 @@ pub(crate) fn conv(e: Element, at: ConvPointers, frames: usize, shape: ConvShape
 }
 
 /// Bias, residual and ReLU over `[frames, channels, positions]`, in place.
+#[cfg(any(test, feature = "cudnn"))]
 pub(crate) fn conv_finish(
     e: Element,
     out: u64,
@@ -108,6 +109,7 @@ pub(crate) fn conv_finish(
 }
 
 /// `planes` planes of `height × width` to twice the rows and columns.
+#[cfg(any(test, feature = "cudnn"))]
 pub(crate) fn upsample(e: Element, out: u64, x: u64, planes: usize, height: usize, width: usize) -> Result<Launch> {
     let all = 4 * planes * height * width;
     let args = vec![pointer(out), pointer(x), long(all), int(height)?, int(width)?];
