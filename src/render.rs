@@ -17,6 +17,7 @@ use crate::{
     pipeline::{self, Pictures, Update},
     recipe::Recipe,
     rollout::CancelToken,
+    trace::{TraceOptions, Tracing},
     vae::LATENT_CHANNELS,
     video::{EncoderInfo, Kept, Metadata, Target, VideoSettings, VideoSummary, VideoWriter, save_picture},
 };
@@ -33,6 +34,8 @@ pub struct Job {
     pub thumbnail: Option<PathBuf>,
     /// Measure the pictures on the way, with these options.
     pub metrics: Option<metrics::Options>,
+    /// What is recorded of the cache.
+    pub trace: Option<TraceOptions>,
     /// Whether existing files may be replaced.
     pub overwrite: bool,
 }
@@ -111,9 +114,17 @@ pub fn render(
         .iter()
         .map(|p| (p.latent_frame, p.text.as_str()))
         .collect();
-    let rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
+    let mut rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
     let mut keep = Keeper::open(job)?;
     let measuring = measuring(job)?;
+    let trace = match &job.trace {
+        Some(options) => {
+            let video = (!job.target.is_stdout()).then(|| job.target.path());
+            let (video, cache) = (video.as_deref(), rollout.cache_mut());
+            Some(Tracing::start(options, recipe, video, job.overwrite, cache)?)
+        }
+        None => None,
+    };
     observe(Event::Begun {
         encoder: keep.video.info(),
         chunks: rollout.plans().len(),
@@ -149,6 +160,7 @@ pub fn render(
             // A video that was stopped before its first picture has no measures.
             let measuring = measuring.filter(|_| summary.is_some());
             let metrics = measuring.map(Measuring::finish).transpose()?;
+            trace.map_or(Ok(()), |trace| trace.finish(rendered.complete))?;
             times.total = started.elapsed();
             Ok(Outcome {
                 summary,

@@ -222,7 +222,8 @@ fn mend(file: &mut File, path: &Path) -> io::Result<()> {
     }
 }
 
-fn manifests(folder: &Path) -> Result<Vec<PathBuf>, BatchError> {
+/// The manifests in a folder; none without a folder.
+pub(crate) fn manifests(folder: &Path) -> Result<Vec<PathBuf>, BatchError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

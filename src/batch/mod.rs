@@ -36,6 +36,7 @@ pub use error::BatchError;
 pub use failures::Failures;
 pub use folder::OutputFolder;
 pub use key::{Key, differences};
+pub(crate) use manifest::manifests;
 pub use manifest::{Entry, EntryTimes, Manifest};
 pub use naming::{Item, Naming, items};
 pub use shard::Shard;

@@ -84,7 +84,8 @@ impl Batch {
         layers.warnings.iter().for_each(|warning| printer.warning(warning));
         let cancel = CancelToken::default();
         let encoder = scenes.iter().any(|scene| scene.image.is_some());
-        let model = Model::locate(&layers, encoder, &cancel, printer)?;
+        let longest = scenes.iter().filter_map(|scene| scene.seconds).reduce(f64::max);
+        let model = Model::fitted(layers, encoder, longest, self.running.dry_run, &cancel, printer)?;
         let seed = model.settings.seed.value;
         let extension = self.folder.format.as_str();
         let mut items = items(&scenes, self.samples, self.naming, extension, seed).map_err(Error::from)?;

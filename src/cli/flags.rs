@@ -8,6 +8,8 @@ use crate::{
     Result,
     cache::{PolicyName, Positions, Scorer},
     config::{Layer, PreviewMode},
+    device::{DeviceChoice, DtypeChoice},
+    memory::ByteSize,
     models::DecoderKind,
     request::PictureSize,
     video::{self, Form, Target},
@@ -38,6 +40,8 @@ pub(super) struct NetworkFlags {
     /// Threads to compute with [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub threads: Option<u16>,
+    #[command(flatten)]
+    pub device: DeviceFlags,
 }
 
 impl ModelFlags {
@@ -49,12 +53,40 @@ impl ModelFlags {
 impl NetworkFlags {
     /// With the settings of `preset`.
     pub fn layer(&self, preset: Option<&String>) -> Layer {
-        Layer {
+        self.device.over(Layer {
             model: self.model.clone(),
             preset: preset.cloned(),
             vae: self.vae,
             threads: self.threads.map(usize::from),
             ..Layer::default()
+        })
+    }
+}
+
+/// Where networks are computed, and how.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Device")]
+pub(super) struct DeviceFlags {
+    /// Where to compute: auto takes a GPU if this build and this machine have one [default: auto]
+    #[arg(long, value_name = "auto|cpu|cuda|cuda:N")]
+    pub device: Option<DeviceChoice>,
+    /// Number format of the networks [default: auto: f32 on the CPU, bf16 on a GPU]
+    #[arg(long, value_name = "auto|f32|bf16")]
+    pub dtype: Option<DtypeChoice>,
+    /// Most memory of the GPU to use, for example 12GB: settings that were not given are chosen so that the video fits
+    /// [default: what is free, with no setting changed]
+    #[arg(long, value_name = "SIZE")]
+    pub max_vram: Option<ByteSize>,
+}
+
+impl DeviceFlags {
+    /// Puts what was typed over `layer`.
+    pub fn over(&self, layer: Layer) -> Layer {
+        Layer {
+            device: self.device,
+            dtype: self.dtype,
+            max_vram: self.max_vram,
+            ..layer
         }
     }
 }

@@ -9,9 +9,12 @@
 //! | `batch` | `deepforcing batch`: many videos in one folder |
 //! | `sweep/` | `deepforcing sweep`: the same videos under many settings |
 //! | `folder/` | what commands that fill a folder have in common |
+//! | `bench` | `deepforcing bench`: how fast this machine is |
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
 //! | `metrics/` | `deepforcing metrics`: measures of videos |
+//! | `report` | `deepforcing report`: a folder of videos set side by side |
+//! | `trace/` | `deepforcing trace`: the page of a trace; flags that record one |
 //! | `recipes` | recipes in files |
 //! | `render` | rendering with a live line, for `generate` and `rerun` |
 //! | `models/`, `pulling` | `deepforcing models`, downloads |
@@ -28,6 +31,7 @@
 //! | `terminal` | what the terminal is and can do |
 
 mod batch;
+mod bench;
 mod completions;
 mod config;
 mod decode;
@@ -49,9 +53,11 @@ mod prompts;
 mod pulling;
 mod recipes;
 mod render;
+mod report;
 mod rerun;
 mod sweep;
 mod terminal;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -96,6 +102,12 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Measure flickering, drift, motion, seams and repetition of videos
     Metrics(metrics::Metrics),
+    /// Set the videos of a batch or sweep side by side, in a page
+    Report(report::Report),
+    /// Draw what the cache kept, from a trace of `generate --trace`
+    Trace(trace::TracePage),
+    /// Measure how fast this machine makes videos, stage by stage
+    Bench(Box<bench::Bench>),
     /// List, download, verify and remove models
     Models(models::Models),
     /// Print example prompts and the vocabulary of the bundled model
@@ -182,6 +194,9 @@ pub fn main() -> ExitCode {
         Command::Decode(decode) => decode.run(&printer),
         Command::Inspect(inspect) => inspect.run(),
         Command::Metrics(metrics) => metrics.run(&printer),
+        Command::Report(report) => report.run(&printer),
+        Command::Trace(trace) => trace.run(&printer),
+        Command::Bench(bench) => bench.run(&printer),
         Command::Models(models) => models.run(&printer),
         Command::Prompts(prompts) => prompts.run(),
         Command::Config(config) => config.run(&printer),

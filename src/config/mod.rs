@@ -33,7 +33,12 @@ pub use file::ConfigFile;
 pub use settings::{Entry, Key, Layer, Settings};
 pub use value::PreviewMode;
 
-use crate::{models::DecoderKind, preset::Preset, request::PictureSize};
+use crate::{
+    device::{DeviceChoice, DtypeChoice},
+    models::DecoderKind,
+    preset::Preset,
+    request::PictureSize,
+};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +206,12 @@ impl Layers {
     /// The number of threads, if one is set: no preset does.
     pub fn threads(&self) -> Option<usize> {
         self.first(|layer| layer.threads)
+    }
+
+    /// Device and number format asked for: no preset chooses them.
+    pub fn device(&self) -> (DeviceChoice, DtypeChoice) {
+        let device = self.first(|layer| layer.device).unwrap_or_default();
+        (device, self.first(|layer| layer.dtype).unwrap_or_default())
     }
 
     fn first<T>(&self, get: impl Fn(&Layer) -> Option<T>) -> Option<T> {

@@ -8,6 +8,8 @@ use super::{
 };
 use crate::{
     cache::{CacheSettings, PolicyName, Positions, Scorer},
+    device::{DeviceChoice, DeviceError, DtypeChoice, Selection},
+    memory::ByteSize,
     models::DecoderKind,
     request::PictureSize,
     sampler::SamplerSettings,
@@ -182,6 +184,10 @@ impl Key {
 
 settings! {
     required {
+        /// Where networks are computed.
+        device: DeviceChoice = "device", "where networks are computed", DeviceChoice::Auto;
+        /// Number format of the networks.
+        dtype: DtypeChoice = "dtype", "number format of the networks", DtypeChoice::Auto;
         /// Decoder of the latents.
         vae: DecoderKind = "vae", "decoder of the latents", DecoderKind::default();
         /// Length of the video.
@@ -218,10 +224,20 @@ settings! {
         preset: String = "preset", "preset name or .toml file";
         /// Threads to compute with; absent: one per core.
         threads: usize = "threads" in (1, 4096), "threads to compute with";
+        /// Most memory of the GPU that a video may take; absent: what is free.
+        max_vram: ByteSize = "max-vram", "most memory of the GPU to use";
     }
 }
 
 impl Settings {
+    /// The device, as far as this machine has it.
+    ///
+    /// # Errors
+    /// When what is asked for cannot be had.
+    pub fn selection(&self) -> Result<Selection, DeviceError> {
+        Selection::choose(self.device.value, self.dtype.value)
+    }
+
     /// The cache settings.
     pub fn cache(&self) -> CacheSettings {
         CacheSettings {

@@ -46,7 +46,7 @@ pub use error::VideoError;
 pub use metadata::{Metadata, read_metadata};
 pub use pictures::{check_picture, save_picture};
 pub use probe::{Colour, Probe, probe};
-pub use reader::{Picture, for_each_frame, read_frames, read_last_frames};
+pub use reader::{Picture, for_chosen_frames, for_each_frame, read_frames, read_last_frames};
 pub use settings::{Codec, EncoderInfo, Kept, Preset, RejectedEncoder, VideoSettings, VideoSummary};
 pub use still::read_image;
 pub use target::{Form, Target};

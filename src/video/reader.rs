@@ -47,10 +47,29 @@ pub fn for_each_frame<E: From<VideoError>>(
     each: impl FnMut(Picture<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     #[cfg(feature = "ffmpeg")]
-    return with_ffmpeg::for_each_frame(path, each);
+    return with_ffmpeg::for_chosen_frames(path, |_, _| true, each);
     #[cfg(not(feature = "ffmpeg"))]
     {
         let _ = (path, each);
+        Err(VideoError::NoFfmpeg.into())
+    }
+}
+
+/// As [`for_each_frame`], for the frames of which `wanted` says so, by their number and the frames per second of the
+/// video if the file tells; the others are decoded, but not converted to RGB.
+///
+/// # Errors
+/// As [`for_each_frame`].
+pub fn for_chosen_frames<E: From<VideoError>>(
+    path: &Path,
+    wanted: impl FnMut(u64, Option<f64>) -> bool,
+    each: impl FnMut(Picture<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    #[cfg(feature = "ffmpeg")]
+    return with_ffmpeg::for_chosen_frames(path, wanted, each);
+    #[cfg(not(feature = "ffmpeg"))]
+    {
+        let _ = (path, wanted, each);
         Err(VideoError::NoFfmpeg.into())
     }
 }
@@ -197,19 +216,23 @@ mod with_ffmpeg {
         next.map_err(|reason| damaged(path, frames, reason))
     }
 
-    pub(super) fn for_each_frame<E: From<VideoError>>(
+    pub(super) fn for_chosen_frames<E: From<VideoError>>(
         path: &Path,
+        mut wanted: impl FnMut(u64, Option<f64>) -> bool,
         mut each: impl FnMut(Picture<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut decoder = Decoder::open(path).map_err(|reason| unreadable(path, reason))?;
         let mut frames = 0;
-        while let Some(picture) = next_picture(path, &mut decoder, frames)? {
-            each(Picture {
-                width: picture.width(),
-                height: picture.height(),
-                fps: decoder.rate,
-                rgb: picture.as_raw(),
-            })?;
+        while let Some(Timed { frame, .. }) = decoder.next().map_err(|reason| damaged(path, frames, reason))? {
+            if wanted(frames as u64, decoder.rate) {
+                let picture = decoder.rgb(&frame).map_err(|reason| damaged(path, frames, reason))?;
+                each(Picture {
+                    width: picture.width(),
+                    height: picture.height(),
+                    fps: decoder.rate,
+                    rgb: picture.as_raw(),
+                })?;
+            }
             frames += 1;
         }
         match frames {

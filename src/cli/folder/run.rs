@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use candle_core::Device;
-
 use super::work::{List, Planned, State};
 use crate::{
     Error,
@@ -21,9 +19,10 @@ use crate::{
         render::{Show, film, tell_truncated},
     },
     config::PreviewMode,
+    device::Compute,
     engine::Engine,
     file_hash::sha256,
-    memory::MemoryPlan,
+    memory::Sizes,
     metrics::{self, Report},
     models::ModelFiles,
     prompts::PromptSpan,
@@ -83,9 +82,11 @@ pub(in crate::cli) fn run(
         tally: Tally::default(),
         printer,
     };
-    let todo = desk.sort(planned, &files, cancel)?;
+    let compute = list.model.compute(printer)?;
+    let sizes = Sizes::of(&files)?;
+    let todo = desk.sort(planned, &sizes, &compute, cancel)?;
     let begun = Instant::now();
-    let result = desk.make(&files, todo, cancel);
+    let result = desk.make(&files, &compute, todo, cancel);
     desk.tell(begun.elapsed(), matches!(result, Err(Failure::Interrupted)));
     result?;
     match desk.tally.failed {
@@ -99,7 +100,8 @@ impl Desk<'_> {
     fn sort<'a>(
         &mut self,
         planned: Vec<Planned<'a>>,
-        files: &ModelFiles,
+        sizes: &Sizes,
+        compute: &Compute,
         cancel: &CancelToken,
     ) -> Result<Vec<(&'a Item, Recipe)>, Failure> {
         let mut todo = Vec::new();
@@ -128,7 +130,8 @@ impl Desk<'_> {
                 State::Todo(recipe) => {
                     let shape = (of_video(&recipe.video), recipe.prompts.len(), item.point);
                     if !self.list.running.no_memory_check && !fits.contains(&shape) {
-                        let checked = MemoryPlan::of(files, &recipe).and_then(|plan| Ok(plan.check()?));
+                        let plan = self.list.model.memory(sizes, &recipe, Some(compute));
+                        let checked = plan.and_then(|plan| Ok(plan.check()?));
                         match checked {
                             Ok(()) => drop(fits.insert(shape)),
                             Err(error) => {
@@ -144,12 +147,18 @@ impl Desk<'_> {
         Ok(todo)
     }
 
-    fn make(&mut self, files: &ModelFiles, todo: Vec<(&Item, Recipe)>, cancel: &CancelToken) -> Result<(), Failure> {
+    fn make(
+        &mut self,
+        files: &ModelFiles,
+        compute: &Compute,
+        todo: Vec<(&Item, Recipe)>,
+        cancel: &CancelToken,
+    ) -> Result<(), Failure> {
         if todo.is_empty() {
             return Ok(());
         }
         self.printer.stage("loading the model");
-        let mut engine = Engine::load(files, &Device::Cpu)?;
+        let mut engine = Engine::load(files, compute)?;
         let count = todo.len();
         for index in 0..count {
             let (item, recipe) = &todo[index];
@@ -196,7 +205,8 @@ impl Desk<'_> {
         let given = match list.start(list.scene(item)) {
             Some(file) => {
                 let pictures = read_start(&file, list.model, self.printer)?;
-                Some(pictures.encode(engine.encoder()?, &Device::Cpu)?)
+                let device = engine.compute().device.clone();
+                Some(pictures.encode(engine.encoder()?, &device)?)
             }
             None => None,
         };
@@ -208,6 +218,7 @@ impl Desk<'_> {
             save_latents: None,
             thumbnail: None,
             metrics: list.measuring().then(|| metrics::Options::of(recipe)).transpose()?,
+            trace: None,
             overwrite: true,
         };
         let shown = VideoWork {

@@ -18,6 +18,7 @@ use super::{
     model_files::Model,
     printer::Printer,
     render::interrupt_on_ctrl_c,
+    report,
 };
 use crate::{
     Error, Result,
@@ -56,7 +57,7 @@ Sink; with Participative Compression), paper-scorer (which queries score); or a 
 The folder has sweep.json (points, prompts, seeds), POINT/PROMPT-seedS.mp4 and manifest.jsonl
 with the measures of every video. Stop it at any moment, run the same command again, and it goes
 on; with more values it adds what is missing. What cannot be made is skipped and listed in
-failed.jsonl.
+failed.jsonl. At the end a report on the folder is written: see `deepforcing report --help`.
 
 Exit codes: 0 all is made, 1 failed, 2 wrong usage, 3 some videos could not be made,
 130 interrupted.";
@@ -198,10 +199,17 @@ impl Sweep {
         let output = &self.folder.output;
         let begin = || write_plan(&extended.plan, output);
         let result = folder::run(&list, &items, shard, begin, &cancel, printer);
-        if let Ok(()) | Err(Failure::Partly) = result {
-            self.report(printer)?;
+        match result {
+            Ok(()) => Ok(self.report(&cancel, printer)?),
+            // What is there is worth a look, and the failures were told already.
+            Err(Failure::Partly) => {
+                if let Err(error) = self.report(&cancel, printer) {
+                    printer.warning(&error.to_string());
+                }
+                result
+            }
+            other => other,
         }
-        result
     }
 
     fn plan(&self, points: &Points, scenes: &[Scene], spec: &Spec, model: &Model) -> Result<SweepPlan> {
@@ -243,11 +251,14 @@ impl Sweep {
     }
 
     /// Writes the report of the folder.
-    fn report(&self, _printer: &Printer) -> Result<(), Failure> {
+    fn report(&self, cancel: &CancelToken, printer: &Printer) -> Result<()> {
         if self.no_report {
             return Ok(());
         }
-        // The place of `crate::report::write(&self.folder.output)`.
+        printer.stage("writing the report");
+        let written = report::write(&self.folder.output, true, cancel, printer)?;
+        let page = written.page.display();
+        printer.note(&format!("{} {page}", report::summary(&written)));
         Ok(())
     }
 }

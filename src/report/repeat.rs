@@ -1,0 +1,137 @@
+//! Command lines that make videos again.
+
+use serde_json::Value;
+
+use super::study::Video;
+use crate::sweep::SweepPlan;
+
+/// Settings that have flags of `generate`.
+const FLAGS: [(&str, &str); 10] = [
+    ("cache.policy", "--policy"),
+    ("cache.window", "--window"),
+    ("cache.sink", "--sink"),
+    ("cache.budget", "--budget"),
+    ("cache.recent", "--recent"),
+    ("cache.reuse-limit", "--reuse-limit"),
+    ("cache.positions", "--positions"),
+    ("cache.scorer", "--scorer"),
+    ("sampler.steps", "--steps"),
+    ("sampler.shift", "--shift"),
+];
+
+/// A word as a POSIX shell reads it.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// Words as one line.
+pub(super) fn line(words: &[String]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// The command that made the whole sweep.
+pub(super) fn sweep(plan: &SweepPlan) -> Option<String> {
+    let (program, rest) = plan.command.split_first()?;
+    // Wherever it lies, it is called by its name.
+    let name = program.rsplit(['/', '\\']).next().unwrap_or(program);
+    let words: Vec<_> = std::iter::once(name.to_owned()).chain(rest.iter().cloned()).collect();
+    Some(line(&words))
+}
+
+/// Makes the video again from the recipe that it carries.
+pub(super) fn rerun(video: &Video) -> String {
+    let name = video.line.file.rsplit('/').next().unwrap_or(&video.line.file);
+    // A name that begins with a dash would be a flag.
+    let file = match video.line.file.starts_with('-') {
+        true => format!("./{}", video.line.file),
+        false => video.line.file.clone(),
+    };
+    line(&["deepforcing", "rerun", &file, "-o", &format!("again/{name}")].map(String::from))
+}
+
+/// The `generate` with the same result, where flags can say it: one prompt, no start, no settings without a flag.
+pub(super) fn generate(video: &Video, plan: Option<&SweepPlan>) -> Option<String> {
+    let recipe = &video.line.recipe;
+    let settings = plan
+        .and_then(|plan| plan.points.get(video.row))
+        .map(|point| &point.settings);
+    let sayable = |key: &String| FLAGS.iter().any(|(known, _)| known == key);
+    if settings.is_some_and(|settings| !settings.keys().all(sayable)) || recipe.get("start").is_some() {
+        return None;
+    }
+    let [prompt] = recipe.get("prompts")?.as_array()?.as_slice() else {
+        return None;
+    };
+    let prompt = prompt.get("text").or_else(|| prompt.get("prompt"))?.as_str()?;
+    let text = |path: &str| recipe.pointer(path).and_then(word);
+    let number = |path: &str| recipe.pointer(path).and_then(Value::as_f64);
+    let model = text("/model/model").or_else(|| plan.map(|plan| plan.model.clone()))?;
+    let (pictures, fps) = (number("/video/pictures")?, number("/video/fps")?);
+    let mut words: Vec<String> = ["deepforcing", "generate"].map(String::from).into();
+    let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
+    flag("--model", model);
+    flag("--seed", video.line.seed.to_string());
+    flag("--seconds", (pictures / fps).to_string());
+    flag(
+        "--size",
+        format!("{}x{}", text("/video/width")?, text("/video/height")?),
+    );
+    let policy = text("/cache/policy")?;
+    for (key, name) in FLAGS {
+        if has(&policy, key) {
+            flag(name, text(&format!("/{}", key.replace('.', "/")))?);
+        }
+    }
+    flag("--vae", text("/model/decoder")?);
+    flag("--fps", text("/video/fps")?);
+    let name = video.line.file.rsplit('/').next().unwrap_or_default();
+    flag("-o", format!("again/{name}"));
+    if prompt.starts_with('-') {
+        words.push("--".into());
+    }
+    words.push(prompt.into());
+    Some(line(&words))
+}
+
+/// Whether a policy has a parameter.
+fn has(policy: &str, key: &str) -> bool {
+    match key {
+        "cache.window" => policy != "global",
+        "cache.sink" => !matches!(policy, "global" | "fifo"),
+        "cache.positions" => matches!(policy, "deep-sink" | "deep-forcing"),
+        "cache.budget" | "cache.recent" | "cache.reuse-limit" | "cache.scorer" => policy == "deep-forcing",
+        _ => true,
+    }
+}
+
+/// A value as flags take it.
+fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Array(list) => Some(list.iter().filter_map(word).collect::<Vec<_>>().join(",")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        for word in ["a b", "it's $HOME `x`", "", "-x", "é\n\"", "a*?", "plain-1.0/x"] {
+            let output = std::process::Command::new("sh")
+                .args(["-c", &format!("printf %s {}", quoted(&format!("_{word}")))])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("_{word}"));
+        }
+        assert_eq!(quoted("out/a.mp4"), "out/a.mp4");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,356 @@
+//! What a folder holds: its settings, prompts and seeds, and the videos of each.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    ReportError,
+    lines::{self, Line},
+};
+use crate::{
+    metrics::Report,
+    sweep::{PLAN_FILE, Point, SweepPlan},
+};
+
+/// A folder of videos to be compared.
+#[derive(Debug)]
+pub(super) struct Study {
+    pub folder: PathBuf,
+    /// Name of the folder.
+    pub title: String,
+    pub plan: Option<SweepPlan>,
+    pub rows_are: RowsAre,
+    pub rows: Vec<Row>,
+    pub prompts: Vec<Prompt>,
+    /// What tells videos of one row and prompt apart: `seed 3`.
+    pub seeds: Vec<String>,
+    pub videos: Vec<Video>,
+    /// Videos that the folder will hold, if that is known.
+    pub expected: Option<usize>,
+    /// What is not as it should be, for people.
+    pub notes: Vec<String>,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowsAre {
+    /// Settings of a sweep, or folders where its plan is lost.
+    Settings,
+    /// The prompts of a batch.
+    Prompts,
+    /// The seeds of a batch of one prompt.
+    Seeds,
+}
+
+/// One line of the tables.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Row {
+    /// Short and without spaces.
+    pub name: String,
+    pub label: String,
+    pub settings: BTreeMap<String, String>,
+    /// Why it has no videos.
+    pub skipped: Option<String>,
+    pub expected: Option<usize>,
+}
+
+/// A prompt and what its videos are named by.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Prompt {
+    pub id: String,
+    pub text: String,
+}
+
+/// A finished video.
+#[derive(Debug)]
+pub(super) struct Video {
+    pub line: Line,
+    pub row: usize,
+    pub prompt: usize,
+    pub seed: usize,
+    pub state: State,
+    pub metrics: Option<Report>,
+    /// Whether they were measured for this report, from the file.
+    pub measured_now: bool,
+}
+
+/// What became of the file since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    There,
+    Missing,
+    /// Its size is another one.
+    Changed,
+    /// Its pictures cannot be decoded, or not all.
+    Damaged,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::There => "there",
+            Self::Missing => "missing",
+            Self::Changed => "changed",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+impl Video {
+    /// Playing time, if it is known.
+    pub fn seconds(&self) -> Option<f64> {
+        let measured = self.metrics.as_ref().map(|report| report.seconds);
+        let counted = self.line.pictures.map(|pictures| pictures as f64);
+        measured
+            .or_else(|| Some(counted? / self.line.fps()?))
+            .filter(|seconds| *seconds > 0.0 && seconds.is_finite())
+    }
+
+    /// Width and height in pixels, if they are known.
+    pub fn size(&self) -> Option<(u64, u64)> {
+        let recipe = |path: &str| self.line.recipe.pointer(path).and_then(serde_json::Value::as_u64);
+        let written = recipe("/video/width").zip(recipe("/video/height"));
+        let measured = self.metrics.as_ref();
+        written
+            .or_else(|| measured.map(|report| (report.width as u64, report.height as u64)))
+            .filter(|(width, height)| (1..=16_384).contains(width) && (1..=16_384).contains(height))
+    }
+}
+
+impl Study {
+    /// Reads what `folder` says about itself; no video is opened.
+    ///
+    /// # Errors
+    /// As [`lines::read`]; when there is a plan that cannot be read.
+    pub fn read(folder: &Path) -> Result<Self, ReportError> {
+        let lines::Lines { lines, notes } = lines::read(folder)?;
+        let plan = read_plan(folder)?;
+        let whole = fs::canonicalize(folder).unwrap_or_else(|_| folder.into());
+        let title = whole.file_name().map(|name| name.to_string_lossy().into_owned());
+        let mut study = Self {
+            folder: folder.into(),
+            title: title.unwrap_or_else(|| "videos".into()),
+            plan,
+            rows_are: RowsAre::Settings,
+            rows: Vec::new(),
+            prompts: Vec::new(),
+            seeds: Vec::new(),
+            videos: Vec::new(),
+            expected: None,
+            notes,
+        };
+        match study.plan.clone() {
+            Some(plan) => study.take_sweep(&plan, lines),
+            None if lines.iter().any(|line| line.point.is_some()) => study.take_folders(lines),
+            None => study.take_batch(lines),
+        }
+        study.note_files();
+        Ok(study)
+    }
+
+    /// Whether rows are settings that can be better or worse than each other.
+    pub fn compares(&self) -> bool {
+        self.rows_are == RowsAre::Settings
+    }
+
+    pub fn of_row(&self, row: usize) -> impl Iterator<Item = &Video> {
+        self.videos.iter().filter(move |video| video.row == row)
+    }
+
+    fn take_sweep(&mut self, plan: &SweepPlan, lines: Vec<Line>) {
+        let each = plan.prompts.len() * plan.seeds.len();
+        self.rows = plan.points.iter().map(|point| row_of(point, each)).collect();
+        self.prompts = plan.prompts.iter().map(Prompt::from).collect();
+        self.seeds = plan.seeds.iter().map(|seed| format!("seed {seed}")).collect();
+        self.expected = Some(each * plan.points.iter().filter(|point| point.skipped.is_none()).count());
+        let mut strangers = 0;
+        for line in lines {
+            match line.point {
+                Some(row) if row < self.rows.len() => self.add(line, row),
+                _ => strangers += 1,
+            }
+        }
+        if strangers > 0 {
+            self.notes.push(format!(
+                "{strangers} line{} of the manifest belong{} to no point of {PLAN_FILE} and {} left out",
+                if strangers == 1 { "" } else { "s" },
+                if strangers == 1 { "s" } else { "" },
+                if strangers == 1 { "is" } else { "are" },
+            ));
+        }
+    }
+
+    /// A sweep without its plan: one row per folder.
+    fn take_folders(&mut self, lines: Vec<Line>) {
+        self.notes
+            .push(format!("there is no {PLAN_FILE}: settings are named by their folders"));
+        for line in lines {
+            let name = line.file.split('/').next().unwrap_or_default().to_owned();
+            let known = self.rows.iter().position(|row| row.name == name);
+            let row = known.unwrap_or_else(|| {
+                self.rows.push(Row {
+                    label: name.clone(),
+                    name,
+                    ..Row::default()
+                });
+                self.rows.len() - 1
+            });
+            self.add(line, row);
+        }
+    }
+
+    fn take_batch(&mut self, mut lines: Vec<Line>) {
+        lines.sort_by_key(|line| (line.index, line.sample));
+        let first = lines.first().map(|line| line.index);
+        let many = lines.iter().any(|line| Some(line.index) != first);
+        self.rows_are = if many { RowsAre::Prompts } else { RowsAre::Seeds };
+        let mut rows: Vec<(usize, u64)> = Vec::new();
+        for line in lines {
+            let key = if many { (line.index, 0) } else { (0, line.seed) };
+            let row = rows.iter().position(|known| *known == key).unwrap_or_else(|| {
+                rows.push(key);
+                let (name, label) = match many {
+                    true => (name_of(&line), line.prompt.clone()),
+                    false => (format!("seed-{}", line.seed), format!("seed {}", line.seed)),
+                };
+                self.rows.push(Row {
+                    name,
+                    label,
+                    ..Row::default()
+                });
+                rows.len() - 1
+            });
+            self.add(line, row);
+        }
+    }
+
+    fn add(&mut self, mut line: Line, row: usize) {
+        let prompt = self.prompt_of(&line);
+        let seed = match self.rows_are {
+            RowsAre::Prompts => format!("sample {}", line.sample),
+            RowsAre::Settings | RowsAre::Seeds => format!("seed {}", line.seed),
+        };
+        let known = self.seeds.iter().position(|label| *label == seed);
+        let seed = known.unwrap_or_else(|| {
+            self.seeds.push(seed);
+            self.seeds.len() - 1
+        });
+        let state = match fs::metadata(self.folder.join(&line.file)) {
+            Ok(file) if !file.is_file() => State::Missing,
+            Ok(file) if line.bytes.is_none_or(|bytes| bytes == file.len()) => State::There,
+            Ok(_) => State::Changed,
+            Err(_) => State::Missing,
+        };
+        let metrics = line.measures();
+        self.videos.push(Video {
+            line,
+            row,
+            prompt,
+            seed,
+            state,
+            metrics,
+            measured_now: false,
+        });
+    }
+
+    fn prompt_of(&mut self, line: &Line) -> usize {
+        let same = |prompt: &Prompt| prompt.text == line.prompt;
+        if self.prompts.get(line.index).is_some_and(same) {
+            return line.index;
+        }
+        let id = name_of(line);
+        let known = self.prompts.iter().position(|prompt| same(prompt) && prompt.id == id);
+        known
+            .or_else(|| self.plan.as_ref().and_then(|_| self.prompts.iter().position(same)))
+            .unwrap_or_else(|| {
+                self.prompts.push(Prompt {
+                    id,
+                    text: line.prompt.clone(),
+                });
+                self.prompts.len() - 1
+            })
+    }
+
+    fn note_files(&mut self) {
+        let count = |state| self.videos.iter().filter(|video| video.state == state).count();
+        let (missing, changed) = (count(State::Missing), count(State::Changed));
+        if missing > 0 {
+            self.notes.push(format!(
+                "{missing} of {} videos in the manifest {} not in the folder any more; what was measured of them is shown",
+                self.videos.len(),
+                if missing == 1 { "is" } else { "are" }
+            ));
+        }
+        if changed > 0 {
+            self.notes.push(format!(
+                "{changed} video{} changed since {} measured (another size)",
+                if changed == 1 { "" } else { "s" },
+                if changed == 1 { "it was" } else { "they were" },
+            ));
+        }
+        let failed = failures(&self.folder);
+        if failed > 0 {
+            self.notes.push(format!(
+                "{failed} video{} could not be made: see failed.jsonl",
+                if failed == 1 { "" } else { "s" }
+            ));
+        }
+    }
+}
+
+impl From<&crate::sweep::SweepPrompt> for Prompt {
+    fn from(prompt: &crate::sweep::SweepPrompt) -> Self {
+        Self {
+            id: prompt.id.clone(),
+            text: prompt.text.clone(),
+        }
+    }
+}
+
+fn row_of(point: &Point, videos: usize) -> Row {
+    Row {
+        name: point.name.clone(),
+        label: point.label.clone(),
+        settings: point.settings.clone(),
+        skipped: point.skipped.clone(),
+        expected: Some(if point.skipped.is_none() { videos } else { 0 }),
+    }
+}
+
+/// The id of a prompt, or its number.
+fn name_of(line: &Line) -> String {
+    line.id.clone().unwrap_or_else(|| line.index.to_string())
+}
+
+fn read_plan(folder: &Path) -> Result<Option<SweepPlan>, ReportError> {
+    let path = folder.join(PLAN_FILE);
+    let wrong = |reason: String| ReportError::Plan {
+        path: path.clone(),
+        reason,
+    };
+    match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| wrong(error.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
+/// Lines of the folder's lists of failures.
+fn failures(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let lists = entries.filter(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("failed") && name.ends_with(".jsonl")
+    });
+    let lines = |text: String| text.lines().filter(|line| !line.trim().is_empty()).count();
+    lists
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .map(lines)
+        .sum()
+}
