@@ -103,37 +103,6 @@ mod tests {
     }
 
     #[test]
-    fn tmp_cost() {
-        let pics: Vec<Vec<Vec<u8>>> = (0..4)
-            .map(|g| {
-                (0..12)
-                    .map(|i| {
-                        (0..832usize * 480 * 3)
-                            .map(|at| ((at / 7 + g * 31 + i * 5) * 37 % 251) as u8)
-                            .collect()
-                    })
-                    .collect()
-            })
-            .collect();
-        let m = Measuring::start(832, 480, 16.0, Options::default()).unwrap();
-        let (mut blocked, start) = (0.0, std::time::Instant::now());
-        for n in 0..40 {
-            let group = pics[n % 4].clone();
-            let t = std::time::Instant::now();
-            m.push(group);
-            blocked += t.elapsed().as_secs_f64();
-            thread::sleep(std::time::Duration::from_millis(762));
-        }
-        let t = std::time::Instant::now();
-        m.finish().unwrap();
-        eprintln!(
-            "COST blocked {blocked} finish {} total {}",
-            t.elapsed().as_secs_f64(),
-            start.elapsed().as_secs_f64()
-        );
-    }
-
-    #[test]
     fn an_error_comes_at_the_end_and_blocks_nobody() {
         let measuring = Measuring::start(4, 4, 16.0, Options::default()).unwrap();
         for _ in 0..10 {
