@@ -6,7 +6,10 @@ FIRST := a big orange balloon floating over the sea at sunset
 SECOND := a blue cube spinning in front of snowy mountains on a sunny day
 RENDER := cargo run --release --quiet -- generate --model toy --seconds 20 --seed 1 --overwrite
 
-.PHONY: help setup demo test bench fmt lint
+# Where the CUDA toolkit for `make cuda` is, or is put when there is none.
+CUDA_HOME ?= $(or $(wildcard /usr/local/cuda),$(HOME)/.cache/deepforcing/cuda-toolkit)
+
+.PHONY: help setup demo cuda test bench fmt lint
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -21,6 +24,12 @@ demo: setup ## render 20 s videos with the bundled toy model: two with Deep Forc
 	$(RENDER) "$(FIRST)" --policy fifo -o $(DEMO)/balloon-fifo.mp4
 	$(RENDER) "$(SECOND)" -o $(DEMO)/cube.mp4
 	@echo "The videos are in $(abspath $(DEMO))"
+
+cuda: setup ## build for NVIDIA GPUs; CUDA_COMPUTE_CAP=90 for Hopper, 80 (the default) for all newer ones
+	@test -x $(CUDA_HOME)/bin/nvcc || scripts/cuda_toolkit.sh $(CUDA_HOME) >/dev/null
+	PATH="$(CUDA_HOME)/bin:$$PATH" LIBRARY_PATH="$(CUDA_HOME)/lib:$(CUDA_HOME)/lib64:$(CUDA_HOME)/lib/stubs:$$LIBRARY_PATH" \
+		CUDA_HOME=$(CUDA_HOME) CUDA_PATH=$(CUDA_HOME) CUDA_COMPUTE_CAP=$(or $(CUDA_COMPUTE_CAP),80) \
+		cargo build --release --features cuda,cudnn
 
 test: ## format check, lints and all tests
 	@scripts/setup.sh --tests

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing this program needs and the machine lacks:
-# a C compiler, pkg-config, the FFmpeg development files, libclang and Rust.
+# a C and a C++ compiler, pkg-config, the FFmpeg development files, libclang and Rust.
 # With --tests also a browser and its driver, in which the report is tested.
 # Does nothing when all is there. Made for Debian 12/13 and Ubuntu 22.04/24.04; elsewhere it names what is missing.
 set -euo pipefail
@@ -52,6 +52,7 @@ have_rust() {
 # The Debian and Ubuntu packages that are missing, found by what they provide.
 missing_packages() {
     have_c_compiler || printf '%s\n' gcc libc6-dev
+    have c++ || printf 'g++\n'
     have make || printf 'make\n'
     have pkg-config || printf 'pkg-config\n'
     local library
@@ -130,7 +131,7 @@ mapfile -t missing < <(missing_packages)
 if [[ ${#missing[@]} -gt 0 ]]; then
     if ! have apt-get; then
         say "this is not Debian or Ubuntu. Missing, by the names of the Debian packages: ${missing[*]}"
-        say "Fedora: gcc make pkgconf ffmpeg-devel (or ffmpeg-free-devel) clang-devel"
+        say "Fedora: gcc gcc-c++ make pkgconf ffmpeg-devel (or ffmpeg-free-devel) clang-devel"
         say "Arch: base-devel pkgconf ffmpeg clang; macOS: brew install pkgconf ffmpeg llvm"
         fail "install them and run this again"
     fi

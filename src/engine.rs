@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use crate::{
     Error, Result,
+    device::Compute,
     models::ModelFiles,
     rollout::{PromptChange, Rollout, RolloutSettings, SeededNoise},
     text::{PromptEmbedding, TextPipeline},
@@ -23,7 +24,7 @@ const DEFAULT_TEXT_LEN: usize = 512;
 /// The networks of a run on one device.
 pub struct Engine {
     files: ModelFiles,
-    device: Device,
+    compute: Compute,
     text: TextPipeline,
     model: Arc<CausalWan>,
     decoder: Arc<Decoder>,
@@ -38,16 +39,16 @@ impl Engine {
     ///
     /// # Errors
     /// When a file is not what it should be, or the files belong to different models.
-    pub fn load(files: &ModelFiles, device: &Device) -> Result<Self> {
+    pub fn load(files: &ModelFiles, compute: &Compute) -> Result<Self> {
         let started = Instant::now();
         let text_len = files.read_config()?.text_len.unwrap_or(DEFAULT_TEXT_LEN);
-        let text = files.open_text(text_len, device)?;
-        let model = files.load_transformer(device)?;
+        let text = files.open_text(text_len, compute)?;
+        let model = files.load_transformer(compute)?;
         files.check_prompt_width(&text, &model)?;
-        let decoder = files.load_decoder(device)?;
+        let decoder = files.load_decoder(compute)?;
         Ok(Self {
             files: files.clone(),
-            device: device.clone(),
+            compute: compute.clone(),
             text,
             model,
             decoder,
@@ -60,6 +61,11 @@ impl Engine {
     /// Time that [`Engine::load`] took.
     pub fn loading(&self) -> Duration {
         self.loading
+    }
+
+    /// Where the networks are.
+    pub fn compute(&self) -> &Compute {
+        &self.compute
     }
 
     /// The transformer.
@@ -111,7 +117,8 @@ impl Engine {
         self.read_prompts(prompts.iter().map(|(_, text)| *text))?;
         let changes = prompts.iter().map(|&(frame, text)| {
             let embedding = self.embeddings.get(text).ok_or(Error::NoPrompt)?;
-            let context = Arc::new(self.model.prompt_context(&embedding.tensor)?);
+            let embedding = embedding.tensor.to_device(&self.compute.device)?;
+            let context = Arc::new(self.model.prompt_context(&embedding)?);
             Ok(PromptChange { frame, context })
         });
         let changes = changes.collect::<Result<Vec<_>>>()?;
@@ -131,7 +138,7 @@ impl Engine {
     pub fn encoder(&mut self) -> Result<&WanEncoder> {
         let encoder = match self.encoder.take() {
             Some(encoder) => encoder,
-            None => self.files.load_encoder(&self.device)?,
+            None => self.files.load_encoder(&self.compute)?,
         };
         Ok(self.encoder.insert(encoder))
     }

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     batch::BatchError,
+    bench::BenchError,
     bundled::BundledError,
     cache::{PolicyError, plan::PlanError},
     checkpoint::CheckpointError,
     config::ConfigError,
+    device::DeviceError,
     hub::HubError,
     latents::LatentError,
     memory::MemoryError,
@@ -18,7 +20,9 @@ use crate::{
     request::RequestError,
     rollout::SpanError,
     sampler::SamplerError,
+    sweep::SweepError,
     text::TextError,
+    trace::TraceError,
     vae::VaeError,
     video::VideoError,
 };
@@ -50,6 +54,12 @@ pub enum Error {
     /// A setting from the environment or the config file that cannot be used.
     #[error(transparent)]
     Setting(#[from] ConfigError),
+    /// A measurement of speed that cannot be made or compared.
+    #[error("{0}")]
+    Bench(#[from] BenchError),
+    /// A device that cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A prompt file that cannot be used.
     #[error(transparent)]
     PromptFile(#[from] PromptError),
@@ -74,6 +84,9 @@ pub enum Error {
     /// A video that cannot be measured.
     #[error("{0}")]
     Metrics(#[from] MetricsError),
+    /// A trace of the cache.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// Denoising steps that cannot be.
     #[error("{0}")]
     Sampler(#[from] SamplerError),
@@ -120,6 +133,9 @@ pub enum Error {
     /// A batch of videos as a whole.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// A sweep as a whole.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
     /// A report on a folder.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -166,6 +182,12 @@ pub enum Error {
         *bytes as f64 / 1e9
     )]
     CacheMemory { bytes: usize },
+    /// The device chose cache slots that were not to be chosen.
+    #[error(
+        "layer {layer}: the GPU chose cache slots that are no candidates; render on the CPU (`--device cpu`) and report \
+         the policy and the model"
+    )]
+    DeviceChoice { layer: usize },
     /// Chunks were given to the cache out of order.
     #[error("a chunk of {frames} latent frames at {start} cannot follow latent frame {known}")]
     ChunkOrder { start: u64, frames: usize, known: u64 },
@@ -219,7 +241,19 @@ impl Error {
         if let Self::Setting(error) = self {
             return error.is_usage();
         }
+        if let Self::Bench(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Device(error) = self {
+            return error.is_usage();
+        }
         if let Self::Batch(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Sweep(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Trace(error) = self {
             return error.is_usage();
         }
         matches!(

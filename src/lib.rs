@@ -20,11 +20,14 @@
 //! | [`start`] | videos that begin from an image or a clip |
 //! | [`vae`] | streaming video autoencoders |
 //! | [`video`] | frames and the video encoder |
+//! | [`device`] | CPU or GPU, and in which number format |
 //! | [`engine`] | a loaded model that renders any number of videos |
 //! | [`hub`] | model files in the cache that all tools of the Hugging Face hub share |
 //! | [`batch`] | many videos in one folder, in a run that can be gone on with |
 //! | [`sweep`] | the same videos under many settings |
 //! | [`mod@report`] | videos of a folder set side by side, in a page |
+//! | [`bench`] | how fast a machine makes videos, and whether its devices agree |
+//! | [`sweep`] | the same videos under many settings |
 //! | [`bundled`] | the toy model that is part of the program |
 //! | [`file_hash`] | hashes of files, computed once |
 //! | [`cache_dir`] | where derived files are kept |
@@ -37,15 +40,18 @@
 //! | [`render`] | one video from its recipe |
 //! | [`preset`] | model, sampler and cache settings with names |
 //! | [`config`] | settings in layers: flags, environment, config file, preset |
+//! | [`trace`] | what the cache keeps of a video, in a file and on a page |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
 pub mod batch;
+pub mod bench;
 pub mod bundled;
 pub mod cache;
 pub mod cache_dir;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod device;
 pub mod engine;
 mod error;
 pub mod file_hash;
@@ -68,6 +74,7 @@ pub mod sampler;
 pub mod start;
 pub mod sweep;
 pub mod text;
+pub mod trace;
 pub mod transformer;
 pub mod vae;
 pub mod video;

@@ -13,9 +13,11 @@ use crate::{
     Error, Result,
     engine::Engine,
     latents::LatentWriter,
+    metrics::{self, Measuring, Report},
     pipeline::{self, Pictures, Update},
     recipe::Recipe,
     rollout::CancelToken,
+    trace::{TraceOptions, Tracing},
     vae::LATENT_CHANNELS,
     video::{EncoderInfo, Kept, Metadata, Target, VideoSettings, VideoSummary, VideoWriter, save_picture},
 };
@@ -30,6 +32,10 @@ pub struct Job {
     pub save_latents: Option<PathBuf>,
     /// PNG or JPEG file for the picture in the middle of the video.
     pub thumbnail: Option<PathBuf>,
+    /// Measure the pictures on the way, with these options.
+    pub metrics: Option<metrics::Options>,
+    /// What is recorded of the cache.
+    pub trace: Option<TraceOptions>,
     /// Whether existing files may be replaced.
     pub overwrite: bool,
 }
@@ -52,6 +58,8 @@ pub struct Outcome {
     /// Whether all that was asked for was made; false after a cancellation.
     pub complete: bool,
     pub times: Times,
+    /// What was measured of the pictures, if [`Job::metrics`] asked for it.
+    pub metrics: Option<Report>,
 }
 
 /// How long the stages of a video took. They overlap.
@@ -106,8 +114,17 @@ pub fn render(
         .iter()
         .map(|p| (p.latent_frame, p.text.as_str()))
         .collect();
-    let rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
+    let mut rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
     let mut keep = Keeper::open(job)?;
+    let measuring = measuring(job)?;
+    let trace = match &job.trace {
+        Some(options) => {
+            let video = (!job.target.is_stdout()).then(|| job.target.path());
+            let (video, cache) = (video.as_deref(), rollout.cache_mut());
+            Some(Tracing::start(options, recipe, video, job.overwrite, cache)?)
+        }
+        None => None,
+    };
     observe(Event::Begun {
         encoder: keep.video.info(),
         chunks: rollout.plans().len(),
@@ -130,6 +147,9 @@ pub fn render(
                 let took = begun.elapsed();
                 times.encode += took;
                 observe(Event::Encoded(took));
+                if let Some(measuring) = &measuring {
+                    measuring.push(pictures.frames);
+                }
             }
         }
         Ok(())
@@ -137,15 +157,27 @@ pub fn render(
     match outcome {
         Ok(rendered) => {
             let summary = keep.finish(job, rendered.complete)?;
+            // A video that was stopped before its first picture has no measures.
+            let measuring = measuring.filter(|_| summary.is_some());
+            let metrics = measuring.map(Measuring::finish).transpose()?;
+            trace.map_or(Ok(()), |trace| trace.finish(rendered.complete))?;
             times.total = started.elapsed();
             Ok(Outcome {
                 summary,
                 complete: rendered.complete,
                 times,
+                metrics,
             })
         }
         Err(error) => Err(keep.failed(error)),
     }
+}
+
+fn measuring(job: &Job) -> Result<Option<Measuring>> {
+    let Some(options) = job.metrics else { return Ok(None) };
+    let video = &job.recipe.video;
+    let measuring = Measuring::start(video.width, video.height, video.fps.into(), options)?;
+    Ok(Some(measuring))
 }
 
 /// The files that a video is written to.

@@ -20,7 +20,7 @@ pub enum BatchError {
         advice: &'static str,
     },
     /// A form that is no single file.
-    #[error("a batch writes one file per video; formats that can be are mp4, webm, gif, y4m, rgb")]
+    #[error("a folder of videos has one file per video; formats that can be are mp4, webm, gif, y4m, rgb")]
     Form,
     /// The folder is a file, or may not be written.
     #[error("cannot write in folder `{}`: {reason}; choose a folder in which you may write", path.display())]

@@ -50,16 +50,17 @@ impl OutputFolder {
         self.work.join(format!("video.{extension}"))
     }
 
-    /// Gives a complete video its name, replacing what has it.
+    /// Gives a complete video its name, replacing what has it. Folders in the name are made.
     ///
     /// # Errors
     /// When it cannot be moved.
     pub fn finish(&self, made: &Path, name: &str) -> Result<PathBuf, BatchError> {
         let path = self.path.join(name);
-        match fs::rename(made, &path) {
+        let folder = path.parent().unwrap_or(&self.path);
+        match fs::create_dir_all(folder).and_then(|()| fs::rename(made, &path)) {
             Ok(()) => {
                 // The name must not be lost while the manifest tells of it. Some systems cannot sync a folder.
-                File::open(&self.path).and_then(|folder| folder.sync_all()).ok();
+                File::open(folder).and_then(|folder| folder.sync_all()).ok();
                 Ok(path)
             }
             Err(error) => Err(BatchError::Write {

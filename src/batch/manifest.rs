@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{BatchError, Shard};
+use super::{BatchError, Shard, compact};
 use crate::metrics::Report;
 
 /// A finished video.
@@ -38,9 +38,17 @@ pub struct Entry {
     /// Number of the point of a sweep, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<usize>,
-    /// What was measured of the pictures while they were made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What was measured of the pictures while they were made; metrics are written by their keys alone, numbers with
+    /// seven digits.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "compact::metrics"
+    )]
     pub metrics: Option<Report>,
+    /// Whether they were measured later, of the pictures as they are encoded in the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub metrics_of_file: bool,
     /// As [`super::Key::recipe`].
     pub recipe: Value,
 }
@@ -54,11 +62,17 @@ pub struct EntryTimes {
     pub total: f64,
 }
 
+/// Numbers of prompt, sample and point.
+pub type Numbers = (usize, u32, Option<usize>);
+
 /// What is known of an entry while others are rendered: recipes of 100,000 videos would fill memory.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Known {
     pub key: String,
     pub bytes: u64,
+    pub measured: bool,
+    /// [`Entry::index`], [`Entry::sample`], [`Entry::point`].
+    pub numbers: Numbers,
     /// Where its line is.
     source: usize,
     start: u64,
@@ -117,6 +131,8 @@ impl Manifest {
             let known = Known {
                 key: entry.key,
                 bytes: entry.bytes,
+                measured: entry.metrics.is_some(),
+                numbers: (entry.index, entry.sample, entry.point),
                 source,
                 start: at,
                 length: line.len(),
@@ -161,6 +177,21 @@ impl Manifest {
     /// The key and size of a finished video.
     pub fn find(&self, file: &str) -> Option<(&str, u64)> {
         self.known(file).map(|known| (known.key.as_str(), known.bytes))
+    }
+
+    /// Whether a finished video was measured.
+    pub fn is_measured(&self, file: &str) -> bool {
+        self.known(file).is_some_and(|known| known.measured)
+    }
+
+    /// The numbers that the line of a finished video has.
+    pub fn numbers(&self, file: &str) -> Option<Numbers> {
+        self.known(file).map(|known| known.numbers)
+    }
+
+    /// Whether nothing is finished.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// The whole entry of a finished video.

@@ -6,6 +6,7 @@
 //! | `naming` | file names |
 //! | `key` | what makes two videos the same |
 //! | `manifest` | the finished videos of a folder, the state of a run |
+//! | `compact` | measures in a line of a manifest |
 //! | `failures` | the videos that could not be made, as a prompt file |
 //! | `folder` | the folder, and who may write in it |
 //!
@@ -22,6 +23,7 @@
 //! `failed-I-of-N.jsonl`, `.work-I-of-N/`) and reads the manifests of all. A process without a shard has the folder for
 //! itself.
 
+mod compact;
 mod error;
 mod failures;
 mod folder;

@@ -32,7 +32,7 @@ impl FromStr for Naming {
     }
 }
 
-/// A video of a batch.
+/// A video of a batch or sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// Number of the prompt in its file, from 0.
@@ -40,7 +40,9 @@ pub struct Item {
     /// Number of the sample, from 0.
     pub sample: u32,
     pub seed: u64,
-    /// File name without extension.
+    /// Number of the point of a sweep, from 0.
+    pub point: Option<usize>,
+    /// File name without extension; a point's folder stands before it.
     pub stem: String,
 }
 
@@ -78,6 +80,7 @@ pub fn items(
                 scene: index,
                 sample,
                 seed: first + u64::from(sample),
+                point: None,
                 stem: stem(scene, index, sample, samples, naming, extension),
             };
             if let Some(other) = taken.insert(compared(&item.stem), index) {

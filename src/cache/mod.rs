@@ -3,11 +3,15 @@
 //! * [`policy`]: the policies and their parameters, in latent frames, and the rules they must obey.
 //! * [`plan`]: what happens to the tokens when a chunk does not fit, as integer arithmetic without tensors.
 //! * [`store`]: the tensors of one layer; carries plans out.
+//! * [`device`]: events that stay on a GPU.
 //! * [`score`]: Participative Compression's scores and the choice of the top C.
+//! * [`attention`]: how much attention each latent frame in the cache gets, for those who look.
 //!
 //! Keys are kept un-rotated; each slot has a temporal position, and rotation is computed from it. A video owns one
 //! [`KvCache`], made fresh for it.
 
+pub mod attention;
+pub mod device;
 pub mod plan;
 pub mod policy;
 pub mod score;
@@ -19,6 +23,7 @@ pub use plan::{Plan, Slot};
 pub use policy::{CacheSettings, Policy, PolicyError, PolicyName, Positions, Scorer};
 pub use store::LayerCache;
 
+use self::device::{AngleTable, DeviceTags};
 use crate::{Result, transformer::rope::Rope};
 
 /// Sizes that a cache is made for.
@@ -71,6 +76,31 @@ pub struct Event<'a> {
 /// Observer of cache events.
 pub type Probe = Box<dyn FnMut(Event<'_>) + Send>;
 
+/// What a layer's queries attend to at the first pass of a chunk, room made and the chunk written; see
+/// [`KvCache::set_watch`].
+pub struct Sight<'a> {
+    pub layer: usize,
+    pub pass: Pass,
+    /// Queries of the chunk, rotated, `[tokens, heads, head_dim]`.
+    pub queries: &'a Tensor,
+    /// All valid keys, rotated, `[tokens, heads, head_dim]`; their slots are the cache's.
+    pub keys: &'a Tensor,
+    pub cache: &'a LayerCache,
+}
+
+/// Observer of the first pass of every chunk; its error ends the pass.
+pub type Watch = Box<dyn FnMut(Sight<'_>) -> Result<()> + Send>;
+
+/// Called before and after each layer is written in a forward pass; see [`KvCache::set_stopwatch`].
+pub type Stopwatch = Box<dyn FnMut(Moment, Pass) + Send>;
+
+/// A moment of writing a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    Before,
+    After,
+}
+
 /// Fails where the allocation itself would end the process.
 fn check_memory(factors: [usize; 6]) -> Result<()> {
     let bytes = factors.into_iter().fold(1, usize::saturating_mul);
@@ -87,10 +117,13 @@ pub struct KvCache {
     policy: Policy,
     shape: CacheShape,
     rope: Rope,
+    angles: AngleTable,
     layers: Vec<LayerCache>,
     end: Option<u64>,
     seed: u64,
     probe: Option<Probe>,
+    watch: Option<Watch>,
+    stopwatch: Option<Stopwatch>,
 }
 
 impl KvCache {
@@ -111,23 +144,48 @@ impl KvCache {
             shape.head_dim,
             dtype.size_in_bytes(),
         ])?;
-        let layers = (0..shape.layers)
-            .map(|_| LayerCache::new(capacity, shape.heads, shape.head_dim, dtype, device))
-            .collect::<Result<_>>()?;
-        Ok(Self {
+        let mut cache = Self {
             policy,
             shape,
             rope: Rope::new(shape.head_dim),
-            layers,
+            angles: AngleTable::default(),
+            layers: Vec::new(),
             end: None,
             seed,
             probe: None,
-        })
+            watch: None,
+            stopwatch: None,
+        };
+        cache.allocate(capacity, dtype, device, !device.is_cpu())?;
+        Ok(cache)
+    }
+
+    /// Makes the layers; `selecting` where the device selects by itself.
+    fn allocate(&mut self, capacity: usize, dtype: DType, device: &Device, selecting: bool) -> Result<()> {
+        let shape = &self.shape;
+        let mut tags = match selecting {
+            true => DeviceTags::of_layers(shape, capacity, device)?.into_iter(),
+            false => Vec::new().into_iter(),
+        };
+        self.layers = (0..shape.layers)
+            .map(|_| LayerCache::new(capacity, shape.heads, shape.head_dim, dtype, device, tags.next()))
+            .collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// Shows every event to `probe`; costs nothing when none is set.
     pub fn set_probe(&mut self, probe: Probe) {
         self.probe = Some(probe);
+    }
+
+    /// Shows every layer to `watch` at the first pass of every chunk, events or not; costs nothing when none is set.
+    pub fn set_watch(&mut self, watch: Watch) {
+        self.watch = Some(watch);
+    }
+
+    /// Calls `stopwatch` around the writing of each layer, to measure it; costs nothing when none is set.
+    pub fn set_stopwatch(&mut self, stopwatch: Option<Stopwatch>) {
+        self.stopwatch = stopwatch;
     }
 
     /// Tells the cache which chunk the coming forward pass works on.
@@ -160,23 +218,75 @@ impl KvCache {
     /// `queries` and `rotated` are rotated at the chunk's positions, `keys` are not.
     ///
     /// # Errors
-    /// When policy `global` has no room left, or on a device failure.
+    /// When policy `global` has no room left, on a device failure, or an error of the watch.
     pub fn update(&mut self, layer: usize, pass: Pass, tokens: ChunkTokens<'_>) -> Result<(Tensor, Tensor)> {
-        let cache = &mut self.layers[layer];
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch(Moment::Before, pass);
+        }
+        let (cache, context, probe) = self.parts(layer);
+        cache.write(&context, pass, &tokens, probe)?;
+        let (keys, values) = cache.view()?;
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch(Moment::After, pass);
+        }
+        if let Some(watch) = self.watch.as_mut().filter(|_| pass.first) {
+            watch(Sight {
+                layer,
+                pass,
+                queries: tokens.queries,
+                keys: &keys,
+                cache: &self.layers[layer],
+            })?;
+        }
+        Ok((keys, values))
+    }
+
+    /// A layer, what it needs to know, and who looks on.
+    fn parts(&mut self, layer: usize) -> (&mut LayerCache, store::Context<'_>, Option<&mut Probe>) {
         let context = store::Context {
             policy: &self.policy,
             shape: &self.shape,
             rope: &self.rope,
+            angles: &self.angles,
             seed: self.seed,
             layer,
         };
-        cache.write(&context, pass, &tokens, self.probe.as_mut())?;
-        cache.view()
+        (&mut self.layers[layer], context, self.probe.as_mut())
+    }
+
+    /// Ends a pass over all layers: fetches what the device chose, of all layers at once. Does nothing unless the pass
+    /// made room on a GPU. Until then [`LayerCache::slots`] of selected tokens are stand-ins.
+    ///
+    /// # Errors
+    /// On a device failure.
+    pub fn end_pass(&mut self) -> Result<()> {
+        if self.layers.iter().all(|layer| layer.pending.is_none()) {
+            return Ok(());
+        }
+        let chosen: Vec<&Tensor> = self.layers.iter().filter_map(LayerCache::unsettled).collect();
+        let all = match chosen.is_empty() {
+            true => Vec::new(),
+            false => Tensor::cat(&chosen, 0)?.to_vec1::<u32>()?,
+        };
+        let mut rest = all.as_slice();
+        for layer in 0..self.layers.len() {
+            let (cache, context, _) = self.parts(layer);
+            let count = cache.unsettled().map_or(0, Tensor::elem_count);
+            let (own, others) = rest.split_at(count);
+            cache.settle(&context, own)?;
+            rest = others;
+        }
+        Ok(())
     }
 
     /// The layers, for inspection.
     pub fn layers(&self) -> &[LayerCache] {
         &self.layers
+    }
+
+    /// The sizes that it was made for.
+    pub fn shape(&self) -> &CacheShape {
+        &self.shape
     }
 
     /// The policy in force.
@@ -204,3 +314,6 @@ pub struct ChunkTokens<'a> {
     pub rotated: &'a Tensor,
     pub values: &'a Tensor,
 }
+
+#[cfg(test)]
+mod device_tests;

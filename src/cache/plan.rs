@@ -73,6 +73,48 @@ impl Plan {
         kept.extend(self.candidates.end..self.total);
         kept
     }
+
+    /// The slots after the event, from those of `[cached ++ incoming]`, given the candidates that were selected
+    /// (ascending). Counts the choice of those and gives all their new positions; `sink_place` as for [`reposition`].
+    pub fn carry_out(
+        &self,
+        policy: &Policy,
+        slots: &[Slot],
+        selected: &[usize],
+        chunk: ChunkSpan,
+        per_frame: usize,
+        sink_place: Option<i64>,
+    ) -> Outcome {
+        let mut after: Vec<Slot> = self.kept(selected).into_iter().map(|i| slots[i]).collect();
+        for slot in &mut after[self.sink..self.sink + selected.len()] {
+            slot.reuses += 1;
+        }
+        let before = after.iter().map(|slot| slot.position).collect();
+        let place = reposition(
+            policy,
+            &mut after,
+            self.sink,
+            selected.len(),
+            chunk,
+            per_frame,
+            sink_place,
+        );
+        Outcome {
+            slots: after,
+            before,
+            sink_place: place.or(sink_place),
+        }
+    }
+}
+
+/// What a plan makes of the slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub slots: Vec<Slot>,
+    /// Temporal position of each before the event.
+    pub before: Vec<i64>,
+    /// For the next event of the layer.
+    pub sink_place: Option<i64>,
 }
 
 /// Why no plan could be made.
@@ -176,9 +218,9 @@ mod tests {
             }));
             if let Some(plan) = plan {
                 let selected: Vec<_> = plan.candidates.clone().take(plan.select).collect();
-                slots = plan.kept(&selected).into_iter().map(|i| slots[i]).collect();
                 let span = ChunkSpan { start, frames: 3 };
-                place = reposition(&policy, &mut slots, plan.sink, selected.len(), span, 1, place);
+                let after = plan.carry_out(&policy, &slots, &selected, span, 1, place);
+                (slots, place) = (after.slots, after.sink_place);
             }
         }
         slots.iter().map(|slot| slot.position).collect()

@@ -48,14 +48,11 @@ pub fn sum<'a>(mut tensors: impl Iterator<Item = &'a Tensor>) -> Result<Option<T
     tensors.try_fold(first.clone(), |total, t| total + t).map(Some)
 }
 
-/// Scores of keys `[tokens, heads, head_dim]` (rotated) against a sum of queries `[heads·head_dim]`.
-pub fn scores(keys: &Tensor, queries: &Tensor) -> Result<Vec<f32>> {
-    let (tokens, heads, dim) = keys.dims3()?;
-    let scale = 1.0 / ((dim as f64).sqrt() * heads as f64);
-    let products = keys
-        .reshape((tokens, heads * dim))?
-        .matmul(&queries.reshape((heads * dim, 1))?)?;
-    (products * scale)?.flatten_all()?.to_vec1::<f32>()
+/// Scores of keys `[tokens, heads, head_dim]` (rotated) against a sum of queries `[heads·head_dim]`, on their device:
+/// `[tokens]` in f32.
+pub fn scores(keys: &Tensor, queries: &Tensor) -> Result<Tensor> {
+    let (_, heads, dim) = keys.dims3()?;
+    kernels::token_scores(keys, queries, 1.0 / ((dim as f64).sqrt() * heads as f64))
 }
 
 /// Standard normal numbers in place of scores, the same for the same seed, layer and chunk.
@@ -68,16 +65,9 @@ pub fn random_scores(count: usize, seed: u64, layer: usize, chunk_start: u64) ->
 /// Indices of the `count` best-scored slots among those chosen fewer than `reuse_limit` times (0: no limit), ascending.
 /// Equal scores go to the older token. `first` is the index of the first candidate.
 pub fn choose(scores: &[f32], candidates: &[Slot], first: usize, count: usize, reuse_limit: u32) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..candidates.len())
-        .filter(|i| reuse_limit == 0 || candidates[*i].reuses < reuse_limit)
-        .collect();
-    let better = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
-    if count < order.len() {
-        order.select_nth_unstable_by(count, better);
-        order.truncate(count);
-    }
-    order.sort_unstable();
-    order.iter().map(|i| first + i).collect()
+    let eligible = |i: usize| reuse_limit == 0 || candidates[i].reuses < reuse_limit;
+    let best = kernels::best(scores, eligible, count);
+    best.into_iter().map(|i| first + i).collect()
 }
 
 #[cfg(test)]
@@ -125,7 +115,7 @@ mod tests {
         let flat = |t: &Tensor| t.flatten_from(1);
         let recent = q.narrow(0, 2, 4)?;
         let want = (flat(&k)?.matmul(&flat(&recent)?.t()?)?.sum(1)? * (1.0 / (2.0 * 2.0)))?.to_vec1::<f32>()?;
-        for (got, want) in scores(&k, &total)?.iter().zip(want) {
+        for (got, want) in scores(&k, &total)?.to_vec1::<f32>()?.iter().zip(want) {
             assert!((got - want).abs() < 1e-5);
         }
         Ok(())

@@ -1,10 +1,15 @@
 //! The tensors of one layer's cache; carries plans out.
+//!
+//! On the CPU a layer scores, chooses and moves its tokens one after the other. On a GPU scores, choice and moves stay on
+//! the device ([`super::device`]), and the list of slots is brought up to date once for all layers
+//! ([`LayerCache::settle`]).
 
 use candle_core::{DType, Device, Tensor};
 
 use super::{
     CacheShape, ChunkTokens, Event, Pass, Probe,
-    plan::{ChunkSpan, Plan, Slot, reposition},
+    device::{DeviceTags, Pending},
+    plan::{ChunkSpan, Plan, Slot},
     policy::{Policy, Scorer},
     score::{self, QuerySums},
 };
@@ -18,24 +23,52 @@ pub(super) struct Context<'a> {
     pub policy: &'a Policy,
     pub shape: &'a CacheShape,
     pub rope: &'a Rope,
+    /// Table of the last event's angles, the same for all layers.
+    pub angles: &'a super::device::AngleTable,
     pub seed: u64,
     pub layer: usize,
+}
+
+impl Context<'_> {
+    /// The pass as plans see it.
+    pub(super) fn span(&self, pass: Pass) -> ChunkSpan {
+        ChunkSpan {
+            start: pass.start,
+            frames: pass.frames,
+        }
+    }
+
+    pub(super) fn per_frame(&self) -> usize {
+        self.shape.tokens_per_frame()
+    }
 }
 
 /// Keys and values of one layer. Buffers have a fixed capacity; the first [`LayerCache::slots`] rows are valid.
 pub struct LayerCache {
     /// Keys as made, `[capacity, heads, head_dim]`: every re-positioning starts from these, so nothing accumulates.
-    raw: Tensor,
+    pub(super) raw: Tensor,
     /// The same keys rotated at their slot's position, so that unchanged ones are not rotated again in every pass.
-    rotated: Tensor,
-    values: Tensor,
-    slots: Vec<Slot>,
+    pub(super) rotated: Tensor,
+    pub(super) values: Tensor,
+    pub(super) slots: Vec<Slot>,
     queries: QuerySums,
-    sink_place: Option<i64>,
+    pub(super) sink_place: Option<i64>,
+    /// What the device knows of the slots; only where it selects by itself.
+    pub(super) tags: Option<DeviceTags>,
+    /// The event whose choice has not been fetched yet.
+    pub(super) pending: Option<Pending>,
 }
 
 impl LayerCache {
-    pub(super) fn new(capacity: usize, heads: usize, head_dim: usize, dtype: DType, device: &Device) -> Result<Self> {
+    /// `tags` where the device selects by itself.
+    pub(super) fn new(
+        capacity: usize,
+        heads: usize,
+        head_dim: usize,
+        dtype: DType,
+        device: &Device,
+        tags: Option<DeviceTags>,
+    ) -> Result<Self> {
         let buffer = || Tensor::zeros((capacity, heads, head_dim), dtype, device);
         Ok(Self {
             raw: buffer()?,
@@ -44,6 +77,8 @@ impl LayerCache {
             slots: Vec::with_capacity(capacity),
             queries: QuerySums::default(),
             sink_place: None,
+            tags,
+            pending: None,
         })
     }
 
@@ -66,7 +101,8 @@ impl LayerCache {
         Ok((self.rotated.narrow(0, 0, tokens)?, self.values.narrow(0, 0, tokens)?))
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    /// Bytes of its buffers, valid tokens or not.
+    pub fn bytes(&self) -> usize {
         3 * self.raw.elem_count() * self.raw.dtype().size_in_bytes()
     }
 
@@ -88,6 +124,7 @@ impl LayerCache {
         let plan = Plan::make(context.policy, cached, incoming, context.shape.tokens_per_frame())?;
         self.write_tokens(cached, context, pass, tokens)?;
         match plan {
+            Some(plan) if self.tags.is_some() => self.make_room_on_device(context, pass, tokens, plan, probe),
             Some(plan) => self.make_room(context, pass, tokens, &plan, probe),
             None => self.remember_queries(context, pass, tokens),
         }
@@ -98,6 +135,9 @@ impl LayerCache {
         self.raw.slice_set(tokens.keys, 0, at)?;
         self.rotated.slice_set(tokens.rotated, 0, at)?;
         self.values.slice_set(tokens.values, 0, at)?;
+        if let Some(tags) = &self.tags {
+            tags.write(at, pass.frames * context.shape.tokens_per_frame())?;
+        }
         self.slots.truncate(at);
         let (rows, columns) = (context.shape.rows as u32, context.shape.columns as u32);
         for frame in pass.start..pass.start + pass.frames as u64 {
@@ -123,7 +163,10 @@ impl LayerCache {
         plan: &Plan,
         probe: Option<&mut Probe>,
     ) -> Result<()> {
-        let scores = self.scores(context, pass, tokens, plan)?;
+        let scores = match self.scores(context, pass, tokens, plan)? {
+            Some(scores) => Some(scores.to_vec1::<f32>()?),
+            None => None,
+        };
         let selected = match (&scores, context.policy) {
             (Some(scores), Policy::DeepForcing { reuse_limit, .. }) => {
                 let candidates = &self.slots[plan.candidates.clone()];
@@ -131,28 +174,21 @@ impl LayerCache {
             }
             _ => Vec::new(),
         };
-        for index in &selected {
-            self.slots[*index].reuses += 1;
-        }
         let kept = plan.kept(&selected);
-        self.gather(&kept)?;
-        let before: Vec<i64> = self.slots.iter().map(|slot| slot.position).collect();
-        let span = ChunkSpan {
-            start: pass.start,
-            frames: pass.frames,
-        };
-        let per_frame = context.shape.tokens_per_frame();
-        let place = reposition(
+        for buffer in [&self.raw, &self.rotated, &self.values] {
+            kernels::keep_rows(buffer, &kept)?;
+        }
+        let after = plan.carry_out(
             context.policy,
-            &mut self.slots,
-            plan.sink,
-            selected.len(),
-            span,
-            per_frame,
+            &self.slots,
+            &selected,
+            context.span(pass),
+            context.per_frame(),
             self.sink_place,
         );
-        self.sink_place = place.or(self.sink_place);
-        self.rotate_moved(&before, context.rope)?;
+        self.sink_place = after.sink_place;
+        self.slots = after.slots;
+        self.rotate_moved(&after.before, context.rope)?;
         if let Some(probe) = probe {
             probe(Event {
                 layer: context.layer,
@@ -168,13 +204,13 @@ impl LayerCache {
     }
 
     /// Scores of the plan's candidates, when the policy selects by score; remembers the pass's queries on the way.
-    fn scores(
+    pub(super) fn scores(
         &mut self,
         context: &Context<'_>,
         pass: Pass,
         tokens: &ChunkTokens<'_>,
         plan: &Plan,
-    ) -> Result<Option<Vec<f32>>> {
+    ) -> Result<Option<Tensor>> {
         let Policy::DeepForcing { scorer, recent, .. } = *context.policy else {
             return Ok(None);
         };
@@ -192,12 +228,12 @@ impl LayerCache {
         let count = plan.candidates.len();
         if scorer == Scorer::Random {
             let scores = score::random_scores(count, context.seed, context.layer, pass.start);
-            return Ok(Some(scores));
+            return Ok(Some(Tensor::new(scores, self.raw.device())?));
         }
         let keys = self.rotated.narrow(0, plan.candidates.start, count)?;
         match queries {
             Some(queries) if count > 0 => Ok(Some(score::scores(&keys, &queries)?)),
-            _ => Ok(Some(vec![0.0; count])),
+            _ => Ok(Some(Tensor::zeros(count, DType::F32, self.raw.device())?)),
         }
     }
 
@@ -206,15 +242,6 @@ impl LayerCache {
             let sums = QuerySums::of_pass(tokens.queries, pass.frames)?;
             self.queries.push(sums, recent);
         }
-        Ok(())
-    }
-
-    /// Moves the tokens `kept` (ascending) to the front, in order.
-    fn gather(&mut self, kept: &[usize]) -> Result<()> {
-        for buffer in [&self.raw, &self.rotated, &self.values] {
-            kernels::keep_rows(buffer, kept)?;
-        }
-        self.slots = kept.iter().map(|i| self.slots[*i]).collect();
         Ok(())
     }
 

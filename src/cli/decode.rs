@@ -5,7 +5,6 @@ use std::{
     time::Instant,
 };
 
-use candle_core::Device;
 use clap::Args;
 
 use super::{
@@ -83,8 +82,8 @@ impl Decode {
         model_files::use_threads(model.settings.threads.value);
         let files = model.files(&cancel, printer)?;
         printer.stage("loading the decoder");
-        let device = Device::Cpu;
-        let mut stream = files.load_decoder(&device)?.stream();
+        let compute = model.compute(printer)?;
+        let mut stream = files.load_decoder(&compute)?.stream();
 
         let [frames, _, height, width] = latents.shape();
         let whole = pictures_of_latents(frames);
@@ -113,7 +112,7 @@ impl Decode {
                 break;
             }
             let begun = Instant::now();
-            let chunk_latents = latents.read(start..frames.min(start + CHUNK), &device)?;
+            let chunk_latents = latents.read(start..frames.min(start + CHUNK), &compute.device)?;
             let mut frames = frames_to_rgb8(&stream.push(&chunk_latents)?)?;
             frames.truncate(pictures - video.frames() as usize);
             let batch = Pictures {

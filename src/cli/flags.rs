@@ -8,6 +8,8 @@ use crate::{
     Result,
     cache::{PolicyName, Positions, Scorer},
     config::{Layer, PreviewMode},
+    device::{DeviceChoice, DtypeChoice},
+    memory::ByteSize,
     models::DecoderKind,
     request::PictureSize,
     video::{self, Form, Target},
@@ -17,29 +19,74 @@ use crate::{
 #[derive(Args, Default)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelFlags {
+    #[command(flatten)]
+    pub network: NetworkFlags,
+    /// Settings of another preset, by name or .toml file [default: the model's own]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub preset: Option<String>,
+}
+
+/// A model without its settings, and what computes it.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Model")]
+pub(super) struct NetworkFlags {
     /// A preset's name (its files are taken from the Hugging Face cache, `toy` is part of the program), or a folder of
     /// model files under their published names
     #[arg(long, alias = "model-dir", value_name = "NAME|DIR")]
     pub model: Option<String>,
-    /// Settings of another preset, by name or .toml file [default: the model's own]
-    #[arg(long, value_name = "NAME|FILE")]
-    pub preset: Option<String>,
     /// Decoder: the Wan VAE, or the tiny and fast TAEW2.1
     #[arg(long, value_name = "wan|tae", value_parser = parse_decoder)]
     pub vae: Option<DecoderKind>,
     /// Threads to compute with [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub threads: Option<u16>,
+    #[command(flatten)]
+    pub device: DeviceFlags,
 }
 
 impl ModelFlags {
     pub fn layer(&self) -> Layer {
-        Layer {
+        self.network.layer(self.preset.as_ref())
+    }
+}
+
+impl NetworkFlags {
+    /// With the settings of `preset`.
+    pub fn layer(&self, preset: Option<&String>) -> Layer {
+        self.device.over(Layer {
             model: self.model.clone(),
-            preset: self.preset.clone(),
+            preset: preset.cloned(),
             vae: self.vae,
             threads: self.threads.map(usize::from),
             ..Layer::default()
+        })
+    }
+}
+
+/// Where networks are computed, and how.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Device")]
+pub(super) struct DeviceFlags {
+    /// Where to compute: auto takes a GPU if this build and this machine have one [default: auto]
+    #[arg(long, value_name = "auto|cpu|cuda|cuda:N")]
+    pub device: Option<DeviceChoice>,
+    /// Number format of the networks [default: auto: f32 on the CPU, bf16 on a GPU]
+    #[arg(long, value_name = "auto|f32|bf16")]
+    pub dtype: Option<DtypeChoice>,
+    /// Most memory of the GPU to use, for example 12GB: settings that were not given are chosen so that the video fits
+    /// [default: what is free, with no setting changed]
+    #[arg(long, value_name = "SIZE")]
+    pub max_vram: Option<ByteSize>,
+}
+
+impl DeviceFlags {
+    /// Puts what was typed over `layer`.
+    pub fn over(&self, layer: Layer) -> Layer {
+        Layer {
+            device: self.device,
+            dtype: self.dtype,
+            max_vram: self.max_vram,
+            ..layer
         }
     }
 }

@@ -6,11 +6,15 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `generate/` | `deepforcing generate`: prompts, jobs, the plan of a dry run |
-//! | `batch/` | `deepforcing batch`: many videos in one folder |
+//! | `batch` | `deepforcing batch`: many videos in one folder |
+//! | `sweep/` | `deepforcing sweep`: the same videos under many settings |
+//! | `folder/` | what commands that fill a folder have in common |
+//! | `bench` | `deepforcing bench`: how fast this machine is |
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
 //! | `metrics/` | `deepforcing metrics`: measures of videos |
 //! | `report` | `deepforcing report`: a folder of videos set side by side |
+//! | `trace/` | `deepforcing trace`: the page of a trace; flags that record one |
 //! | `recipes` | recipes in files |
 //! | `render` | rendering with a live line, for `generate` and `rerun` |
 //! | `models/`, `pulling` | `deepforcing models`, downloads |
@@ -27,11 +31,13 @@
 //! | `terminal` | what the terminal is and can do |
 
 mod batch;
+mod bench;
 mod completions;
 mod config;
 mod decode;
 mod doctor;
 mod flags;
+mod folder;
 mod generate;
 mod hints;
 mod inspect;
@@ -49,7 +55,9 @@ mod recipes;
 mod render;
 mod report;
 mod rerun;
+mod sweep;
 mod terminal;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -84,6 +92,8 @@ enum Command {
     Generate(Box<generate::Generate>),
     /// Turn a file of prompts into a folder of videos, in a run that can be stopped and gone on with
     Batch(Box<batch::Batch>),
+    /// Render prompts under many cache and sampler settings and compare them
+    Sweep(Box<sweep::Sweep>),
     /// Make a video again from the recipe that it carries
     Rerun(rerun::Rerun),
     /// Turn saved latents into a video
@@ -94,6 +104,10 @@ enum Command {
     Metrics(metrics::Metrics),
     /// Set the videos of a batch or sweep side by side, in a page
     Report(report::Report),
+    /// Draw what the cache kept, from a trace of `generate --trace`
+    Trace(trace::TracePage),
+    /// Measure how fast this machine makes videos, stage by stage
+    Bench(Box<bench::Bench>),
     /// List, download, verify and remove models
     Models(models::Models),
     /// Print example prompts and the vocabulary of the bundled model
@@ -175,11 +189,14 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(generate) => generate.run(&printer),
         Command::Batch(batch) => batch.run(&printer),
+        Command::Sweep(sweep) => sweep.run(&printer),
         Command::Rerun(rerun) => rerun.run(&printer),
         Command::Decode(decode) => decode.run(&printer),
         Command::Inspect(inspect) => inspect.run(),
         Command::Metrics(metrics) => metrics.run(&printer),
         Command::Report(report) => report.run(&printer),
+        Command::Trace(trace) => trace.run(&printer),
+        Command::Bench(bench) => bench.run(&printer),
         Command::Models(models) => models.run(&printer),
         Command::Prompts(prompts) => prompts.run(),
         Command::Config(config) => config.run(&printer),

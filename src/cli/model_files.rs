@@ -3,19 +3,27 @@
 use super::{printer::Printer, pulling::pull_missing, render::Work};
 use crate::{
     Error, Result,
-    config::{Layers, Settings},
+    config::{Layer, Layers, Origin, Settings},
+    device::{Compute, Probe, Selection},
     file_hash::FileHashes,
-    memory::MemoryPlan,
-    models::{Found, Located, Locator, ModelChoice, ModelFile, ModelFiles, ModelLocation, Needs},
-    recipe::{FileRecord, ModelRecord},
+    memory::{ByteSize, Fit, Free, GpuRoom, MemoryPlan, Sizes, fit},
+    models::{DecoderKind, Found, Located, Locator, ModelChoice, ModelFile, ModelFiles, ModelLocation, Needs},
+    prompts::PromptSpan,
+    recipe::{FileRecord, ModelRecord, Recipe, VideoRecord},
+    request::VideoLength,
     rollout::CancelToken,
 };
+
+/// Letters of a prompt that fills the text encoder of Wan.
+const LONG_PROMPT: usize = 511;
 
 /// A model and the settings to run it with.
 pub(super) struct Model {
     locator: Locator,
     pub located: Located,
     pub settings: Settings,
+    /// Where networks are computed.
+    pub selection: Selection,
     needs: Needs,
 }
 
@@ -45,11 +53,172 @@ impl Model {
         }
         printer.detail(&format!("model {}, preset {}", located.model, located.preset_name));
         let settings = layers.resolve(&located.preset_name, &located.preset);
+        let selection = settings.selection()?;
         Ok(Self {
             locator,
             located,
             settings,
+            selection,
             needs,
+        })
+    }
+
+    /// As [`Model::locate`], with settings that fit into `--max-vram` where it is given. `seconds`: of the longest video,
+    /// if not that of the settings. A dry run shows the plan for a GPU on machines without one, too.
+    ///
+    /// # Errors
+    /// As [`Model::locate`]; also when a setting cannot be.
+    pub fn fitted(
+        layers: Layers,
+        encoder: bool,
+        seconds: Option<f64>,
+        dry_run: bool,
+        cancel: &CancelToken,
+        printer: &Printer,
+    ) -> Result<Self> {
+        let model = Self::locate(&layers, encoder, cancel, printer)?;
+        let Some(ByteSize(limit)) = model.settings.max_vram.value else {
+            return Ok(model);
+        };
+        if !model.selection.is_gpu() && !dry_run {
+            printer.note("--max-vram is about the memory of a GPU and changes nothing on the CPU");
+            return Ok(model);
+        }
+        let Some(sizes) = model.sizes(&model.found()?)? else {
+            printer.note("what fits into --max-vram cannot be told before the model files are on this machine");
+            return Ok(model);
+        };
+        let free = model.free();
+        let chosen = fit(&sizes, &model.sample(seconds)?, free, model.planned_dtype(), limit)?;
+        printer.note(&chosen.summary(limit, free));
+        let mut fitted = Self::locate(
+            &layers.with(overrides(&model.settings, &chosen)),
+            encoder,
+            cancel,
+            printer,
+        )?;
+        fitted.selection.text_on_cpu = chosen.text_on_cpu;
+        Ok(fitted)
+    }
+
+    /// Opens the device, after saying why it is not a GPU where one was hoped for.
+    ///
+    /// # Errors
+    /// When the driver refuses.
+    pub fn compute(&self, printer: &Printer) -> Result<Compute> {
+        if let Some(note) = &self.selection.note {
+            printer.note(note);
+        }
+        printer.detail(&format!("device {}", self.selection));
+        Ok(self.selection.open()?)
+    }
+
+    /// Sizes of the networks; `None` when files are missing whose sizes are not known either.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn sizes(&self, found: &Found) -> Result<Option<Sizes>> {
+        match found {
+            Found::Files(files) => Sizes::of(files).map(Some),
+            // All embedded presets are of one size; a file of the user may be of another.
+            Found::Missing(_) if crate::preset::Preset::names().contains(&self.located.model.as_str()) => {
+                Sizes::published(self.needs.decoder).map(Some)
+            }
+            Found::Missing(_) => Ok(None),
+        }
+    }
+
+    /// The memory of a video; `compute` is the device if it is open.
+    ///
+    /// # Errors
+    /// When a setting breaks a rule.
+    pub fn memory(&self, sizes: &Sizes, recipe: &Recipe, compute: Option<&Compute>) -> Result<MemoryPlan> {
+        let limit = self.settings.max_vram.value.map(|size| size.0);
+        if !self.selection.is_gpu() && (limit.is_none() || compute.is_some()) {
+            return MemoryPlan::of_sizes(sizes, recipe);
+        }
+        let free = compute.and_then(Compute::memory).map(|memory| memory.free);
+        let room = GpuRoom {
+            dtype: self.planned_dtype(),
+            bytes: match (limit, free) {
+                (Some(limit), Some(free)) => Some(limit.min(free)),
+                (limit, free) => limit.or(free).or_else(|| self.whole_gpu()),
+            },
+            text_on_cpu: self.selection.text_on_cpu,
+        };
+        MemoryPlan::on_gpu(sizes, recipe, &room)
+    }
+
+    /// Refuses what needs more memory than there is, before anything is loaded.
+    ///
+    /// # Errors
+    /// With the parts that are largest and what makes them smaller.
+    pub fn check_memory(&self, files: &ModelFiles, works: &[Work], compute: &Compute) -> Result<()> {
+        let sizes = Sizes::of(files)?;
+        for work in works {
+            self.memory(&sizes, &work.job.recipe, Some(compute))?.check()?;
+        }
+        Ok(())
+    }
+
+    /// All memory of the GPU that is chosen.
+    fn whole_gpu(&self) -> Option<u64> {
+        let number = self.selection.gpu()?;
+        Probe::of_machine().gpus.get(number).map(|gpu| gpu.memory)
+    }
+
+    /// The number format of a plan for a GPU, be there one or not.
+    fn planned_dtype(&self) -> candle_core::DType {
+        match self.selection.is_gpu() || self.settings.dtype.value == crate::device::DtypeChoice::F32 {
+            true => self.selection.dtype(),
+            false => candle_core::DType::BF16,
+        }
+    }
+
+    /// Settings that nobody gave.
+    fn free(&self) -> Free {
+        let settings = &self.settings;
+        let free = |origin: &Origin| matches!(origin, Origin::Preset { .. } | Origin::Default);
+        let tiny = Needs {
+            decoder: DecoderKind::Tae,
+            ..self.needs
+        };
+        let cache = [
+            &settings.cache_window.origin,
+            &settings.cache_sink.origin,
+            &settings.cache_budget.origin,
+            &settings.cache_recent.origin,
+        ];
+        Free {
+            decoder: free(&settings.vae.origin) && self.locator.files(&self.located, tiny).is_ok(),
+            cache: cache.into_iter().all(free),
+            size: free(&settings.size.origin),
+        }
+    }
+
+    /// A video of the settings with a long prompt, to plan with.
+    fn sample(&self, seconds: Option<f64>) -> Result<Recipe> {
+        let (settings, preset) = (&self.settings, &self.located.preset);
+        let (rollout, size, fps) = (preset.rollout, settings.size.value.checked()?, settings.fps.value);
+        let seconds = seconds.unwrap_or(0.0).max(settings.seconds.value);
+        let length = VideoLength::of_seconds(seconds, fps, rollout.chunk, rollout.first_frame_alone)?;
+        Ok(Recipe {
+            prompts: vec![PromptSpan {
+                text: "a".repeat(LONG_PROMPT),
+                latent_frame: 0,
+                seconds: 0.0,
+            }],
+            sampler: settings.sampler(&preset.sampler),
+            cache: settings.cache(),
+            rollout,
+            video: VideoRecord {
+                width: size.width,
+                height: size.height,
+                fps,
+                pictures: length.pictures,
+                latent_frames: length.latent_frames,
+            },
+            ..Recipe::new(self.outline())
         })
     }
 
@@ -127,15 +296,19 @@ impl Model {
     }
 }
 
-/// Refuses what needs more memory than there is, before anything is loaded.
-///
-/// # Errors
-/// With the parts that are largest and what makes them smaller.
-pub(super) fn check_memory(files: &ModelFiles, works: &[Work]) -> Result<()> {
-    for work in works {
-        MemoryPlan::of(files, &work.job.recipe)?.check()?;
+/// What a fit has changed, as settings.
+fn overrides(settings: &Settings, fit: &Fit) -> Layer {
+    let (before, cache) = (settings.cache(), fit.cache);
+    let changed = |before: usize, now: usize| (before != now).then_some(now);
+    Layer {
+        vae: (fit.decoder != settings.vae.value).then_some(fit.decoder),
+        size: (fit.size != settings.size.value).then_some(fit.size),
+        cache_window: changed(before.window, cache.window),
+        cache_sink: changed(before.sink, cache.sink),
+        cache_budget: changed(before.budget, cache.budget),
+        cache_recent: changed(before.recent, cache.recent),
+        ..Layer::default()
     }
-    Ok(())
 }
 
 /// Lets every part of the program compute with as many threads.

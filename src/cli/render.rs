@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use candle_core::Device;
 use serde_json::json;
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
 use crate::{
     Error,
     config::PreviewMode,
+    device::Compute,
     engine::Engine,
     models::ModelFiles,
     pipeline::Update,
@@ -49,14 +49,14 @@ pub(super) struct Show {
 /// then stays.
 pub(super) fn render_all(
     files: &ModelFiles,
+    compute: &Compute,
     mut works: Vec<Work>,
     show: &Show,
     cancel: &CancelToken,
     printer: &Printer,
 ) -> Result<(), Failure> {
-    let device = Device::Cpu;
     printer.stage("loading the model");
-    let mut engine = Engine::load(files, &device)?;
+    let mut engine = Engine::load(files, compute)?;
     printer.stage("reading the prompts");
     let texts = works.iter().flat_map(|work| work.job.recipe.prompts.iter());
     let texts: Vec<String> = texts.map(|prompt| prompt.text.clone()).collect();
@@ -70,7 +70,7 @@ pub(super) fn render_all(
         }
         if let Some(start) = &work.start {
             printer.stage("encoding the start");
-            work.job.given = Some(start.encode(engine.encoder()?, &device)?);
+            work.job.given = Some(start.encode(engine.encoder()?, &compute.device)?);
         }
         let work_shown = VideoWork {
             video: (index + 1, count),
@@ -195,6 +195,7 @@ fn as_json(work: &Work, outcome: &Outcome, engine: &Engine) -> serde_json::Value
         "latents": work.job.save_latents,
         "thumbnail": work.job.thumbnail,
         "recipe": work.sidecar,
+        "trace": work.job.trace.as_ref().map(|trace| &trace.path),
         "times": {
             "load": engine.loading().as_secs_f64(),
             "first_pictures": times.first_pictures.map(|t| t.as_secs_f64()),

@@ -1,7 +1,7 @@
 //! `deepforcing report`: a folder of videos set side by side.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -57,16 +57,7 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
-        let looked = Looked::new(printer);
-        let written = report::write(
-            &self.folder,
-            &Options {
-                look_at_videos: !self.no_pictures,
-                progress: &|done, total| looked.tell(done, total),
-                cancel: CancelToken::default(),
-            },
-        )?;
-        written.notes.iter().for_each(|note| printer.warning(note));
+        let written = write(&self.folder, !self.no_pictures, &CancelToken::default(), printer)?;
         let text = match self.json {
             true => serde_json::to_string(&written).map_err(|error| Failure::Failed(error.into()))?,
             false => {
@@ -78,7 +69,26 @@ impl Report {
     }
 }
 
-fn summary(written: &Written) -> String {
+/// Writes the report on `folder` and passes its notes on.
+pub(super) fn write(
+    folder: &Path,
+    look_at_videos: bool,
+    cancel: &CancelToken,
+    printer: &Printer,
+) -> Result<Written, crate::Error> {
+    let looked = Looked::new(printer);
+    let options = Options {
+        look_at_videos,
+        progress: &|done, total| looked.tell(done, total),
+        cancel: cancel.clone(),
+    };
+    let written = report::write(folder, &options)?;
+    written.notes.iter().for_each(|note| printer.warning(note));
+    Ok(written)
+}
+
+/// What was written, in a line that the path of the page follows.
+pub(super) fn summary(written: &Written) -> String {
     let videos = match written.expected {
         Some(expected) if expected != written.videos => format!("{} of {expected} videos", written.videos),
         _ => format!("{} video{}", written.videos, if written.videos == 1 { "" } else { "s" }),

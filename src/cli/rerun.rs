@@ -6,11 +6,12 @@ use clap::Args;
 
 use super::{
     Failure,
-    flags::{ModelFlags, OutputFlags, PreviewFlag},
+    flags::{DeviceFlags, OutputFlags, PreviewFlag},
     model_files::{self, Model},
     printer::Printer,
     recipes::recipe_of,
     render::{Show, Work, interrupt_on_ctrl_c, render_all},
+    trace::flags::TraceFlags,
 };
 use crate::{
     Error, Result,
@@ -26,6 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   deepforcing rerun storm.mp4 -o again.mp4
   deepforcing rerun storm.mp4 -o frames/ --format png
+  deepforcing rerun storm.mp4 --trace storm.jsonl -o again.mp4
   deepforcing rerun storm.json --model models/wan -o again.mp4
 
 On the same device with the same model files, the pictures are the same bit for bit.";
@@ -47,6 +49,10 @@ pub(super) struct Rerun {
     #[arg(long)]
     allow_changed: bool,
     #[command(flatten)]
+    trace: TraceFlags,
+    #[command(flatten)]
+    device: DeviceFlags,
+    #[command(flatten)]
     preview: PreviewFlag,
     /// Print the result as JSON
     #[arg(long)]
@@ -61,12 +67,14 @@ impl Rerun {
         if self.json && target.is_stdout() {
             return Err(Error::StdoutTaken.into());
         }
+        let trace = self.trace.checked(self.output.overwrite)?;
         let cancel = CancelToken::default();
         let model = self.locate(&recipe, &cancel, printer)?;
         let start = self.start_pictures(&recipe)?;
         interrupt_on_ctrl_c(&cancel);
         model_files::use_threads(model.settings.threads.value);
         let files = model.files(&cancel, printer)?;
+        self.trace.check_heads(&files)?;
         let record = model.record(&files)?;
         let changed = recipe.model.differences(&record);
         if !changed.is_empty() {
@@ -80,6 +88,10 @@ impl Rerun {
                 }
             }
         }
+        let compute = model.compute(printer)?;
+        tell_other_device(&recipe, &model, printer);
+        recipe.device = model.selection.kind().into();
+        recipe.dtype = model.selection.dtype_name().into();
         recipe.model = record;
         recipe.complete();
         recipe.encoding.container = target.form().to_string();
@@ -89,6 +101,8 @@ impl Rerun {
             given: None,
             save_latents: None,
             thumbnail: None,
+            metrics: None,
+            trace,
             overwrite: self.output.overwrite,
         };
         let work = Work {
@@ -101,21 +115,18 @@ impl Rerun {
             json: self.json,
             started,
         };
-        render_all(&files, vec![work], &show, &cancel, printer)
+        render_all(&files, &compute, vec![work], &show, &cancel, printer)
     }
 
     fn locate(&self, recipe: &Recipe, cancel: &CancelToken, printer: &Printer) -> Result<Model> {
         let Some(name) = self.model.clone().or_else(|| recipe.model.model.clone()) else {
             return Err(Error::ModelNotNamed);
         };
-        let flags = ModelFlags {
+        let layer = Layer {
             model: Some(name),
             vae: Some(recipe.model.decoder),
-            ..ModelFlags::default()
-        };
-        let layer = Layer {
             preview: self.preview.preview,
-            ..flags.layer()
+            ..Layer::default()
         };
         let layers = Layers::load(layer, &Environment::of_process())?;
         Model::locate(&layers, recipe.start.is_some(), cancel, printer)
@@ -133,5 +144,18 @@ impl Rerun {
         };
         let most = recipe.cache.window.saturating_sub(recipe.rollout.chunk);
         StartPictures::read(&file, size, recipe.video.fps, recipe.rollout, most).map(Some)
+    }
+}
+
+/// Says when the pictures will be like those of the recipe and not the same.
+fn tell_other_device(recipe: &Recipe, model: &Model, printer: &Printer) {
+    let (device, dtype) = (model.selection.kind(), model.selection.dtype_name());
+    if (recipe.device.as_str(), recipe.dtype.as_str()) != (device, dtype) {
+        printer.note(&format!(
+            "the video was made on {} in {} and is made again on {device} in {dtype}: its pictures will be similar, not the \
+             same bit for bit",
+            recipe.device.escape_debug(),
+            recipe.dtype.escape_debug()
+        ));
     }
 }

@@ -20,6 +20,8 @@ pub const OTHER_VARIABLES: &[(&str, &str)] = &[
         "what is logged to stderr, for example `deepforcing=debug`",
     ),
     ("DEEPFORCING_GOLDEN", "folder of reference cases of the tests"),
+    ("DEEPFORCING_TEST_DEVICE", "device of the tests against reference cases"),
+    ("DEEPFORCING_TEST_DTYPE", "number format of these tests"),
 ];
 
 /// The variable of a setting: `cache.reuse-limit` is `DEEPFORCING_CACHE_REUSE_LIMIT`.

@@ -33,7 +33,12 @@ pub use file::ConfigFile;
 pub use settings::{Entry, Key, Layer, Settings};
 pub use value::PreviewMode;
 
-use crate::{models::DecoderKind, preset::Preset, request::PictureSize};
+use crate::{
+    device::{DeviceChoice, DtypeChoice},
+    models::DecoderKind,
+    preset::Preset,
+    request::PictureSize,
+};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +180,14 @@ impl Layers {
         Ok(Self { layers, file, warnings })
     }
 
+    /// The same with `layer` over all others, as if it had been typed.
+    #[must_use]
+    pub fn with(&self, layer: Layer) -> Self {
+        let mut layers = self.clone();
+        layers.layers.insert(0, (layer, Source::Flags));
+        layers
+    }
+
     /// The model asked for: a name or a folder.
     pub fn model(&self) -> Option<String> {
         self.first(|layer| layer.model.clone())
@@ -195,6 +208,12 @@ impl Layers {
         self.first(|layer| layer.threads)
     }
 
+    /// Device and number format asked for: no preset chooses them.
+    pub fn device(&self) -> (DeviceChoice, DtypeChoice) {
+        let device = self.first(|layer| layer.device).unwrap_or_default();
+        (device, self.first(|layer| layer.dtype).unwrap_or_default())
+    }
+
     fn first<T>(&self, get: impl Fn(&Layer) -> Option<T>) -> Option<T> {
         self.layers.iter().find_map(|(layer, _)| get(layer))
     }
@@ -211,6 +230,23 @@ impl Layers {
 }
 
 impl Layer {
+    /// Settings by name, with their values as text.
+    ///
+    /// # Errors
+    /// The first value that its setting does not accept; unknown names are ignored.
+    pub fn of_values(values: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let mut layer = Self::default();
+        for (name, text) in values {
+            let Some(key) = Key::find(name) else { continue };
+            layer.set(key, text).map_err(|reason| ConfigError::Value {
+                place: key.flag(),
+                value: text.clone(),
+                reason,
+            })?;
+        }
+        Ok(layer)
+    }
+
     /// The settings that a preset holds.
     pub fn of_preset(preset: &Preset) -> Self {
         let (video, cache, sampler) = (preset.video, preset.cache, &preset.sampler);

@@ -8,6 +8,8 @@ use super::{
 };
 use crate::{
     cache::{CacheSettings, PolicyName, Positions, Scorer},
+    device::{DeviceChoice, DeviceError, DtypeChoice, Selection},
+    memory::ByteSize,
     models::DecoderKind,
     request::PictureSize,
     sampler::SamplerSettings,
@@ -87,6 +89,18 @@ macro_rules! settings {
                 Ok(())
             }
 
+            /// A value as the setting itself writes it.
+            ///
+            /// # Errors
+            /// What was expected instead of the text.
+            pub(super) fn normal(key: &Key, text: &str) -> Result<String, String> {
+                match key.name {
+                    $($okey => Ok(<$otype>::from_text(text, key)?.to_text()),)+
+                    $($key => Ok(<$type>::from_text(text, key)?.to_text()),)+
+                    _ => Ok(text.into()),
+                }
+            }
+
             /// How a setting is written in TOML.
             pub(super) fn notation(key: &Key) -> Notation {
                 match key.name {
@@ -149,6 +163,19 @@ fn first<T>(layers: &[(Layer, Source)], name: &str, get: impl Fn(&Layer) -> Opti
 }
 
 impl Key {
+    /// A value as the setting itself writes it: `007` is `7`.
+    ///
+    /// # Errors
+    /// What was expected instead of the text.
+    pub fn normal(&self, text: &str) -> Result<String, String> {
+        Layer::normal(self, text)
+    }
+
+    /// Whether a value is a list itself.
+    pub fn is_list(&self) -> bool {
+        Layer::notation(self) == Notation::List
+    }
+
     /// The setting of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         Self::ALL.iter().find(|key| key.name == name)
@@ -157,6 +184,10 @@ impl Key {
 
 settings! {
     required {
+        /// Where networks are computed.
+        device: DeviceChoice = "device", "where networks are computed", DeviceChoice::Auto;
+        /// Number format of the networks.
+        dtype: DtypeChoice = "dtype", "number format of the networks", DtypeChoice::Auto;
         /// Decoder of the latents.
         vae: DecoderKind = "vae", "decoder of the latents", DecoderKind::default();
         /// Length of the video.
@@ -193,10 +224,20 @@ settings! {
         preset: String = "preset", "preset name or .toml file";
         /// Threads to compute with; absent: one per core.
         threads: usize = "threads" in (1, 4096), "threads to compute with";
+        /// Most memory of the GPU that a video may take; absent: what is free.
+        max_vram: ByteSize = "max-vram", "most memory of the GPU to use";
     }
 }
 
 impl Settings {
+    /// The device, as far as this machine has it.
+    ///
+    /// # Errors
+    /// When what is asked for cannot be had.
+    pub fn selection(&self) -> Result<Selection, DeviceError> {
+        Selection::choose(self.device.value, self.dtype.value)
+    }
+
     /// The cache settings.
     pub fn cache(&self) -> CacheSettings {
         CacheSettings {

@@ -7,6 +7,8 @@ use serde_json::json;
 use super::Key;
 use crate::{
     cache::{PolicyName, Positions, Scorer},
+    device::{DeviceChoice, DtypeChoice},
+    memory::ByteSize,
     models::DecoderKind,
     nearest::nearest,
     request::PictureSize,
@@ -197,7 +199,25 @@ words! {
     Positions: Text, Self::NAMES;
     Scorer: Text, Self::NAMES;
     PreviewMode: Choice, Self::NAMES;
+    DeviceChoice: Text, Self::NAMES;
+    DtypeChoice: Text, Self::NAMES;
     video::Preset: Text, &video::Preset::ALL.map(Self::as_str);
+}
+
+impl Value for ByteSize {
+    const NOTATION: Notation = Notation::Text;
+
+    fn from_text(text: &str, _: &Key) -> Result<Self, String> {
+        text.parse()
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        json!(self.to_string())
+    }
 }
 
 impl Value for DecoderKind {

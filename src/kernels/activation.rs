@@ -1,8 +1,13 @@
 //! Activations over slices, in place, and as candle operations.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, backend::BackendStorage, bail};
 use multiversion::multiversion;
 use rayon::prelude::*;
+
+#[cfg(feature = "cuda")]
+use super::{cuda, launch};
 
 /// Work given to one thread at a time, in elements.
 const GRAIN: usize = 1 << 14;
@@ -81,6 +86,18 @@ impl InplaceOp1 for Activation {
             many => many.par_chunks_mut(GRAIN).for_each(apply),
         }
         Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &mut CudaStorage, layout: &Layout) -> Result<()> {
+        let x = cuda::Operand::new(storage, layout, self.name())?;
+        let kind = match self {
+            Self::Silu => launch::Activation::Silu,
+            Self::GeluTanh => launch::Activation::GeluTanh,
+        };
+        let width = layout.dims().last().copied().unwrap_or(1);
+        let launch = launch::bias_activation(x.element(self.name())?, x.at, 0, x.count, width, kind)?;
+        cuda::run(&storage.device, &launch)
     }
 }
 

@@ -1,11 +1,17 @@
 //! Attention that never holds the score matrix: tiles of queries against tiles of keys with a running softmax.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, backend::BackendStorage};
 use gemm::Parallelism;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+#[cfg(feature = "cudnn")]
+use super::cudnn;
 use super::{activation::exp, f32_slice};
+#[cfg(feature = "cuda")]
+use super::{cuda, launch};
 
 /// Queries of one tile at most; a tile's scores stay in the cache of one core.
 const QUERY_TILE: usize = 96;
@@ -44,19 +50,7 @@ impl CustomOp3 for Attention {
         v: &CpuStorage,
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (queries, heads, dim) = q_layout.shape().dims3()?;
-        let (keys, key_heads, key_dim) = k_layout.shape().dims3()?;
-        if (key_heads, key_dim) != (heads, dim) || v_layout.dims() != k_layout.dims() {
-            bail!(
-                "attention: q {:?}, k {:?}, v {:?} do not go together",
-                q_layout.dims(),
-                k_layout.dims(),
-                v_layout.dims()
-            );
-        }
-        if keys == 0 {
-            bail!("attention: no key to attend to");
-        }
+        let [queries, keys, heads, dim] = fitting(q_layout, k_layout, v_layout)?;
         let q = f32_slice(q, q_layout, "attention")?;
         let k = f32_slice(k, k_layout, "attention")?;
         let v = f32_slice(v, v_layout, "attention")?;
@@ -100,6 +94,86 @@ impl CustomOp3 for Attention {
         }
         Ok((CpuStorage::F32(out), (queries, heads, dim).into()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        q: &CudaStorage,
+        q_layout: &Layout,
+        k: &CudaStorage,
+        k_layout: &Layout,
+        v: &CudaStorage,
+        v_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let [queries, keys, heads, dim] = fitting(q_layout, k_layout, v_layout)?;
+        let (inputs, element) = cuda::alike("attention", [(q, q_layout), (k, k_layout), (v, v_layout)])?;
+        let sizes = launch::AttentionSizes {
+            queries,
+            keys,
+            heads,
+            dim,
+            scale: self.scale,
+        };
+        let shape = Shape::from((queries, heads, dim));
+        let (storage, out) = cuda::allocate(&q.device, q.dtype(), &shape)?;
+        #[cfg(feature = "cudnn")]
+        if element == launch::Element::Bf16 && queries > 0 {
+            let of = cudnn::AttentionShape {
+                queries,
+                keys,
+                heads,
+                dim,
+            };
+            if cudnn::attention(&q.device, of, out, inputs, self.scale)? {
+                return Ok((storage, shape));
+            }
+        }
+        cuda::run(&q.device, &launch::attention(element, out, inputs, sizes)?)?;
+        Ok((storage, shape))
+    }
+}
+
+/// Prepares attention of `queries` queries to each number of keys, so that the first chunk does not wait for it: on a
+/// GPU with cuDNN a plan takes up to a second. Does nothing elsewhere.
+///
+/// # Errors
+/// When the library fails.
+pub fn warm_up_attention(device: &Device, queries: &[usize], keys: &[usize], heads: usize, dim: usize) -> Result<()> {
+    #[cfg(feature = "cudnn")]
+    if let Device::Cuda(device) = device {
+        let shapes: Vec<_> = queries
+            .iter()
+            .flat_map(|queries| {
+                keys.iter().map(|keys| cudnn::AttentionShape {
+                    queries: *queries,
+                    keys: *keys,
+                    heads,
+                    dim,
+                })
+            })
+            .collect();
+        return cudnn::warm_up(device, &shapes);
+    }
+    let _ = (device, queries, keys, heads, dim);
+    Ok(())
+}
+
+/// Queries, keys, heads and channels per head, when the tensors go together.
+fn fitting(q: &Layout, k: &Layout, v: &Layout) -> Result<[usize; 4]> {
+    let (queries, heads, dim) = q.shape().dims3()?;
+    let (keys, key_heads, key_dim) = k.shape().dims3()?;
+    if (key_heads, key_dim) != (heads, dim) || v.dims() != k.dims() {
+        bail!(
+            "attention: q {:?}, k {:?}, v {:?} do not go together",
+            q.dims(),
+            k.dims(),
+            v.dims()
+        );
+    }
+    if keys == 0 {
+        bail!("attention: no key to attend to");
+    }
+    Ok([queries, keys, heads, dim])
 }
 
 /// Output buffer shared by the threads, which write disjoint parts of it.
@@ -271,7 +345,7 @@ fn exponentials(row: &mut [f32], maximum: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{D, Device};
+    use candle_core::D;
 
     use super::*;
 

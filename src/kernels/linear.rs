@@ -3,14 +3,49 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use gemm::Parallelism;
 
-use super::{f32_slice, for_rows};
+#[cfg(feature = "cuda")]
+use super::{cuda, launch};
+use super::{f32_slice, for_rows, gelu_tanh};
 
 /// `x·weightᵀ + bias`: `x` `[rows, in]`, `weight` `[out, in]` as stored, `bias` `[out]`; gives `[rows, out]`.
 ///
 /// # Errors
 /// When shapes disagree.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return on_cuda(x, weight, bias, launch::Activation::Identity);
+    }
     x.apply_op3_no_bwd(weight, bias, &Linear)
+}
+
+/// [`linear`], then GELU in its tanh form; bias and activation are one pass on a GPU.
+///
+/// # Errors
+/// When shapes disagree.
+pub fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return on_cuda(x, weight, bias, launch::Activation::GeluTanh);
+    }
+    gelu_tanh(linear(x, weight, bias)?)
+}
+
+/// The product by cuBLAS, then bias and activation in place.
+#[cfg(feature = "cuda")]
+fn on_cuda(x: &Tensor, weight: &Tensor, bias: &Tensor, kind: launch::Activation) -> Result<Tensor> {
+    let product = x.matmul(&weight.t()?)?;
+    let (count, width) = (product.elem_count(), product.dim(1)?);
+    if bias.dims() != [width] {
+        bail!("linear: bias {:?} does not fit {:?}", bias.dims(), product.dims());
+    }
+    if let candle_core::Device::Cuda(device) = product.device() {
+        let at = cuda::Operand::of(&product, "linear")?;
+        let bias = cuda::Operand::of(bias, "linear")?.expect(at.dtype, "linear")?;
+        let launch = launch::bias_activation(at.element("linear")?, at.at, bias, count, width, kind)?;
+        cuda::run(device, &launch)?;
+    }
+    Ok(product)
 }
 
 struct Linear;

@@ -1,23 +1,37 @@
-//! CPU kernels that candle lacks or does slowly: activations, norms, rotation, attention.
+//! Kernels that candle lacks or does slowly: activations, norms, rotation, attention, events of the cache.
 //!
-//! Each is vectorised for the machine it runs on and, where networks need it, a candle custom operation, so that a
-//! device implementation can be added beside the CPU one.
+//! Each is vectorised for the machine it runs on and, where networks need it, a candle custom operation with a CUDA
+//! kernel beside it (`cuda/*.cu`; feature `cuda`), so that networks are the same code on both. On a GPU elements are f32
+//! or bf16; statistics, softmax, sums and angles are f32.
+//!
+//! The CUDA kernels have never run on a device so far. `launch` makes what a device is given, `cuda` gives it, and the
+//! tests (`emulated`) run the same launches of the same sources in an emulator and compare them with the CPU kernels.
 
 mod activation;
 mod attention;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+#[cfg(feature = "cudnn")]
+pub(crate) mod cudnn;
+#[cfg(test)]
+pub(crate) mod emulated;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod launch;
 mod linear;
 mod modulation;
 mod norm;
 mod rotation;
 mod rows;
+mod selection;
 
 pub use activation::{gelu_tanh, gelu_tanh_in_place, silu, silu_in_place};
-pub use attention::attention;
-pub use linear::linear;
+pub use attention::{attention, warm_up_attention};
+pub use linear::{linear, linear_gelu};
 pub use modulation::{gated_residual, modulated_norm};
 pub use norm::{layer_norm, rms_norm};
 pub use rotation::rotate;
 pub use rows::{keep_rows, sum_rows};
+pub use selection::{Kept, SlotRun, best, choose_on_device, keep_chosen_rows, rotate_slots, token_scores};
 
 use candle_core::{CpuStorage, Layout, Result, backend::BackendStorage, bail};
 use rayon::prelude::*;

@@ -1,8 +1,12 @@
 //! Per-frame modulation of tokens: scale and shift after a norm, gate before a residual sum.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, backend::BackendStorage};
 use multiversion::multiversion;
 
+#[cfg(feature = "cuda")]
+use super::{cuda, launch};
 use super::{f32_slice, for_rows};
 
 /// `LayerNorm(x)·(1 + scale) + shift`, the norm without parameters of its own.
@@ -68,6 +72,25 @@ impl CustomOp3 for ModulatedNorm {
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        scale: &CudaStorage,
+        scale_layout: &Layout,
+        shift: &CudaStorage,
+        shift_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let sizes = token_sizes(x_layout, scale_layout)?;
+        tokens_per_row(x_layout, shift_layout)?;
+        let tensors = [(x, x_layout), (scale, scale_layout), (shift, shift_layout)];
+        let (inputs, element) = cuda::alike(self.name(), tensors)?;
+        cuda::produce(x, x.dtype(), x_layout.shape(), |out| {
+            launch::modulated_norm(element, out, inputs, sizes, self.eps)
+        })
+    }
 }
 
 impl CustomOp3 for GatedResidual {
@@ -99,6 +122,34 @@ impl CustomOp3 for GatedResidual {
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        y: &CudaStorage,
+        y_layout: &Layout,
+        gate: &CudaStorage,
+        gate_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let sizes = token_sizes(x_layout, gate_layout)?;
+        if y_layout.dims() != x_layout.dims() {
+            bail!("gated_residual: {:?} and {:?} differ", x_layout.dims(), y_layout.dims());
+        }
+        let (inputs, element) = cuda::alike(self.name(), [(x, x_layout), (y, y_layout), (gate, gate_layout)])?;
+        cuda::produce(x, x.dtype(), x_layout.shape(), |out| {
+            launch::gated_residual(element, out, inputs, sizes)
+        })
+    }
+}
+
+/// Sizes for the kernels, when they go together.
+#[cfg(feature = "cuda")]
+fn token_sizes(tokens: &Layout, rows: &Layout) -> Result<launch::Tokens> {
+    let shared = tokens_per_row(tokens, rows)?;
+    let (tokens, dim) = tokens.shape().dims2()?;
+    Ok(launch::Tokens { tokens, dim, shared })
 }
 
 /// Sum over independent lanes, so that the loop vectorises; the order is the same on every machine.

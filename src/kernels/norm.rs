@@ -2,8 +2,12 @@
 //! row to the thread pool on its own.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, backend::BackendStorage};
 use multiversion::multiversion;
 
+#[cfg(feature = "cuda")]
+use super::{cuda, launch};
 use super::{f32_slice, for_rows, modulation::lane_sum};
 
 /// `x / √(mean(x²) + eps) · gain`: `x` is `[tokens, dim]`, `gain` is `[dim]`.
@@ -60,6 +64,21 @@ impl CustomOp2 for RmsNorm {
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        gain: &CudaStorage,
+        gain_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let sizes = token_sizes(x_layout, gain_layout)?;
+        let ([x_at, gain], element) = cuda::alike(self.name(), [(x, x_layout), (gain, gain_layout)])?;
+        cuda::produce(x, x.dtype(), x_layout.shape(), |out| {
+            launch::rms_norm(element, out, x_at, gain, sizes, self.eps)
+        })
+    }
 }
 
 impl CustomOp3 for LayerNorm {
@@ -87,6 +106,33 @@ impl CustomOp3 for LayerNorm {
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        gain: &CudaStorage,
+        gain_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let sizes = token_sizes(x_layout, gain_layout)?;
+        width(x_layout, bias_layout)?;
+        let tensors = [(x, x_layout), (gain, gain_layout), (bias, bias_layout)];
+        let (inputs, element) = cuda::alike(self.name(), tensors)?;
+        cuda::produce(x, x.dtype(), x_layout.shape(), |out| {
+            launch::layer_norm(element, out, inputs, sizes, self.eps)
+        })
+    }
+}
+
+/// Sizes for the kernels, when they go together.
+#[cfg(feature = "cuda")]
+fn token_sizes(x: &Layout, gain: &Layout) -> Result<launch::Tokens> {
+    let dim = width(x, gain)?;
+    let (tokens, _) = x.shape().dims2()?;
+    Ok(launch::Tokens { tokens, dim, shared: 1 })
 }
 
 #[multiversion(targets = "simd")]

@@ -1,8 +1,12 @@
 //! Rotation of adjacent channel pairs, the arithmetic of rotary position embeddings.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, DType, backend::BackendStorage};
 use multiversion::multiversion;
 
+#[cfg(feature = "cuda")]
+use super::{cuda, launch};
 use super::{f32_slice, for_rows};
 
 /// Rotates the pair of channels `(2i, 2i+1)` of every head of a token by the token's angle `i`.
@@ -31,15 +35,7 @@ impl CustomOp3 for Rotate {
         sin: &CpuStorage,
         sin_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (tokens, heads, dim) = x_layout.shape().dims3()?;
-        if dim % 2 != 0 || cos_layout.dims() != [tokens, dim / 2] || sin_layout.dims() != cos_layout.dims() {
-            bail!(
-                "rotate: angles {:?} and {:?} do not fit {:?}",
-                cos_layout.dims(),
-                sin_layout.dims(),
-                x_layout.dims()
-            );
-        }
+        let [_, heads, dim] = fitting(x_layout, cos_layout, sin_layout)?;
         let x = f32_slice(x, x_layout, "rotate")?;
         let cos = f32_slice(cos, cos_layout, "rotate")?;
         let sin = f32_slice(sin, sin_layout, "rotate")?;
@@ -54,6 +50,39 @@ impl CustomOp3 for Rotate {
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        cos: &CudaStorage,
+        cos_layout: &Layout,
+        sin: &CudaStorage,
+        sin_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let [tokens, heads, dim] = fitting(x_layout, cos_layout, sin_layout)?;
+        let ([x_at], element) = cuda::alike("rotate", [(x, x_layout)])?;
+        let cos = cuda::Operand::new(cos, cos_layout, "rotate")?.expect(DType::F32, "rotate")?;
+        let sin = cuda::Operand::new(sin, sin_layout, "rotate")?.expect(DType::F32, "rotate")?;
+        cuda::produce(x, x.dtype(), x_layout.shape(), |out| {
+            launch::rotate(element, out, [x_at, cos, sin], [tokens, heads, dim / 2])
+        })
+    }
+}
+
+/// Tokens, heads and channels per head, when the angles fit.
+fn fitting(x: &Layout, cos: &Layout, sin: &Layout) -> Result<[usize; 3]> {
+    let (tokens, heads, dim) = x.shape().dims3()?;
+    if dim % 2 != 0 || cos.dims() != [tokens, dim / 2] || sin.dims() != cos.dims() {
+        bail!(
+            "rotate: angles {:?} and {:?} do not fit {:?}",
+            cos.dims(),
+            sin.dims(),
+            x.dims()
+        );
+    }
+    Ok([tokens, heads, dim])
 }
 
 #[multiversion(targets = "simd")]

@@ -1,12 +1,18 @@
 //! Rows of the cache: moving them to the front in place, and summing groups of them.
 
 use candle_core::{CpuStorage, CustomOp1, InplaceOp1, Layout, Result, Shape, Tensor, backend::BackendStorage, bail};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, DType};
 use multiversion::multiversion;
 
 use super::f32_slice;
+#[cfg(feature = "cuda")]
+use super::{cuda, launch};
 
 /// Moves the rows `kept` (ascending) of `buffer` to its front, in order and in place; what lies behind them afterwards is
-/// unspecified. `buffer` is contiguous, its rows are along the first axis.
+/// unspecified. `buffer` is contiguous, on the CPU, its rows are along the first axis.
+///
+/// [`super::keep_chosen_rows`] does it on any device.
 ///
 /// # Errors
 /// When an index is out of range or the indices do not rise.
@@ -14,7 +20,7 @@ pub fn keep_rows(buffer: &Tensor, kept: &[usize]) -> Result<()> {
     buffer.inplace_op1(&KeepRows { kept })
 }
 
-/// Sums of `groups` equal runs of rows: `[rows, …]` to `[groups, width]`, width being the elements of a row.
+/// Sums of `groups` equal runs of rows: `[rows, …]` to `[groups, width]` in f32, width being the elements of a row.
 ///
 /// # Errors
 /// When the rows cannot be shared out.
@@ -28,6 +34,17 @@ struct KeepRows<'a> {
 
 struct SumRows {
     groups: usize,
+}
+
+impl SumRows {
+    /// Rows of a group, and elements of a row.
+    fn sizes(&self, layout: &Layout) -> Result<(usize, usize)> {
+        let (rows, width) = rows_of(layout);
+        if self.groups == 0 || rows % self.groups != 0 {
+            bail!("sum_rows: {rows} rows cannot be shared out to {} groups", self.groups);
+        }
+        Ok((rows / self.groups, width))
+    }
 }
 
 /// Number and elements of the rows along the first axis.
@@ -49,13 +66,20 @@ impl InplaceOp1 for KeepRows<'_> {
         if !rises || self.kept.last().is_some_and(|last| *last >= rows) {
             bail!("keep_rows: indices must rise and lie below {rows}");
         }
-        let CpuStorage::F32(values) = storage else {
-            bail!("keep_rows needs f32, got {:?}", storage.dtype());
-        };
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("keep_rows needs a contiguous tensor");
         };
-        let values = &mut values[start..end];
+        match storage {
+            CpuStorage::F32(values) => self.move_rows(&mut values[start..end], width),
+            CpuStorage::U32(values) => self.move_rows(&mut values[start..end], width),
+            other => bail!("keep_rows needs f32 or u32, got {:?}", other.dtype()),
+        }
+        Ok(())
+    }
+}
+
+impl KeepRows<'_> {
+    fn move_rows<T: Copy>(&self, values: &mut [T], width: usize) {
         // Rows only move towards the front, so that a run never overwrites one that is still to be moved.
         let mut to = 0;
         for run in self.kept.chunk_by(|a, b| a + 1 == *b) {
@@ -65,7 +89,6 @@ impl InplaceOp1 for KeepRows<'_> {
             }
             to += run.len();
         }
-        Ok(())
     }
 }
 
@@ -75,12 +98,8 @@ impl CustomOp1 for SumRows {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (rows, width) = rows_of(layout);
-        if self.groups == 0 || rows % self.groups != 0 {
-            bail!("sum_rows: {rows} rows cannot be shared out to {} groups", self.groups);
-        }
+        let (per_group, width) = self.sizes(layout)?;
         let x = f32_slice(x, layout, "sum_rows")?;
-        let per_group = rows / self.groups;
         let mut out = vec![0f32; self.groups * width];
         if width > 0 {
             for (row, x) in x.chunks_exact(width).enumerate() {
@@ -88,6 +107,16 @@ impl CustomOp1 for SumRows {
             }
         }
         Ok((CpuStorage::F32(out), (self.groups, width).into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (per_group, width) = self.sizes(layout)?;
+        let operand = cuda::Operand::new(x, layout, "sum_rows")?;
+        let element = operand.element("sum_rows")?;
+        cuda::produce(x, DType::F32, (self.groups, width), |out| {
+            launch::sum_rows(element, out, operand.at, self.groups, per_group, width)
+        })
     }
 }
 

@@ -22,6 +22,9 @@ pub enum MetricsError {
         width: usize,
         height: usize,
     },
+    /// The system gives no thread to measure on.
+    #[error("cannot measure beside the rendering: {reason}; leave measuring out with --no-metrics")]
+    Thread { reason: String },
     /// Nothing was pushed.
     #[error("there are no pictures to measure")]
     NoPictures,

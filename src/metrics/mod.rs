@@ -26,6 +26,7 @@
 //! | `flicker`, `colour`, `luma`, `sharpness`, `motion`, `seams`, `repetition` | how each is computed |
 //! | `tally` | means over pictures |
 //! | `report` | [`Report`]: all values of a video |
+//! | `side` | [`Measuring`]: the same on a thread of its own; [`measure_file`] |
 
 mod catalogue;
 mod colour;
@@ -37,6 +38,7 @@ mod repetition;
 mod report;
 mod seams;
 mod sharpness;
+mod side;
 mod tally;
 mod work;
 
@@ -51,6 +53,7 @@ pub use colour::Lab;
 pub use error::MetricsError;
 pub use report::{Measured, Report, RollBack, Second, Windows};
 pub use seams::Chunks;
+pub use side::{Measuring, measure_file};
 
 use colour::{colour, delta_e};
 use luma::Histogram;
@@ -59,6 +62,12 @@ use repetition::Repetition;
 use report::Part;
 use tally::{Facts, Pair, Tally};
 use work::WorkPicture;
+
+use crate::{
+    cache::PolicyError,
+    recipe::Recipe,
+    vae::{TEMPORAL_FACTOR, pictures_of_latents},
+};
 
 /// Length of the first and the last part of a video that are compared, in seconds.
 const WINDOW: f64 = 5.0;
@@ -73,6 +82,30 @@ pub struct Options {
     pub chunks: Chunks,
     /// Pictures that count as the sink: 37 for ten latent frames, the sink of Deep Forcing.
     pub sink_pictures: u64,
+}
+
+impl Options {
+    /// Those of a video that was made after `recipe`: its chunks (what it begins with is the first), and the sink of its
+    /// cache.
+    ///
+    /// # Errors
+    /// When its cache settings break a rule.
+    pub fn of(recipe: &Recipe) -> Result<Self, PolicyError> {
+        let rollout = recipe.rollout;
+        let policy = recipe.cache.resolve(rollout.chunk, recipe.video.latent_frames)?;
+        let first = match &recipe.start {
+            Some(start) => start.latent_frames,
+            None if rollout.first_frame_alone => 1,
+            None => rollout.chunk,
+        };
+        Ok(Self {
+            chunks: Chunks {
+                first: pictures_of_latents(first) as u64,
+                rest: (TEMPORAL_FACTOR * rollout.chunk) as u64,
+            },
+            sink_pictures: pictures_of_latents(policy.sink()) as u64,
+        })
+    }
 }
 
 impl Default for Options {

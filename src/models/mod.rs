@@ -7,12 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
     checkpoint::{Checkpoint, CheckpointError, OpenOptions, Weights},
+    device::Compute,
     hub::Source,
     preset::{FileNames, Preset, Sources},
     text::{TextError, TextPipeline, Umt5, Umt5Config},
@@ -173,14 +173,14 @@ impl ModelFiles {
     ///
     /// # Errors
     /// When a file cannot be used.
-    pub fn open_text(&self, text_len: usize, device: &Device) -> Result<TextPipeline> {
-        let (_, weights) = self.open_text_encoder(device)?;
+    pub fn open_text(&self, text_len: usize, compute: &Compute) -> Result<TextPipeline> {
+        let (_, weights) = self.open_text_encoder(compute)?;
         TextPipeline::open(&self.tokenizer, weights, text_len)
     }
 
     /// The text encoder's file, checked; reads no weights.
-    pub(crate) fn open_text_encoder(&self, device: &Device) -> Result<(Checkpoint, Weights)> {
-        let (checkpoint, weights) = open(&self.text_encoder, device)?;
+    pub(crate) fn open_text_encoder(&self, compute: &Compute) -> Result<(Checkpoint, Weights)> {
+        let (checkpoint, weights) = open(&self.text_encoder, &compute.for_text())?;
         let config = Umt5Config::infer(&weights).map_err(|error| hinted(error, &checkpoint))?;
         checkpoint.require(&Umt5::expected_tensors(&config)?, &[])?;
         Ok((checkpoint, weights))
@@ -190,14 +190,22 @@ impl ModelFiles {
     ///
     /// # Errors
     /// When the file does not hold exactly the tensors of a Wan transformer; all that is wrong is listed.
-    pub fn load_transformer(&self, device: &Device) -> Result<Arc<CausalWan>> {
-        let (_, weights, config) = self.open_transformer(device)?;
+    pub fn load_transformer(&self, compute: &Compute) -> Result<Arc<CausalWan>> {
+        let (_, weights, config) = self.open_transformer(compute)?;
         Ok(Arc::new(CausalWan::new(config, weights)?))
     }
 
+    /// Sizes of the transformer; reads no weights.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::load_transformer`].
+    pub fn transformer_config(&self) -> Result<TransformerConfig> {
+        self.open_transformer(&Compute::cpu()).map(|(_, _, config)| config)
+    }
+
     /// The transformer's file, checked; reads no weights.
-    pub(crate) fn open_transformer(&self, device: &Device) -> Result<(Checkpoint, Weights, TransformerConfig)> {
-        let (checkpoint, weights) = self.open_state_dict(device)?;
+    pub(crate) fn open_transformer(&self, compute: &Compute) -> Result<(Checkpoint, Weights, TransformerConfig)> {
+        let (checkpoint, weights) = self.open_state_dict(compute)?;
         let config = TransformerConfig::from_weights(&weights, &self.read_config()?)
             .map_err(|error| hinted(error, &checkpoint))?;
         let (takes, gives) = (config.in_channels, config.out_channels);
@@ -211,18 +219,18 @@ impl ModelFiles {
         Ok((checkpoint, weights, config))
     }
 
-    fn open_state_dict(&self, device: &Device) -> Result<(Checkpoint, Weights)> {
+    fn open_state_dict(&self, compute: &Compute) -> Result<(Checkpoint, Weights)> {
         let Some(state_dict) = &self.state_dict else {
-            return open(&self.transformer, device);
+            return open(&self.transformer, compute);
         };
         let options = OpenOptions {
             state_dict: Some(state_dict.clone()),
             ..OpenOptions::default()
         };
         match Checkpoint::open_with(&self.transformer, &options) {
-            Ok(checkpoint) => Ok(with_weights(checkpoint, device)),
+            Ok(checkpoint) => Ok(with_weights(checkpoint, compute)),
             // Converted files hold the chosen state dict only.
-            Err(CheckpointError::NoStateDict { .. }) => open(&self.transformer, device),
+            Err(CheckpointError::NoStateDict { .. }) => open(&self.transformer, compute),
             Err(error) => Err(error.into()),
         }
     }
@@ -249,14 +257,14 @@ impl ModelFiles {
     /// # Errors
     /// When the file does not hold exactly the tensors of a decoder of the Wan 2.1 latent space; encoder tensors may be
     /// there or not.
-    pub fn load_decoder(&self, device: &Device) -> Result<Arc<Decoder>> {
-        let (_, weights) = self.open_decoder(device)?;
+    pub fn load_decoder(&self, compute: &Compute) -> Result<Arc<Decoder>> {
+        let (_, weights) = self.open_decoder(compute)?;
         Ok(Arc::new(Decoder::new(&weights)?))
     }
 
     /// The decoder's file, checked; reads no weights.
-    pub(crate) fn open_decoder(&self, device: &Device) -> Result<(Checkpoint, Weights)> {
-        let (checkpoint, weights) = open(&self.decoder, device)?;
+    pub(crate) fn open_decoder(&self, compute: &Compute) -> Result<(Checkpoint, Weights)> {
+        let (checkpoint, weights) = open(&self.decoder, compute)?;
         let expected = Decoder::expected_tensors(&weights).map_err(|error| hinted(error, &checkpoint))?;
         checkpoint.require(&expected, &["encoder.", "conv1."])?;
         Ok((checkpoint, weights))
@@ -266,19 +274,19 @@ impl ModelFiles {
     ///
     /// # Errors
     /// When the folder has no Wan VAE, or its file does not hold one.
-    pub fn load_encoder(&self, device: &Device) -> Result<WanEncoder> {
+    pub fn load_encoder(&self, compute: &Compute) -> Result<WanEncoder> {
         let vae = self.vae.as_ref().ok_or(Error::NoVaeEncoder)?;
-        let (checkpoint, weights) = open(vae, device)?;
+        let (checkpoint, weights) = open(vae, compute)?;
         WanEncoder::new(&weights).map_err(|error| hinted(error, &checkpoint))
     }
 }
 
-fn open(path: &Path, device: &Device) -> Result<(Checkpoint, Weights)> {
-    Ok(with_weights(Checkpoint::open(path)?, device))
+fn open(path: &Path, compute: &Compute) -> Result<(Checkpoint, Weights)> {
+    Ok(with_weights(Checkpoint::open(path)?, compute))
 }
 
-fn with_weights(checkpoint: Checkpoint, device: &Device) -> (Checkpoint, Weights) {
-    let weights = Weights::from_checkpoint(checkpoint.clone(), DType::F32, device);
+fn with_weights(checkpoint: Checkpoint, compute: &Compute) -> (Checkpoint, Weights) {
+    let weights = Weights::from_checkpoint(checkpoint.clone(), compute.dtype, &compute.device);
     (checkpoint, weights)
 }
 
@@ -323,7 +331,7 @@ mod tests {
             tokenizer: PathBuf::new(),
             sources: None,
         };
-        let (checkpoint, _) = files.open_state_dict(&Device::Cpu).unwrap();
+        let (checkpoint, _) = files.open_state_dict(&Compute::cpu()).unwrap();
         checkpoint.state_dict().map(str::to_string)
     }
 

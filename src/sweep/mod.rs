@@ -2,8 +2,25 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `values` | lists and ranges as people write them |
+//! | `grid` | [`Grid`]: the product of lists as points, which are legal and which are the same |
+//! | `preset` | [`SweepPreset`]: sweeps in TOML files, those of the paper among them |
 //! | `plan` | [`SweepPlan`]: points, prompts and seeds of a sweep, as its folder keeps them |
+//! | `extend` | a sweep in a folder that holds one already |
+//! | `items` | the videos of a plan |
 
+mod error;
+mod extend;
+mod grid;
+mod items;
 mod plan;
+mod preset;
+mod values;
 
-pub use plan::{Axis, PLAN_FILE, Point, SweepPlan, SweepPrompt};
+pub use error::SweepError;
+pub use extend::Extended;
+pub use grid::{Assignments, Grid, NamedPoint, PointSettings, Points, parameters};
+pub use items::{items, prompts};
+pub use plan::{Axis, FORMAT, PLAN_FILE, Point, SweepPlan, SweepPrompt};
+pub use preset::SweepPreset;
+pub use values::values;

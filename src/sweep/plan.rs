@@ -1,19 +1,31 @@
 //! What a sweep renders, as its folder keeps it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
+use super::SweepError;
+
 /// Name of the file in the folder of a sweep that holds its [`SweepPlan`].
 ///
-/// The videos lie beside it as `POINT/STEM.EXTENSION`, one folder per point; each has a line in the folder's
-/// `manifest.jsonl` (see [`crate::batch::Entry`]) with the number of its point and what was measured of it.
+/// The videos lie beside it as `POINT/PROMPT-seedSEED.EXTENSION`, one folder per point; each has a line in the folder's
+/// `manifest.jsonl` (see [`crate::batch::Entry`]) with the numbers of its point and prompt in the plan and what was
+/// measured of it. Of several lines with one file the last one counts. Lines of points that are not in the plan are
+/// those of a sweep that was replaced.
 pub const PLAN_FILE: &str = "sweep.json";
+
+/// Number of the format that this program writes and reads.
+pub const FORMAT: u32 = 1;
 
 /// The grid of a sweep, and what is rendered at each of its points.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SweepPlan {
-    /// Of this file; 1.
+    /// Of this file; [`FORMAT`].
     pub format: u32,
     /// Version of the program.
     pub deepforcing: String,
@@ -23,13 +35,17 @@ pub struct SweepPlan {
     pub preset: Option<String>,
     /// Name or folder of the model.
     pub model: String,
-    /// Playing time of each video in seconds.
+    /// Playing time of each video in seconds, save of prompts that say their own.
     pub seconds: f64,
+    /// Picture size in pixels, `832x480`.
+    pub size: String,
     /// Pictures per second.
     pub fps: f64,
     /// The parameters that take several values, the slowest first.
     pub axes: Vec<Axis>,
+    /// A sweep that is extended keeps the numbers of its points: new ones come last.
     pub points: Vec<Point>,
+    /// The same holds for prompts.
     pub prompts: Vec<SweepPrompt>,
     /// Every prompt is rendered with each of them, with the same noise at every point.
     pub seeds: Vec<u64>,
@@ -50,8 +66,12 @@ pub struct Point {
     pub name: String,
     /// What people read: `sink 10`.
     pub label: String,
-    /// All settings in which points differ or that the sweep sets, by their names in the config file.
+    /// All settings in which points differ or that the sweep sets, by their names in the config file; those that mean
+    /// nothing under the point's policy are left out.
     pub settings: BTreeMap<String, String>,
+    /// The same with all settings of cache and sampler: what the point is.
+    #[serde(default)]
+    pub resolved: BTreeMap<String, String>,
     /// Why it is not rendered, when its settings break a rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
@@ -64,4 +84,57 @@ pub struct SweepPrompt {
     pub id: String,
     /// The first prompt, in full.
     pub text: String,
+}
+
+impl SweepPlan {
+    /// The plan of a folder, if it has one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is of a later format.
+    pub fn read(folder: &Path) -> Result<Option<Self>, SweepError> {
+        let path = folder.join(PLAN_FILE);
+        let unreadable = |reason: String| SweepError::PlanUnreadable {
+            path: path.clone(),
+            reason,
+        };
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(unreadable(error.to_string())),
+        };
+        let plan: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        match plan.format {
+            FORMAT => Ok(Some(plan)),
+            other => Err(unreadable(format!(
+                "it has format {other}, made by deepforcing {}, and this program reads format {FORMAT}",
+                plan.deepforcing
+            ))),
+        }
+    }
+
+    /// Writes the plan into its folder; a kill leaves the old or the new one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), SweepError> {
+        let path = folder.join(PLAN_FILE);
+        // Processes that render parts of one sweep may write at the same time.
+        let draft = folder.join(format!(".{PLAN_FILE}.{}", std::process::id()));
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&draft)?;
+            writeln!(file, "{text}")?;
+            file.sync_data()?;
+            fs::rename(&draft, &path)
+        };
+        write().map_err(|error| {
+            fs::remove_file(&draft).ok();
+            SweepError::PlanUnwritten {
+                path: path.clone(),
+                reason: error.to_string(),
+            }
+        })
+    }
 }

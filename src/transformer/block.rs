@@ -37,6 +37,11 @@ impl Linear {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(kernels::linear(x, &self.weight, &self.bias)?)
     }
+
+    /// The same, then GELU.
+    pub(super) fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(kernels::linear_gelu(x, &self.weight, &self.bias)?)
+    }
 }
 
 /// Query, key, value and output projections with their norms; the same in self- and cross-attention.
@@ -119,6 +124,14 @@ impl Context<'_> {
             Self::Whole => 0,
         }
     }
+
+    /// After the last block.
+    pub(super) fn end_pass(&mut self) -> Result<()> {
+        match self {
+            Self::Cached { cache, .. } => cache.end_pass(),
+            Self::Whole => Ok(()),
+        }
+    }
 }
 
 /// What a block is told beside its input.
@@ -198,7 +211,7 @@ impl Block {
         let (shift, scale, gate) = (row(3)?, row(4)?, row(5)?);
         observer.block(self.index, "norm2", || plain_norm(&x, self.eps));
         let z = kernels::modulated_norm(&x, &scale, &shift, self.eps)?;
-        let hidden = kernels::gelu_tanh(self.ffn_in.forward(&z)?)?;
+        let hidden = self.ffn_in.forward_gelu(&z)?;
         let y = self.ffn_out.forward(&hidden)?;
         observer.block(self.index, "ffn", || Ok(y.clone()));
         Ok(Some(kernels::gated_residual(&x, &y, &gate)?))

@@ -1,11 +1,13 @@
 //! The whole network: patches and embeddings in, blocks, flow out.
 
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{DType, Device, Tensor};
 
 use super::{
     block::{Block, Conditioning, Context, CrossAttentionTokens, Depth, Linear},
     config::{PATCH, TransformerConfig},
-    rope::Rope,
+    rope::{Angles, Rope},
 };
 use crate::{
     Result,
@@ -25,8 +27,13 @@ pub struct CausalWan {
     head: Linear,
     head_modulation: Tensor,
     rope: Rope,
+    /// Angles of the chunk that was worked on last: every pass over it needs the same.
+    angles: Mutex<Option<(AnglesOf, Angles)>>,
     device: Device,
 }
+
+/// Start, frames, rows and columns of a chunk.
+type AnglesOf = (u64, usize, usize, usize);
 
 /// What the blocks see of a prompt: keys and values per block.
 pub struct PromptContext {
@@ -99,6 +106,7 @@ impl CausalWan {
             head: Linear::new(dim, head_outputs, weights.pp("head.head"))?,
             head_modulation: weights.get([1, 2, dim], "head.modulation")?,
             rope: Rope::new(config.head_dim()),
+            angles: Mutex::new(None),
             device: weights.device().clone(),
             config,
         })
@@ -154,6 +162,7 @@ impl CausalWan {
         let rows = embedding.dim(0)?;
         let missing = self.config.text_len.saturating_sub(rows);
         let padded = embedding.pad_with_zeros(0, 0, missing)?;
+        let padded = padded.to_device(&self.device)?.to_dtype(self.dtype())?;
         let hidden = kernels::gelu_tanh(self.text_embedding[0].forward(&padded)?)?;
         self.text_embedding[1].forward(&hidden)
     }
@@ -166,6 +175,7 @@ impl CausalWan {
         let freq_dim = self.config.freq_dim;
         let sinusoids = timesteps.iter().flat_map(|t| sinusoid(*t, freq_dim)).map(|v| v as f32);
         let sinusoid = Tensor::from_vec(sinusoids.collect(), (timesteps.len(), freq_dim), &self.device)?;
+        let sinusoid = sinusoid.to_dtype(self.dtype())?;
         let hidden = kernels::silu(self.time_embedding[0].forward(&sinusoid)?)?;
         let time = self.time_embedding[1].forward(&hidden)?;
         let modulation = self.time_projection.forward(&kernels::silu(time.copy()?)?)?;
@@ -240,12 +250,12 @@ impl CausalWan {
     ) -> Result<Option<Tensor>> {
         let (frames, _, height, width) = latents.dims4()?;
         let (rows, columns) = (height / PATCH, width / PATCH);
-        let angles = self
-            .rope
-            .chunk_angles(context.start() as i64, frames, rows, columns, &self.device)?;
+        let angles = self.chunk_angles((context.start(), frames, rows, columns))?;
         observer.see("time_e", &time.time);
         observer.see("time_e0", &time.modulation);
-        let mut x = self.patch_embedding.forward(&patchify(latents)?)?;
+        let mut x = self
+            .patch_embedding
+            .forward(&patchify(latents)?.to_dtype(self.dtype())?)?;
         observer.see("patch", &x);
         for (i, (block, prompt)) in self.blocks.iter().zip(&prompt.blocks).enumerate() {
             let last = i + 1 == self.blocks.len();
@@ -257,16 +267,38 @@ impl CausalWan {
             };
             match block.forward(&x, &conditioning, context, depth, observer)? {
                 Some(out) => x = out,
-                None => return Ok(None),
+                None => {
+                    context.end_pass()?;
+                    return Ok(None);
+                }
             }
             observer.see(&format!("block.{i}"), &x);
         }
+        context.end_pass()?;
         let modulation = self.head_modulation.broadcast_add(&time.time.unsqueeze(1)?)?;
         let row = |i: usize| modulation.narrow(1, i, 1)?.squeeze(1)?.contiguous();
         let x = kernels::modulated_norm(&x, &row(1)?, &row(0)?, self.config.eps)?;
         let x = self.head.forward(&x)?;
         observer.see("head", &x);
-        Ok(Some(unpatchify(&x, frames, self.config.out_channels, rows, columns)?))
+        let flow = unpatchify(&x, frames, self.config.out_channels, rows, columns)?;
+        // Latents keep their own precision: steps of the sampler add up.
+        Ok(Some(flow.to_dtype(latents.dtype())?))
+    }
+
+    /// Angles of a chunk, computed when it is not the last one again.
+    fn chunk_angles(&self, of: AnglesOf) -> Result<Angles> {
+        let mut last = self.angles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, angles)) = &*last
+            && *known == of
+        {
+            return Ok(angles.clone());
+        }
+        let (start, frames, rows, columns) = of;
+        let angles = self
+            .rope
+            .chunk_angles(start as i64, frames, rows, columns, &self.device)?;
+        *last = Some((of, angles.clone()));
+        Ok(angles)
     }
 
     /// Dtype of activations and cache.

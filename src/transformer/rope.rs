@@ -71,6 +71,20 @@ impl Rope {
         })
     }
 
+    /// Pairs (cosine, sine), computed in f64 and rounded once: those of the frame at each of `times`, then those of the
+    /// row at each of `rows` rows, then those of the column at each of `columns` columns.
+    pub fn table(&self, times: &[i64], rows: usize, columns: usize) -> Vec<f32> {
+        let pairs = |frequencies: &[f64], position: i64| -> Vec<f32> {
+            let angle = |f: &f64| (position as f64 * f).sin_cos();
+            let both = |(sin, cos): (f64, f64)| [cos as f32, sin as f32];
+            frequencies.iter().map(angle).flat_map(both).collect()
+        };
+        let times = times.iter().flat_map(|time| pairs(&self.time, *time));
+        let rows = (0..rows as i64).flat_map(|row| pairs(&self.row, row));
+        let columns = (0..columns as i64).flat_map(|column| pairs(&self.column, column));
+        times.chain(rows).chain(columns).collect()
+    }
+
     /// Angles of a chunk: `frames` latent frames from position `start`, tokens ordered frame, row, column.
     ///
     /// # Errors

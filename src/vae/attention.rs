@@ -15,6 +15,10 @@ const SCORES_BUDGET: usize = 1 << 20;
 /// # Errors
 /// When the shape or the device does not fit.
 pub(super) fn frame_attention(qkv: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if qkv.device().is_cuda() {
+        return super::cuda::frame_attention(&qkv.contiguous()?);
+    }
     qkv.contiguous()?.apply_op1_no_bwd(&FrameAttention)
 }
 

@@ -8,6 +8,12 @@ mod attention;
 mod conv3d;
 mod conv_cpu;
 mod conv_loop;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "cudnn")]
+mod cudnn;
+#[cfg(test)]
+mod emulated_tests;
 mod norm;
 mod rgb;
 mod taew;

@@ -71,6 +71,22 @@ impl CustomOp1 for ChannelNorm {
         }
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        if self.gamma.dims() != [layout.shape().dims4()?.1] {
+            candle_core::bail!(
+                "norm over {:?} channels was given {:?}",
+                self.gamma.dims(),
+                layout.dims()
+            );
+        }
+        super::cuda::channel_norm(storage, layout, &self.gamma, self.silu)
+    }
 }
 
 /// One block of positions from `start` of a frame `[channels, plane]`; `out` has a slice per channel.

@@ -14,6 +14,10 @@ use crate::Result;
 /// When the shape is not that of pictures.
 pub fn frames_to_rgb8(pictures: &Tensor) -> Result<Vec<Vec<u8>>> {
     check_frames("pictures", pictures, PICTURE_CHANNELS, 1)?;
+    #[cfg(feature = "cuda")]
+    if pictures.device().is_cuda() {
+        return Ok(super::cuda::download(&super::cuda::pictures_to_bytes(pictures)?)?);
+    }
     let frame = pictures.elem_count() / pictures.dim(0)?;
     let values = pictures
         .to_device(&Device::Cpu)?

@@ -281,7 +281,7 @@ impl TaeDecoder {
     fn decode_latent(&self, state: &mut TaeState, latent: &Tensor, probe: &mut Probe) -> candle_core::Result<Tensor> {
         let x = ((latent / 3.0)?.tanh()? * 3.0)?;
         probe.see(|| "decoder.0".into(), &x);
-        let mut x = self.first.forward(&x)?;
+        let mut x = self.first.forward(&x.to_dtype(self.first.dtype())?)?;
         probe.see(|| "decoder.2".into(), &x);
         for (index, (stage, memories)) in self.stages.iter().zip(&mut state.memories).enumerate() {
             let layer = Stage::index(index);

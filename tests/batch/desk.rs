@@ -30,8 +30,13 @@ impl Batches {
 
     /// A batch of `file` into the folder `out`, 32×32 and 0.5 s; `more` comes last.
     pub fn command(&self, file: &str, out: &str, more: &[&str]) -> Command {
+        self.command_of("batch", file, out, more)
+    }
+
+    /// The same of another command.
+    pub fn command_of(&self, command: &str, file: &str, out: &str, more: &[&str]) -> Command {
         let model = self.desk.model.folder().display().to_string();
-        let mut words = vec!["batch", file, "-o", out, "--model", &model, "--size", "32x32"];
+        let mut words = vec![command, file, "-o", out, "--model", &model, "--size", "32x32"];
         if !more.contains(&"--seconds") {
             words.extend(["--seconds", "0.5"]);
         }

@@ -7,6 +7,7 @@ mod bad_input;
 mod build;
 mod desk;
 mod lists;
+mod measures;
 #[path = "../cli/model.rs"]
 #[allow(dead_code)]
 mod model;

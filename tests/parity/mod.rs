@@ -20,6 +20,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
+use deepforcing::device::{Compute, Selection};
 use serde_json::Value;
 
 /// A function that runs one case.
@@ -31,6 +32,8 @@ pub struct Case {
     dir: PathBuf,
     /// The whole `meta.json`.
     pub meta: Value,
+    /// Where its networks are computed.
+    pub compute: Compute,
     io: HashMap<String, Tensor>,
     used: RefCell<BTreeSet<String>>,
     compared: Cell<usize>,
@@ -38,9 +41,14 @@ pub struct Case {
 }
 
 impl Case {
-    pub fn load(root: &Path, dir: &Path) -> Result<Self> {
+    pub fn load(root: &Path, dir: &Path, device: &Compute) -> Result<Self> {
         let text = std::fs::read_to_string(dir.join("meta.json"))?;
-        let meta = serde_json::from_str(&text).context("meta.json")?;
+        let meta: Value = serde_json::from_str(&text).context("meta.json")?;
+        let kind = meta["kind"].as_str().unwrap_or_default();
+        let compute = match ON_DEVICE.contains(&kind) {
+            true => device.clone(),
+            false => Compute::cpu(),
+        };
         let io = dir.join("io.safetensors");
         let io = match io.is_file() {
             true => candle_core::safetensors::load(io, &Device::Cpu)?,
@@ -50,6 +58,7 @@ impl Case {
             root: root.into(),
             dir: dir.into(),
             meta,
+            compute,
             io,
             used: RefCell::default(),
             compared: Cell::new(0),
@@ -78,19 +87,42 @@ impl Case {
         self.io.contains_key(name)
     }
 
-    /// A stored tensor, used as an input.
+    /// A stored tensor, used as an input; numbers with a fraction are on the device.
     pub fn input(&self, name: &str) -> Result<Tensor> {
+        let tensor = self.stored(name)?;
+        match tensor.dtype().is_float() {
+            true => Ok(tensor.to_device(&self.compute.device)?),
+            false => Ok(tensor),
+        }
+    }
+
+    fn stored(&self, name: &str) -> Result<Tensor> {
         self.used.borrow_mut().insert(name.into());
-        let tensor = self
-            .io
-            .get(name)
-            .with_context(|| format!("io.safetensors has no `{name}`"))?;
-        Ok(tensor.clone())
+        let tensor = self.io.get(name);
+        Ok(tensor
+            .with_context(|| format!("io.safetensors has no `{name}`"))?
+            .clone())
+    }
+
+    /// Whether events need not be the same: tokens with nearly the same score change places in bf16.
+    pub fn inexact(&self) -> bool {
+        self.compute.dtype == DType::BF16
+    }
+
+    /// What a device may differ by, from what f32 on the CPU may. Sums in another order cost a factor; bf16 rounds to 8
+    /// bits some dozens of times in a pass, and again in every step of a rollout.
+    fn allowed(&self, tolerance: f64) -> f64 {
+        match (self.compute.device.is_cpu(), self.inexact()) {
+            (true, _) => tolerance,
+            (false, false) => 10.0 * tolerance,
+            (false, true) if tolerance <= 1e-5 => 3e-2,
+            (false, true) => 1e-1,
+        }
     }
 
     /// A stored integer or float tensor as `i64`, flattened (integers exactly).
     pub fn integers(&self, name: &str) -> Result<Vec<i64>> {
-        Ok(self.input(name)?.to_dtype(DType::I64)?.flatten_all()?.to_vec1()?)
+        Ok(self.stored(name)?.to_dtype(DType::I64)?.flatten_all()?.to_vec1()?)
     }
 
     /// Compares `got` with the stored tensor `name` by relative L2 over the whole tensor.
@@ -107,6 +139,7 @@ impl Case {
         if got.dims() != want.dims() {
             return self.fail(format!("{what}: shape {:?}, expected {:?}", got.dims(), want.dims()));
         }
+        let tolerance = self.allowed(tolerance);
         match relative_l2(got, want) {
             Ok(distance) if distance <= tolerance => {}
             Ok(distance) => self.fail(format!("{what}: relative L2 {distance:.3e}, allowed {tolerance:.0e}")),
@@ -157,6 +190,32 @@ impl Case {
     }
 }
 
+/// Kinds whose networks are computed on the device under test; all else is arithmetic of the CPU.
+const ON_DEVICE: &[&str] = &[
+    "causal_forcing",
+    "dit_bidirectional",
+    "dit_forward",
+    "rollout",
+    "rope",
+    "taehv_full",
+    "taehv_small",
+    "umt5",
+    "vae",
+];
+
+/// The device under test: `DEEPFORCING_TEST_DEVICE` (`cpu`, `cuda`, `cuda:N`) and `DEEPFORCING_TEST_DTYPE` (`f32`,
+/// `bf16`), the CPU in f32 without them.
+pub fn device_under_test() -> Result<Compute> {
+    let variable = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.into());
+    let device = variable("DEEPFORCING_TEST_DEVICE", "cpu")
+        .parse()
+        .map_err(anyhow::Error::msg)?;
+    let dtype = variable("DEEPFORCING_TEST_DTYPE", "f32")
+        .parse()
+        .map_err(anyhow::Error::msg)?;
+    Ok(Selection::choose(device, dtype)?.open()?)
+}
+
 /// A number of `meta.json`.
 pub fn number<T: serde::de::DeserializeOwned>(value: &Value, key: &str) -> Result<T> {
     serde_json::from_value(value[key].clone()).with_context(|| format!("`{key}` of meta.json"))
@@ -169,8 +228,11 @@ pub fn tolerance(case: &Case, default: f64) -> f64 {
 
 /// `‖a − b‖ / ‖b‖` over the whole tensor, in f64.
 pub fn relative_l2(a: &Tensor, b: &Tensor) -> Result<f64> {
-    let a = a.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    let b = b.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let wide = |tensor: &Tensor| -> Result<Vec<f64>> {
+        let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+        Ok(tensor.flatten_all()?.to_vec1()?)
+    };
+    let (a, b) = (wide(a)?, wide(b)?);
     let distance: f64 = a.iter().zip(&b).map(|(x, y)| (x - y).powi(2)).sum();
     let norm: f64 = b.iter().map(|y| y * y).sum();
     // NaN must fail, whatever the tolerance.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use deepforcing::{
     checkpoint::Weights,
     vae::{Probe, TaeConfig, TaeDecoder, TaeState, pictures_of_latents},
@@ -121,5 +121,5 @@ fn formula_weights(case: &Case) -> Result<Weights> {
         }
         tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
     }
-    Ok(Weights::from_tensors(tensors, DType::F32, &Device::Cpu))
+    Ok(Weights::from_tensors(tensors, case.compute.dtype, &case.compute.device))
 }

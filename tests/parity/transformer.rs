@@ -16,7 +16,11 @@ use super::{Case, number, tolerance};
 /// The network of a case, checked against the sizes that its `meta.json` states.
 pub fn load_model(case: &Case) -> Result<Arc<CausalWan>> {
     let file = case.meta["weights"].as_str().context("meta.json names no weights")?;
-    let weights = Weights::from_checkpoint(Checkpoint::open(&case.file(file))?, DType::F32, &Device::Cpu);
+    let weights = Weights::from_checkpoint(
+        Checkpoint::open(&case.file(file))?,
+        case.compute.dtype,
+        &case.compute.device,
+    );
     let stated = &case.meta["model"];
     let from_file = WanConfigFile {
         num_heads: Some(number(stated, "num_heads")?),
@@ -50,7 +54,11 @@ pub fn load_model(case: &Case) -> Result<Arc<CausalWan>> {
 }
 
 fn timesteps(case: &Case, name: &str) -> Result<Vec<f64>> {
-    Ok(case.input(name)?.to_dtype(DType::F64)?.to_vec1()?)
+    Ok(case
+        .input(name)?
+        .to_device(&Device::Cpu)?
+        .to_dtype(DType::F64)?
+        .to_vec1()?)
 }
 
 /// Two chained forwards through one cache, with intermediates.
@@ -72,7 +80,7 @@ pub fn run_forward(case: &Case) -> Result<()> {
                 let capacity = frames * calls.len();
                 let shape = model.cache_shape(height, width, frames);
                 let policy = Policy::Global { capacity };
-                cache.insert(KvCache::new(policy, shape, 0, DType::F32, &Device::Cpu)?)
+                cache.insert(KvCache::new(policy, shape, 0, model.dtype(), model.device())?)
             }
         };
         let mut seen = HashMap::new();
@@ -131,7 +139,7 @@ pub fn run_rope(case: &Case) -> Result<()> {
             let place = name.trim_start_matches(&prefix);
             let (start, delta) = place.split_once(".delta").unwrap_or((place, "0"));
             let position = start.parse::<i64>()? + delta.parse::<i64>()?;
-            let angles = Rope::new(head_dim).chunk_angles(position, grid[0], grid[1], grid[2], &Device::Cpu)?;
+            let angles = Rope::new(head_dim).chunk_angles(position, grid[0], grid[1], grid[2], &case.compute.device)?;
             let rotated = kernels::rotate(&x, &angles.cos, &angles.sin)?;
             case.close(name, &rotated, tolerance(case, 1e-6));
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use deepforcing::{
     checkpoint::{Checkpoint, TensorSpec, Weights},
     text::{Observer, Sequence, TokenizedPrompt, Umt5, Umt5Config, relative_bucket},
@@ -119,7 +119,7 @@ fn encoder(case: &Case, file: &str) -> Result<Umt5> {
     Ok(Umt5::new(Weights::from_checkpoint(
         checkpoint,
         DType::F32,
-        &Device::Cpu,
+        &case.compute.device,
     ))?)
 }
 

@@ -1,5 +1,6 @@
 //! What the program says about itself and what it shows in a terminal.
 
+mod bench;
 mod completions;
 mod config;
 mod desk;

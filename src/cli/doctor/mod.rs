@@ -2,12 +2,14 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `devices` | CPU and GPUs, and what a GPU would need |
 //! | `machine` | processor, threads, memory |
 //! | `encoders` | FFmpeg and its encoders |
 //! | `places` | config file and cache folders |
 //! | `models` | models that are there, and whether they are whole |
 //! | `variables` | environment variables that are honoured |
 
+mod devices;
 mod encoders;
 mod machine;
 mod models;
@@ -114,6 +116,7 @@ impl Doctor {
 fn examine(environment: &Environment) -> Report {
     let mut report = Report::default();
     report.sections.push(program());
+    devices::examine(environment, &mut report);
     machine::examine(environment, &mut report);
     encoders::examine(&mut report);
     places::examine(environment, &mut report);
@@ -124,7 +127,14 @@ fn examine(environment: &Environment) -> Report {
 fn program() -> Section {
     let mut section = Section::new("program");
     section.row("version", env!("CARGO_PKG_VERSION"));
-    section.row("device", "CPU, f32 (this build has no CUDA)");
+    let parts = [
+        ("ffmpeg", cfg!(feature = "ffmpeg")),
+        ("bundled-model", cfg!(feature = "bundled-model")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("cudnn", cfg!(feature = "cudnn")),
+    ];
+    let built = parts.iter().filter(|(_, there)| *there).map(|(name, _)| *name);
+    section.row("built with", built.collect::<Vec<_>>());
     section
 }
 

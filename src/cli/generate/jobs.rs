@@ -16,6 +16,7 @@ use crate::{
     request::VideoLength,
     rollout::chunk_plans,
     start::{StartFile, StartPictures},
+    trace::check_output,
     vae::pictures_of_latents,
     video::{Form, Target, check_picture},
 };
@@ -65,6 +66,8 @@ fn work(
         given: None,
         save_latents: names.latents.as_ref().map(|all| all[index].clone()),
         thumbnail: names.thumbnails.as_ref().map(|all| all[index].clone()),
+        metrics: None,
+        trace: names.traces.as_ref().map(|all| flags.trace.options(all[index].clone())),
         overwrite,
         target,
     };
@@ -75,6 +78,9 @@ fn work(
     let others = [&job.save_latents, &sidecar];
     for path in others.into_iter().flatten() {
         check_free(path, overwrite)?;
+    }
+    if let Some(trace) = &job.trace {
+        check_output(&trace.path, overwrite)?;
     }
     if let Some(path) = &job.thumbnail {
         check_picture(path, overwrite)?;
@@ -133,6 +139,8 @@ pub(in crate::cli) fn recipe(
             crf: settings.crf.value,
             preset: settings.encoder_preset.value,
         },
+        device: model.selection.kind().into(),
+        dtype: model.selection.dtype_name().into(),
         ..Recipe::new(model.outline())
     })
 }
@@ -180,6 +188,7 @@ struct Names {
     videos: Vec<PathBuf>,
     latents: Option<Vec<PathBuf>>,
     thumbnails: Option<Vec<PathBuf>>,
+    traces: Option<Vec<PathBuf>>,
 }
 
 impl Names {
@@ -208,6 +217,7 @@ impl Names {
             },
             latents: each(&files.save_latents, "safetensors")?,
             thumbnails: each(&files.thumbnail, "png")?,
+            traces: each(&flags.trace.trace, "jsonl")?,
         })
     }
 }
@@ -231,10 +241,12 @@ fn check_distinct(works: &[Work]) -> Result<()> {
     let mut known: HashMap<PathBuf, ()> = HashMap::new();
     for work in works {
         let job = &work.job;
+        let trace = job.trace.as_ref().map(|trace| &trace.path);
         let others = [&job.save_latents, &job.thumbnail, &work.sidecar];
         let others = others
             .into_iter()
             .flatten()
+            .chain(trace)
             .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
         for path in std::iter::once(job.target.key()).chain(others) {
             if known.insert(path.clone(), ()).is_some() {

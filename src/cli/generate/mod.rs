@@ -15,6 +15,7 @@ use super::{
     model_files::{self, Model},
     printer::Printer,
     render::{Show, interrupt_on_ctrl_c, render_all},
+    trace::flags::TraceFlags,
 };
 use crate::{
     Error,
@@ -32,6 +33,7 @@ Examples:
   deepforcing generate \"a red ball\" --model toy -o - | ffplay -
   deepforcing generate \"a red ball\" --model toy --format y4m -o - | ffmpeg -i - ball.mov
   deepforcing generate \"a lighthouse in a storm\" --seconds 60 --dry-run
+  deepforcing generate \"a red ball\" --model toy --seconds 12 --trace ball.jsonl -o ball.mp4
 
 Output: .mp4 (H.264), .webm, .gif, .y4m, .rgb, numbered pictures (frame_%05d.png), or - for
 standard output. With several videos, a folder (out/) or a name with {id}, {index} or {seed}.
@@ -64,6 +66,8 @@ pub(super) struct Generate {
     cache: CacheFlags,
     #[command(flatten)]
     encoding: EncodingFlags,
+    #[command(flatten)]
+    trace: TraceFlags,
     #[command(flatten)]
     preview: PreviewFlag,
     #[command(flatten)]
@@ -123,7 +127,8 @@ impl Generate {
         let encoder = self.start.image.is_some()
             || self.start.extend.is_some()
             || scenes.iter().any(|scene| scene.image.is_some());
-        let model = Model::locate(&layers, encoder, &cancel, printer)?;
+        let longest = scenes.iter().filter_map(|scene| scene.seconds).reduce(f64::max);
+        let model = Model::fitted(layers, encoder, longest, self.running.dry_run, &cancel, printer)?;
         let mut works = jobs::works(self, &scenes, &model, printer)?;
         if self.running.dry_run {
             return plan::show(&works, &model, self.running.json, printer);
@@ -131,8 +136,10 @@ impl Generate {
         interrupt_on_ctrl_c(&cancel);
         model_files::use_threads(model.settings.threads.value);
         let files = model.files(&cancel, printer)?;
+        self.trace.check_heads(&files)?;
+        let compute = model.compute(printer)?;
         if !self.running.no_memory_check {
-            model_files::check_memory(&files, &works)?;
+            model.check_memory(&files, &works, &compute)?;
         }
         let record = model.record(&files)?;
         works.iter_mut().for_each(|work| work.job.recipe.model = record.clone());
@@ -141,6 +148,6 @@ impl Generate {
             json: self.running.json,
             started,
         };
-        render_all(&files, works, &show, &cancel, printer)
+        render_all(&files, &compute, works, &show, &cancel, printer)
     }
 }

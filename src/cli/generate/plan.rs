@@ -12,7 +12,7 @@ use crate::{
     },
     hub::human_bytes,
     memory::{MemoryPlan, composition},
-    models::{Found, ModelFiles, ModelLocation},
+    models::{Found, ModelLocation},
 };
 
 /// Prints the plan of all videos.
@@ -23,13 +23,13 @@ pub(super) fn show(works: &[Work], model: &Model, json: bool, printer: &Printer)
         text.push_str(&model_lines(model, &found));
     }
     for work in works {
-        let plan = Plan::new(work, &found)?;
+        let plan = Plan::new(work, model, &found)?;
         match json {
             true => text.push_str(&format!("{}\n", plan.as_json(model, &found))),
             false => text.push_str(&plan.as_text()),
         }
     }
-    if let Found::Missing(_) = found {
+    if model.sizes(&found)?.is_none() {
         printer.note("memory cannot be estimated before the model files are on this machine");
     }
     print_result(text.as_bytes())
@@ -97,11 +97,10 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(work: &'a Work, found: &Found) -> Result<Self, Error> {
-        let memory = |files: &ModelFiles| MemoryPlan::of(files, &work.job.recipe);
-        let memory = match found {
-            Found::Files(files) => Some(memory(files)?),
-            Found::Missing(_) => None,
+    fn new(work: &'a Work, model: &Model, found: &Found) -> Result<Self, Error> {
+        let memory = match model.sizes(found)? {
+            Some(sizes) => Some(model.memory(&sizes, &work.job.recipe, None)?),
+            None => None,
         };
         Ok(Self { work, memory })
     }
@@ -113,6 +112,7 @@ impl<'a> Plan<'a> {
             ("latents", &job.save_latents),
             ("thumbnail", &job.thumbnail),
             ("sidecar", &self.work.sidecar),
+            ("trace", &job.trace.as_ref().map(|trace| trace.path.clone())),
         ];
         for (name, path) in others {
             if let Some(path) = path {
@@ -146,6 +146,7 @@ impl<'a> Plan<'a> {
             "latents": job.save_latents,
             "thumbnail": job.thumbnail,
             "sidecar": self.work.sidecar,
+            "trace": job.trace.as_ref().map(|trace| &trace.path),
             "files": files,
             "recipe": recipe,
             "memory": self.memory,

@@ -11,9 +11,8 @@ use super::{
     printer::{Printer, print_result},
 };
 use crate::{
-    Error, Result,
-    metrics::{self, Chunks, MetricsError, Options, Report},
-    video::for_each_frame,
+    Result,
+    metrics::{self, Chunks, Options, Report},
 };
 
 /// Pictures per second of a video that does not tell.
@@ -117,19 +116,7 @@ impl Metrics {
             },
             sink_pictures: self.sink_pictures,
         };
-        let mut metrics: Option<metrics::Metrics> = None;
-        for_each_frame::<Error>(file, |picture| {
-            let measuring = match &mut metrics {
-                Some(measuring) => measuring,
-                none => {
-                    let fps = self.rate(file, picture.fps, printer);
-                    let (width, height) = (picture.width as usize, picture.height as usize);
-                    none.insert(metrics::Metrics::new(width, height, fps, options)?)
-                }
-            };
-            Ok(measuring.push(picture.rgb)?)
-        })?;
-        Ok(metrics.ok_or(MetricsError::NoPictures)?.finish()?)
+        metrics::measure_file(file, options, |found| self.rate(file, found, printer))
     }
 
     /// Pictures per second to count with.

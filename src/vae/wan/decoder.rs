@@ -170,7 +170,7 @@ impl WanDecoder {
         check_frames("latents", latents, LATENT_CHANNELS, 1)?;
         let (mean, std) = latent_statistics(latents.device())?;
         let z = latents.broadcast_mul(&std)?.broadcast_add(&mean)?;
-        let z = self.conv2.forward(&z)?;
+        let z = self.conv2.forward(&z.to_dtype(self.conv2.dtype())?)?;
         probe.see(|| "conv2".into(), &z);
         let pictures = (0..z.dim(0)?)
             .map(|latent| self.decode_latent(state, &z.narrow(0, latent, 1)?, probe))

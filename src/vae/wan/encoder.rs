@@ -1,6 +1,6 @@
 //! Pictures to latents.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::{
     blocks::{Head, Histories, MiddleBlock, ResidualBlock, conv1, conv3},
@@ -139,6 +139,7 @@ impl WanEncoder {
             moments.push(self.encode_group(&chunk, group, &mut histories, probe)?);
         }
         let moments = self.to_moments.forward(&Tensor::cat(&moments, 0)?)?;
+        let moments = moments.to_dtype(DType::F32)?;
         probe.see(|| "enc.out_mu_logvar".into(), &moments);
         let (mean, std) = latent_statistics(pictures.device())?;
         Ok(moments
@@ -155,7 +156,8 @@ impl WanEncoder {
         probe: &mut Probe,
     ) -> candle_core::Result<Tensor> {
         histories.rewind();
-        let mut x = self.conv1.stream(pictures, histories.next(), None)?;
+        let pictures = pictures.to_dtype(self.conv1.dtype())?;
+        let mut x = self.conv1.stream(&pictures, histories.next(), None)?;
         probe.see(|| format!("enc.conv1.chunk{group}"), &x);
         for (index, stage) in self.stages.iter().enumerate() {
             for block in &stage.blocks {

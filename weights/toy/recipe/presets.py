@@ -33,8 +33,10 @@ class Preset:
     windows: int = 2             # clean windows of the transformer stages
     copies: int = 2              # noisy copies of each
     first: int = 24              # lone first chunks
-    judge_batch: int = 6         # stretches of the judge
-    judge_pictures: int = 96     # and lone pictures
+    judge_batch: int = 64        # stretches of the judge
+    judge_pictures: int = 128    # and lone pictures
+    judge_clips: int = 2000      # how many clips and starts the judge learns from, at most
+    judge_starts: int = 5000
     held_out: int = 100
 
     @property
@@ -47,6 +49,6 @@ PRESETS = dict(
                  phases=(Phase(0.08, 1, 96, 4), Phase(0.30, 17, 64, 1), Phase(0.65, 49, 64, 1), Phase(1.01, 81, 64, 1))),
     gpu128=Preset(size=128, clips=6100, whole=6000, starts=40000, dit=dict(dim=256, layers=6, heads=4, hidden=1024),
                   phases=(Phase(0.15, 1, 128, 64), Phase(0.45, 17, 96, 16), Phase(0.80, 49, 96, 8), Phase(1.01, 81, 128, 4)),
-                  decoder_batch=8, windows=24, first=256, judge_batch=64, judge_pictures=512),
+                  decoder_batch=8, windows=24, first=256, judge_batch=256, judge_pictures=512),
     smoke=Preset(size=32, clips=10, whole=6, starts=8, dit=dict(dim=64, layers=1, heads=1, hidden=64), vae=dict(dim=4, dim_mult=(1, 1, 2, 2)),
                  phases=(Phase(0.5, 1, 32, 2), Phase(1.01, 9, 16, 1)), windows=1, copies=1, first=2, judge_batch=2, judge_pictures=4, held_out=2))

@@ -45,12 +45,16 @@ def render_shard(data, kind, number, count, size, frames):
 
 
 def main():
-    args = stage_arguments(__doc__.split("\n")[0]).parse_args()
+    parser = stage_arguments(__doc__.split("\n")[0])
+    parser.add_argument("--kinds", default="clips,starts")
+    args = parser.parse_args()
     preset = PRESETS[args.preset]
     rank, workers = start_workers(args.device)
     os.makedirs(args.data, exist_ok=True)
     jobs = []
-    for kind, total, frames in (("clips", preset.clips, 81), ("starts", preset.starts, FIRST_PICTURES)):
+    wanted = dict(clips=(preset.clips, 81), starts=(preset.starts, FIRST_PICTURES))
+    for kind in args.kinds.split(","):
+        total, frames = wanted[kind]
         size = min(total, PER_SHARD[kind])
         jobs += [(kind, number, min(size, total - number * size), preset.size, frames) for number in range((total + size - 1) // size)]
     for kind, number, *rest in jobs[rank::workers]:

@@ -1,12 +1,14 @@
 """All stages in order, from nothing to exported and evaluated files; started again, it goes on where it stopped.
 
-On a CPU every training stage runs as two workers, on a GPU as one process. `--minutes` is the training time of all
-stages together; rendering, encoding and evaluation come on top.
+On a CPU every training stage runs as two workers, on a GPU as one process; the world is rendered on all cores, short clips
+beside the training of the autoencoder where that has a GPU. `--minutes` is the training time of all stages together;
+rendering, encoding and evaluation come on top.
 """
 
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 from common import stage_arguments
 
@@ -15,29 +17,43 @@ SHARES = {"train_vae.py": 0.32, "train_dit.py": 0.42, "train_fewstep.py": 0.10, 
 OPENING = 0.12  # share of the transformer's time on first chunks only
 
 
+class Stage(NamedTuple):
+    line: list            # command line
+    done: str = ""        # a file whose existence means that nothing is left to do
+    beside: bool = False  # need not be over before the next stage begins, only before the next one that `waits`
+    waits: bool = False
+
+
 def stages(args):
-    """(file whose existence means that a stage is done, or None; its command line), in order."""
-    shared = ["--data", args.data, "--runs", args.runs, "--preset", args.preset, "--device", args.device]
+    """All stages in order."""
+    shared = ["--data", args.data, "--runs", args.runs, "--preset", args.preset]
     warm = ["--begin-from", args.begin_from, "--peak", "0.5"] if args.begin_from else []
-    several = args.device == "cpu" and args.workers > 1
+    gpu = args.device != "cpu"
 
     def alone(script, *more):
-        return [sys.executable, f"{HERE}/{script}", *shared, *more]
+        return [sys.executable, f"{HERE}/{script}", *shared, "--device", args.device, *more]
+
+    def several(processes, line):
+        return line if processes == 1 else [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), *line[1:]]
 
     def together(script, *more):
-        launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(args.workers)] if several else []
         budget = ["--minutes", f"{SHARES[script] * args.minutes:.3f}"] if script in SHARES else []
-        return [sys.executable, *launcher, *alone(script, *budget, *more)[1:]]
+        return several(1 if gpu else args.workers, alone(script, *budget, *more))
 
-    yield None, together("render_clips.py")
-    yield f"{args.runs}/tokenizer.json", [sys.executable, f"{HERE}/tokenizer.py", "--out", f"{args.runs}/tokenizer.json"]
-    yield None, together("train_vae.py", *warm)
-    yield f"{args.runs}/latents.pt", together("encode_latents.py")
-    yield None, together("train_dit.py", "--first-minutes", f"{OPENING * SHARES['train_dit.py'] * args.minutes:.3f}", *warm)
+    def rendering(kind):  # on the processor's cores in any case
+        line = [sys.executable, f"{HERE}/render_clips.py", *shared, "--kinds", kind]
+        return several(os.cpu_count() if gpu else args.workers, line)
+
+    yield Stage(rendering("clips"))
+    yield Stage(rendering("starts"), beside=gpu)
+    yield Stage([sys.executable, f"{HERE}/tokenizer.py", "--out", f"{args.runs}/tokenizer.json"], done=f"{args.runs}/tokenizer.json")
+    yield Stage(together("train_vae.py", *warm))
+    yield Stage(together("encode_latents.py"), done=f"{args.runs}/latents.pt", waits=True)
+    yield Stage(together("train_dit.py", "--first-minutes", f"{OPENING * SHARES['train_dit.py'] * args.minutes:.3f}", *warm))
     for script in ("train_fewstep.py", "train_decoder.py", "judge.py"):
-        yield None, together(script)
-    yield None, alone("export.py", "--out", args.out)
-    yield None, alone("evaluate.py", "--weights", args.out, "--out", f"{args.runs}/evaluation", *args.evaluation.split())
+        yield Stage(together(script))
+    yield Stage(alone("export.py", "--out", args.out))
+    yield Stage(alone("evaluate.py", "--weights", args.out, "--out", f"{args.runs}/evaluation", *args.evaluation.split()))
 
 
 def main():
@@ -48,11 +64,18 @@ def main():
     parser.add_argument("--evaluation", default="", help="further arguments of evaluate.py, in one string")
     args = parser.parse_args()
     os.makedirs(args.runs, exist_ok=True)
-    for done, line in stages(args):
-        if done and os.path.exists(done):
+    running = []
+    for stage in stages(args):
+        if stage.done and os.path.exists(stage.done):
             continue
-        print("+", " ".join(line), flush=True)
-        subprocess.run(line, check=True)
+        print("+", " ".join(stage.line), flush=True)
+        process = subprocess.Popen(stage.line)
+        running.append(process)
+        if stage.beside:
+            continue
+        for process in running if stage.waits else [process]:
+            if process.wait():
+                sys.exit(f"a stage failed with exit code {process.returncode}: {' '.join(process.args)}")
 
 
 if __name__ == "__main__":

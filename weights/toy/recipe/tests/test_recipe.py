@@ -1,16 +1,20 @@
 """Checks of the recipe's own pieces; run `python -m pytest tests` in the recipe folder (a few seconds)."""
 
+import argparse
 import os
 import random
 import subprocess
 import sys
 
+import pytest
 import torch
 
 RECIPE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, RECIPE)
 
+import drift
 import grammar
+import judge
 import tokenizer
 import world
 from dit import CausalDiT
@@ -103,6 +107,52 @@ def test_world_is_a_function_of_time():
     clip = world.render(spec, frames=8)
     assert clip.shape == (8, 3, 64, 64) and 0 <= clip.min() and clip.max() <= 1
     assert torch.allclose(world.render(spec, frames=4, start=4 / 16), clip[4:], atol=1e-3)
+
+
+def test_matches_find_the_pan():
+    spec = dict(color="red", shape="ball", motion="spinning", bg="city", sky="noon", cam="static", size="small", layout=0, seed=1)
+    right = [judge.matches(judge.glance(world.render({**spec, "cam": cam}, frames=33, size=96)[None]))[0, 16:] for cam in ("static", "left", "right")]
+    shift = [values.unflatten(1, (len(judge.LAGS), len(judge.SHIFTS), -1))[:, 0].mean((0, 2)).argmin().item() - 3 for values in right]
+    assert shift[0] == 0 and shift[1] == -shift[2] != 0
+
+
+def test_verdicts_count_seconds_and_stretches():
+    torch.manual_seed(0)
+    spec = grammar.sample_spec(random.Random(3))
+    found = judge.verdicts(judge.Judge().eval(), torch.rand(1, 81, 3, 32, 32), [spec])
+    assert {name: values.shape[1] for name, values in found.items()} == dict(color=5, shape=5, bg=5, sky=5, motion=2, cam=2)
+
+
+def test_drift_is_against_the_own_opening():
+    flat = lambda value, seconds=60: [value] * seconds
+    series = dict(rgb=[[0.5, 0.5, 0.5]] * 30 + [[0.5, 0.5, 0.8]] * 30, contrast=flat(0.2), sharpness=flat(0.1, 30) + flat(0.2, 30), movement=flat(1.0),
+                  **{name: flat(1.0) for name in judge.FIELDS})
+    calm = {**series, "rgb": flat([0.5, 0.5, 0.5])}
+    found = drift.drifts(series)
+    assert found["rgb"][0] == 0 and abs(found["rgb"][59] - 0.3 / 3 ** 0.5) < 1e-6
+    assert abs(found["sharpness"][59] - 2) < 1e-5 and abs(found["contrast"][59] - 1) < 1e-6
+    measured = {"deep-sink": {"p1-0": series, "p2-0": series}, "deep-forcing": {"p1-0": calm, "p2-0": calm}}
+    pair = drift.paired(measured, "deep-sink", "deep-forcing", 40, 60)["rgb"]
+    assert pair["low"] == pair["high"] == pair["mean"] and abs(pair["mean"] + 0.3 / 3 ** 0.5) < 1e-4
+
+
+def test_study_measures_what_is_there(tmp_path):
+    """A study of one prompt, one second long: videos of the world stand for those of the policies."""
+    pytest.importorskip("av")
+    pytest.importorskip("matplotlib")
+    spec = grammar.sample_spec(random.Random(3))
+    pictures = world.render(spec, frames=96, size=32)
+    for policy in [*drift.POLICIES, drift.TRUTH]:
+        os.makedirs(tmp_path / policy)
+        drift.write_video(str(tmp_path / policy / "p0-0.mp4"), pictures, 1)
+    assert (drift.read_video(str(tmp_path / "fifo" / "p0-0.mp4")) - pictures).abs().mean() < 0.02
+    torch.save(dict(model=judge.Judge().state_dict()), tmp_path / "judge.pt")
+    args = argparse.Namespace(study=str(tmp_path), runs=str(tmp_path), samples=1, seconds=6, again=False, shown=1)
+    result = drift.summary(drift.measurements(args, {0: spec}))
+    assert result["policies"]["fifo"]["by_second"]["rgb"] == result["policies"]["rendered"]["by_second"]["rgb"]
+    drift.draw(result, str(tmp_path / "drift.png"), drift.DRIFTS, {})
+    drift.stills(args, {0: spec}, str(tmp_path / "stills.png"))
+    assert os.path.getsize(tmp_path / "drift.png") > 0 and os.path.getsize(tmp_path / "stills.png") > 0
 
 
 def test_all_stages_run(tmp_path):

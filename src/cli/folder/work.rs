@@ -1,12 +1,13 @@
-//! What a batch is to make, and what is there already.
+//! What is to be made, and what is there already.
 
 use std::path::PathBuf;
 
-use super::Batch;
+use super::FolderFlags;
 use crate::{
     Error, Result,
     batch::{BatchError, Item, Key, Manifest, differences},
     cli::{
+        flags::RunFlags,
         generate::jobs::{read_start, recipe},
         model_files::Model,
         printer::Printer,
@@ -14,14 +15,18 @@ use crate::{
     prompts::Scene,
     recipe::{ModelRecord, Recipe},
     start::StartFile,
+    sweep::PointSettings,
     video::{Form, read_metadata},
 };
 
-/// The list of a batch and its settings.
-pub(super) struct List<'a> {
-    pub flags: &'a Batch,
+/// A list of videos and their settings.
+pub(in crate::cli) struct List<'a> {
+    pub folder: &'a FolderFlags,
+    pub running: &'a RunFlags,
     pub scenes: &'a [Scene],
     pub model: &'a Model,
+    /// What the points of a sweep have in place of the model's settings, by [`Item::point`].
+    pub points: &'a [PointSettings],
 }
 
 /// An item with what is known of it.
@@ -35,7 +40,7 @@ pub(super) enum State {
     /// To be made.
     Todo(Box<Recipe>),
     /// Finished and in the manifest.
-    Done,
+    Done(Box<Recipe>),
     /// A file is there and may stay, whatever it holds.
     Kept,
     /// Something else has its name, and may not be replaced.
@@ -57,7 +62,7 @@ pub(super) struct Conflicts {
 
 impl List<'_> {
     fn form(&self) -> Form {
-        self.flags.format
+        self.folder.format
     }
 
     pub fn file(&self, item: &Item) -> String {
@@ -65,11 +70,24 @@ impl List<'_> {
     }
 
     pub fn path(&self, item: &Item) -> PathBuf {
-        self.flags.output.join(self.file(item))
+        self.folder.output.join(self.file(item))
     }
 
     pub fn scene(&self, item: &Item) -> &Scene {
         &self.scenes[item.scene]
+    }
+
+    /// Whether videos are measured.
+    pub fn measuring(&self) -> bool {
+        !self.folder.no_metrics
+    }
+
+    /// How messages call an item.
+    pub fn label(&self, item: &Item) -> String {
+        match item.point {
+            Some(_) => format!("`{}`", item.stem),
+            None => self.scene(item).label(item.scene),
+        }
     }
 
     /// Refuses settings that no video can be made with.
@@ -90,7 +108,7 @@ impl List<'_> {
     ///
     /// # Errors
     /// When a manifest cannot be read.
-    pub fn plan<'a>(
+    pub(super) fn plan<'a>(
         &self,
         items: &'a [Item],
         manifest: &Manifest,
@@ -101,7 +119,7 @@ impl List<'_> {
         let mut planned = Vec::with_capacity(items.len());
         let mut last: Option<(usize, Result<Recipe, String>)> = None;
         for item in items {
-            // Samples of a scene differ in nothing but the seed.
+            // Items of a scene differ in nothing but the seed and the point.
             let known = last.take().filter(|(scene, made)| *scene == item.scene && made.is_ok());
             let made = match known {
                 Some((_, Ok(recipe))) => Ok(recipe),
@@ -109,8 +127,12 @@ impl List<'_> {
             };
             let state = match made {
                 Ok(mut recipe) => {
-                    recipe.seed = item.seed;
                     last = Some((item.scene, Ok(recipe.clone())));
+                    recipe.seed = item.seed;
+                    if let Some(point) = item.point.and_then(|point| self.points.get(point)) {
+                        recipe.cache = point.cache;
+                        recipe.sampler = point.sampler.clone();
+                    }
                     self.state(item, recipe, manifest, record.is_some(), &mut conflicts)?
                 }
                 Err(error) => State::Bad(Box::new(error)),
@@ -150,7 +172,7 @@ impl List<'_> {
         let (name, path) = (self.file(item), self.path(item));
         let recipe = Box::new(recipe);
         let size = std::fs::metadata(&path).map(|metadata| metadata.len()).ok();
-        if self.flags.skip_existing && size.is_some() {
+        if self.folder.skip_existing && size.is_some() {
             return Ok(State::Kept);
         }
         if let Some((hash, bytes)) = manifest.find(&name) {
@@ -168,8 +190,8 @@ impl List<'_> {
                 }),
             };
             return match (changes, size) {
-                (None, Some(size)) if size == bytes => Ok(State::Done),
-                (Some(changes), Some(_)) if !self.flags.overwrite => {
+                (None, Some(size)) if size == bytes => Ok(State::Done(recipe)),
+                (Some(changes), Some(_)) if !self.folder.overwrite => {
                     conflicts.changed += 1;
                     conflicts.first_change.get_or_insert((name, changes));
                     Ok(State::InTheWay)
@@ -178,7 +200,7 @@ impl List<'_> {
                 _ => Ok(State::Todo(recipe)),
             };
         }
-        if size.is_none() || self.flags.overwrite {
+        if size.is_none() || self.folder.overwrite {
             return Ok(State::Todo(recipe));
         }
         let found = read_metadata(&path).ok().and_then(|metadata| metadata.comment);
@@ -198,7 +220,7 @@ impl Conflicts {
     /// # Errors
     /// With what changed, or which file is in the way.
     pub fn refuse(self, list: &List) -> Result<()> {
-        let folder = &list.flags.output;
+        let folder = &list.folder.output;
         if let Some((name, changes)) = self.first_change {
             return Err(Error::Batch(BatchError::Changed {
                 count: self.changed,

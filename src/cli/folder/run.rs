@@ -1,12 +1,10 @@
-//! Rendering a batch, item by item.
+//! Rendering a list, item by item.
 
 use std::{
     collections::HashSet,
     path::Path,
     time::{Duration, Instant},
 };
-
-use candle_core::Device;
 
 use super::work::{List, Planned, State};
 use crate::{
@@ -21,9 +19,11 @@ use crate::{
         render::{Show, film, tell_truncated},
     },
     config::PreviewMode,
+    device::Compute,
     engine::Engine,
     file_hash::sha256,
-    memory::MemoryPlan,
+    memory::Sizes,
+    metrics::{self, Report},
     models::ModelFiles,
     prompts::PromptSpan,
     recipe::{Recipe, VideoRecord},
@@ -44,7 +44,7 @@ struct Tally {
     rendering: Duration,
 }
 
-/// The folder of the batch and its files.
+/// The folder and its files.
 struct Desk<'a> {
     list: &'a List<'a>,
     folder: OutputFolder,
@@ -54,16 +54,17 @@ struct Desk<'a> {
     printer: &'a Printer,
 }
 
-/// Makes all `items` that are not there yet.
-pub(super) fn run(
+/// Makes all `items` that are not there yet. `begin` is called when nothing stands in the way, before the first is made.
+pub(in crate::cli) fn run(
     list: &List,
     items: &[Item],
     shard: Shard,
+    begin: impl FnOnce() -> Result<(), Error>,
     cancel: &CancelToken,
     printer: &Printer,
 ) -> Result<(), Failure> {
     model_files::use_threads(list.model.settings.threads.value);
-    let output = &list.flags.output;
+    let output = &list.folder.output;
     let folder = OutputFolder::take(output, shard).map_err(Error::from)?;
     let files = list.model.files(cancel, printer)?;
     let record = list.model.record(&files)?;
@@ -71,6 +72,7 @@ pub(super) fn run(
     let failures = Failures::read(output, shard).map_err(Error::from)?;
     let (planned, conflicts) = list.plan(items, &manifest, Some(&record), printer)?;
     conflicts.refuse(list)?;
+    begin()?;
     manifest.open().map_err(Error::from)?;
     let mut desk = Desk {
         list,
@@ -80,9 +82,11 @@ pub(super) fn run(
         tally: Tally::default(),
         printer,
     };
-    let todo = desk.sort(planned, &files)?;
+    let compute = list.model.compute(printer)?;
+    let sizes = Sizes::of(&files)?;
+    let todo = desk.sort(planned, &sizes, &compute, cancel)?;
     let begun = Instant::now();
-    let result = desk.make(&files, todo, cancel);
+    let result = desk.make(&files, &compute, todo, cancel);
     desk.tell(begun.elapsed(), matches!(result, Err(Failure::Interrupted)));
     result?;
     match desk.tally.failed {
@@ -93,15 +97,29 @@ pub(super) fn run(
 
 impl Desk<'_> {
     /// Settles what needs no rendering and gives the rest.
-    fn sort<'a>(&mut self, planned: Vec<Planned<'a>>, files: &ModelFiles) -> Result<Vec<(&'a Item, Recipe)>, Failure> {
+    fn sort<'a>(
+        &mut self,
+        planned: Vec<Planned<'a>>,
+        sizes: &Sizes,
+        compute: &Compute,
+        cancel: &CancelToken,
+    ) -> Result<Vec<(&'a Item, Recipe)>, Failure> {
         let mut todo = Vec::new();
-        let mut fits: HashSet<(VideoRecordKey, usize)> = HashSet::new();
+        let mut fits: HashSet<(VideoRecordKey, usize, Option<usize>)> = HashSet::new();
         for Planned { item, state } in planned {
+            if cancel.is_cancelled() {
+                return Err(Failure::Interrupted);
+            }
             match state {
                 // What is in the way was refused before.
                 State::InTheWay => {}
-                State::Done | State::Kept => {
+                State::Kept => {
                     self.tally.there += 1;
+                    self.failures.remove(item).map_err(Error::from)?;
+                }
+                State::Done(recipe) => {
+                    self.tally.there += 1;
+                    self.refresh(item, &recipe)?;
                     self.failures.remove(item).map_err(Error::from)?;
                 }
                 State::Unlisted(recipe) => {
@@ -110,9 +128,10 @@ impl Desk<'_> {
                 }
                 State::Bad(error) => self.failed(item, &error)?,
                 State::Todo(recipe) => {
-                    let shape = (of_video(&recipe.video), recipe.prompts.len());
-                    if !self.list.flags.running.no_memory_check && !fits.contains(&shape) {
-                        let checked = MemoryPlan::of(files, &recipe).and_then(|plan| Ok(plan.check()?));
+                    let shape = (of_video(&recipe.video), recipe.prompts.len(), item.point);
+                    if !self.list.running.no_memory_check && !fits.contains(&shape) {
+                        let plan = self.list.model.memory(sizes, &recipe, Some(compute));
+                        let checked = plan.and_then(|plan| Ok(plan.check()?));
                         match checked {
                             Ok(()) => drop(fits.insert(shape)),
                             Err(error) => {
@@ -128,12 +147,18 @@ impl Desk<'_> {
         Ok(todo)
     }
 
-    fn make(&mut self, files: &ModelFiles, todo: Vec<(&Item, Recipe)>, cancel: &CancelToken) -> Result<(), Failure> {
+    fn make(
+        &mut self,
+        files: &ModelFiles,
+        compute: &Compute,
+        todo: Vec<(&Item, Recipe)>,
+        cancel: &CancelToken,
+    ) -> Result<(), Failure> {
         if todo.is_empty() {
             return Ok(());
         }
         self.printer.stage("loading the model");
-        let mut engine = Engine::load(files, &Device::Cpu)?;
+        let mut engine = Engine::load(files, compute)?;
         let count = todo.len();
         for index in 0..count {
             let (item, recipe) = &todo[index];
@@ -150,8 +175,8 @@ impl Desk<'_> {
             }
             match self.render(&mut engine, item, recipe, (index + 1, count), cancel) {
                 Ok(Some(outcome)) => {
-                    self.finished(item, recipe, &outcome)?;
                     self.tally.rendering += outcome.times.total;
+                    self.finished(item, recipe, outcome)?;
                 }
                 Ok(None) => {
                     self.folder.discard();
@@ -180,17 +205,20 @@ impl Desk<'_> {
         let given = match list.start(list.scene(item)) {
             Some(file) => {
                 let pictures = read_start(&file, list.model, self.printer)?;
-                Some(pictures.encode(engine.encoder()?, &Device::Cpu)?)
+                let device = engine.compute().device.clone();
+                Some(pictures.encode(engine.encoder()?, &device)?)
             }
             None => None,
         };
-        let path = self.folder.in_work(list.flags.format.as_str());
+        let path = self.folder.in_work(list.folder.format.as_str());
         let job = Job {
             recipe: recipe.clone(),
-            target: Target::parse(&path, Some(list.flags.format))?,
+            target: Target::parse(&path, Some(list.folder.format))?,
             given,
             save_latents: None,
             thumbnail: None,
+            metrics: list.measuring().then(|| metrics::Options::of(recipe)).transpose()?,
+            trace: None,
             overwrite: true,
         };
         let shown = VideoWork {
@@ -201,7 +229,7 @@ impl Desk<'_> {
         };
         let show = Show {
             preview: PreviewMode::Off,
-            json: list.flags.running.json,
+            json: list.running.json,
             started: Instant::now(),
         };
         let outcome = film(engine, &job, shown, None, &show, cancel, self.printer).map_err(|error| *error.error)?;
@@ -209,7 +237,7 @@ impl Desk<'_> {
     }
 
     /// Gives the video its name and notes it.
-    fn finished(&mut self, item: &Item, recipe: &Recipe, outcome: &Outcome) -> Result<(), Failure> {
+    fn finished(&mut self, item: &Item, recipe: &Recipe, outcome: Outcome) -> Result<(), Failure> {
         let Some(summary) = &outcome.summary else { return Ok(()) };
         let times = EntryTimes {
             denoise: outcome.times.denoise.as_secs_f64(),
@@ -217,12 +245,15 @@ impl Desk<'_> {
             encode: outcome.times.encode.as_secs_f64(),
             total: outcome.times.total.as_secs_f64(),
         };
-        let entry = self.entry(item, recipe, &summary.path, times)?;
+        let entry = Entry {
+            metrics: outcome.metrics,
+            ..self.entry(item, recipe, &summary.path, times)?
+        };
         let path = self.folder.finish(&summary.path, &entry.file).map_err(Error::from)?;
         self.note(item, &entry)?;
         self.tally.made += 1;
         self.printer.finished(summary, true);
-        let line = match self.list.flags.running.json {
+        let line = match self.list.running.json {
             true => serde_json::to_string(&entry).unwrap_or_default(),
             false => path.display().to_string(),
         };
@@ -233,7 +264,51 @@ impl Desk<'_> {
     fn adopt(&mut self, item: &Item, recipe: &Recipe) -> Result<(), Failure> {
         let path = self.list.path(item);
         let entry = self.entry(item, recipe, &path, EntryTimes::default())?;
+        let metrics = match self.list.measuring() {
+            true => self.measured(&path, recipe),
+            false => None,
+        };
+        let entry = Entry {
+            metrics_of_file: metrics.is_some(),
+            metrics,
+            ..entry
+        };
         self.note(item, &entry)
+    }
+
+    /// Writes the line of a finished video again if it has no measures because the video was made without, or if prompts
+    /// or points have other numbers now.
+    fn refresh(&mut self, item: &Item, recipe: &Recipe) -> Result<(), Failure> {
+        let file = self.list.file(item);
+        let unmeasured = self.list.measuring() && !self.manifest.is_measured(&file);
+        let moved = self.manifest.numbers(&file) != Some((item.scene, item.sample, item.point));
+        if !unmeasured && !moved {
+            return Ok(());
+        }
+        let Some(mut entry) = self.manifest.entry(&file).map_err(Error::from)? else {
+            return Ok(());
+        };
+        (entry.index, entry.sample, entry.point) = (item.scene, item.sample, item.point);
+        if unmeasured {
+            entry.metrics = self.measured(&self.list.path(item), recipe);
+            entry.metrics_of_file = entry.metrics.is_some();
+        }
+        match moved || entry.metrics.is_some() {
+            true => Ok(self.manifest.append(&entry).map_err(Error::from)?),
+            false => Ok(()),
+        }
+    }
+
+    /// The measures of a finished file. That there are none costs nobody the video.
+    fn measured(&self, path: &Path, recipe: &Recipe) -> Option<Report> {
+        self.printer.stage(&format!("measuring `{}`", path.display()));
+        let options = metrics::Options::of(recipe).map_err(Error::from);
+        let report = options.and_then(|options| metrics::measure_file(path, options, |_| f64::from(recipe.video.fps)));
+        let warn = |error: &Error| {
+            self.printer
+                .warning(&format!("a finished video is not measured: {error}"))
+        };
+        report.inspect_err(warn).ok()
     }
 
     fn note(&mut self, item: &Item, entry: &Entry) -> Result<(), Failure> {
@@ -259,8 +334,9 @@ impl Desk<'_> {
             seed: item.seed,
             prompt: scene.title().into(),
             times,
-            point: None,
+            point: item.point,
             metrics: None,
+            metrics_of_file: false,
             recipe: key.recipe,
         })
     }
@@ -268,10 +344,9 @@ impl Desk<'_> {
     /// Says that a video cannot be made, and goes on.
     fn failed(&mut self, item: &Item, error: &Error) -> Result<(), Failure> {
         let scene = self.list.scene(item);
-        self.printer.warning(&format!(
-            "{} cannot be made: {error}; it is skipped",
-            scene.label(item.scene)
-        ));
+        let label = self.list.label(item);
+        self.printer
+            .warning(&format!("{label} cannot be made: {error}; it is skipped"));
         self.tally.failed += 1;
         let reason = error.to_string();
         Ok(self.failures.add(item, scene, &reason).map_err(Error::from)?)

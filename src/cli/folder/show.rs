@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// Prints the plan of all items.
-pub(super) fn show(list: &List, items: &[Item], shard: Shard, printer: &Printer) -> Result<(), Failure> {
-    let manifest = Manifest::read(&list.flags.output, shard).map_err(crate::Error::from)?;
+pub(in crate::cli) fn show(list: &List, items: &[Item], shard: Shard, printer: &Printer) -> Result<(), Failure> {
+    let manifest = Manifest::read(&list.folder.output, shard).map_err(crate::Error::from)?;
     let record = match list.model.found()? {
         Found::Files(files) => Some(list.model.record(&files)?),
         Found::Missing(_) => None,
@@ -25,7 +25,7 @@ pub(super) fn show(list: &List, items: &[Item], shard: Shard, printer: &Printer)
     for planned in &planned {
         let (state, problem) = match &planned.state {
             State::Todo(_) => ("to render", None),
-            State::Done | State::Unlisted(_) => ("finished", None),
+            State::Done(_) | State::Unlisted(_) => ("finished", None),
             State::Kept => ("kept", None),
             State::InTheWay => ("another video is there", None),
             State::Bad(error) => ("cannot be made", Some(error.to_string())),
@@ -33,11 +33,11 @@ pub(super) fn show(list: &List, items: &[Item], shard: Shard, printer: &Printer)
         match planned.state {
             State::Todo(_) => todo += 1,
             State::Bad(_) => bad += 1,
-            State::Done | State::Kept | State::InTheWay | State::Unlisted(_) => there += 1,
+            State::Done(_) | State::Kept | State::InTheWay | State::Unlisted(_) => there += 1,
         }
         let (file, item) = (list.file(planned.item), planned.item);
         let prompt = list.scene(item).title();
-        let line = match list.flags.running.json {
+        let line = match list.running.json {
             true => json!({
                 "file": file, "state": state, "problem": problem, "index": item.scene, "sample": item.sample,
                 "seed": item.seed, "prompt": prompt,

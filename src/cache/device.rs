@@ -1,0 +1,233 @@
+//! Events where the device selects by itself: no scores, choices or tokens pass through the host.
+//!
+//! The device has a slot's cell and how often it was chosen (its tags) and makes the choice; which slots there are after
+//! the event is known to it alone until the host fetches the choices of all layers in one go. Meanwhile the host knows
+//! how many there are and at which positions, for neither depends on the choice: sink and selected tokens get positions
+//! by their place, recent ones keep theirs.
+//!
+//! The same code runs on the CPU by the kernels' twins, which is how it is tested.
+
+use std::cell::RefCell;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{
+    CacheShape, ChunkTokens, Event, Pass, Probe,
+    plan::{Outcome, Plan, Slot},
+    policy::{Policy, Positions},
+    store::{Context, LayerCache},
+};
+use crate::{Error, Result, kernels, transformer::rope::Rope};
+
+/// Cell and number of choices of each slot, u32 `[capacity, 2]`.
+pub struct DeviceTags {
+    tags: Tensor,
+    /// Tags of a chunk that was just made, `[tokens, 2]`; shared by the layers.
+    fresh: Tensor,
+}
+
+impl DeviceTags {
+    /// For every layer of a cache.
+    pub(super) fn of_layers(shape: &CacheShape, capacity: usize, device: &Device) -> Result<Vec<Self>> {
+        let cells = 0..shape.tokens_per_frame() as u32;
+        let fresh: Vec<u32> = (0..shape.chunk)
+            .flat_map(|_| cells.clone().flat_map(|cell| [cell, 0]))
+            .collect();
+        let fresh = Tensor::from_vec(fresh, (shape.chunk * shape.tokens_per_frame(), 2), device)?;
+        let layer = |_| {
+            Ok(Self {
+                tags: Tensor::zeros((capacity, 2), DType::U32, device)?,
+                fresh: fresh.clone(),
+            })
+        };
+        (0..shape.layers).map(layer).collect()
+    }
+
+    /// Tags of `tokens` new tokens from slot `at` on.
+    pub(super) fn write(&self, at: usize, tokens: usize) -> Result<()> {
+        Ok(self.tags.slice_set(&self.fresh.narrow(0, 0, tokens)?, 0, at)?)
+    }
+}
+
+/// An event whose choice is still on the device.
+pub(super) struct Pending {
+    plan: Plan,
+    /// Indices into `[cached ++ incoming]`, u32; `None` when nothing was to be chosen.
+    chosen: Option<Tensor>,
+    /// `[cached ++ incoming]` before the event.
+    slots: Vec<Slot>,
+    pass: Pass,
+    sink_place: Option<i64>,
+}
+
+/// The angles of an event on the device, by the temporal positions they are for: the same in all layers.
+#[derive(Default)]
+pub(super) struct AngleTable(RefCell<Option<(Vec<i64>, Tensor)>>);
+
+impl AngleTable {
+    fn get(&self, times: Vec<i64>, rope: &Rope, shape: &CacheShape, device: &Device) -> Result<Tensor> {
+        let mut known = self.0.borrow_mut();
+        if let Some((of, table)) = &*known
+            && *of == times
+        {
+            return Ok(table.clone());
+        }
+        let table = Tensor::new(rope.table(&times, shape.rows, shape.columns), device)?;
+        *known = Some((times, table.clone()));
+        Ok(table)
+    }
+}
+
+impl LayerCache {
+    /// As `make_room`, without waiting for the device unless somebody looks on.
+    pub(super) fn make_room_on_device(
+        &mut self,
+        context: &Context<'_>,
+        pass: Pass,
+        tokens: &ChunkTokens<'_>,
+        plan: Plan,
+        probe: Option<&mut Probe>,
+    ) -> Result<()> {
+        let scores = self.scores(context, pass, tokens, &plan)?;
+        let chosen = match &scores {
+            Some(scores) => self.choose(context, scores, &plan)?,
+            None => None,
+        };
+        if let Some(tags) = &self.tags {
+            let kept = kernels::Kept {
+                stay: plan.sink,
+                chosen: chosen.as_ref(),
+                tail: plan.candidates.end,
+                rows: plan.total,
+            };
+            kernels::keep_chosen_rows(&[&self.raw, &self.rotated, &self.values], kept)?;
+            kernels::keep_chosen_rows(&[&tags.tags], kept)?;
+        }
+        let slots = std::mem::take(&mut self.slots);
+        // Any candidates stand for the chosen ones until those are known.
+        let count = chosen.as_ref().map_or(0, Tensor::elem_count);
+        let stand_ins: Vec<usize> = plan.candidates.clone().take(count).collect();
+        let after = plan.carry_out(
+            context.policy,
+            &slots,
+            &stand_ins,
+            context.span(pass),
+            context.per_frame(),
+            self.sink_place,
+        );
+        self.rotate_by_place(context, plan.sink, count, &after)?;
+        self.slots = after.slots;
+        self.pending = Some(Pending {
+            plan,
+            chosen,
+            slots,
+            pass,
+            sink_place: self.sink_place,
+        });
+        if let Some(probe) = probe {
+            self.show(context, scores, probe)?;
+        }
+        Ok(())
+    }
+
+    /// The slots that the device chooses; as many as the plan wants or are eligible, which the host knows.
+    fn choose(&self, context: &Context<'_>, scores: &Tensor, plan: &Plan) -> Result<Option<Tensor>> {
+        let (Some(tags), Policy::DeepForcing { reuse_limit, .. }) = (&self.tags, context.policy) else {
+            return Ok(None);
+        };
+        let limit = *reuse_limit;
+        let candidates = &self.slots[plan.candidates.clone()];
+        let eligible = candidates.iter().filter(|slot| limit == 0 || slot.reuses < limit);
+        let count = plan.select.min(eligible.count());
+        if count == 0 {
+            return Ok(None);
+        }
+        let tags = tags.tags.narrow(0, plan.candidates.start, candidates.len())?;
+        let chosen = kernels::choose_on_device(scores, &tags, count, limit, plan.candidates.start)?;
+        Ok(Some(chosen))
+    }
+
+    /// Rotates sink and selected tokens whose positions are not what they were.
+    fn rotate_by_place(&self, context: &Context<'_>, sink: usize, selected: usize, after: &Outcome) -> Result<()> {
+        let sink_moved = (0..sink).any(|i| after.slots[i].position != after.before[i]);
+        // Where the chosen tokens were is not known here; only these positions go by place.
+        let by_place = matches!(
+            context.policy,
+            Policy::DeepForcing {
+                positions: Positions::Paper,
+                ..
+            }
+        );
+        for (moved, first, slots) in [(sink_moved, 0, sink), (by_place, sink, selected)] {
+            let Some(tags) = self.tags.as_ref().filter(|_| moved && slots > 0) else {
+                continue;
+            };
+            let per_frame = context.shape.tokens_per_frame();
+            let times: Vec<i64> = (first..first + slots)
+                .step_by(per_frame)
+                .map(|i| after.slots[i].position)
+                .collect();
+            let run = kernels::SlotRun {
+                first,
+                slots,
+                per_frame,
+                frames: times.len(),
+                rows: context.shape.rows,
+                columns: context.shape.columns,
+                pairs: context.rope.pairs(),
+            };
+            let angles = context
+                .angles
+                .get(times, context.rope, context.shape, self.raw.device())?;
+            kernels::rotate_slots(&self.rotated, &self.raw, &tags.tags, &angles, run)?;
+        }
+        Ok(())
+    }
+
+    /// Shows the event to `probe`, for which its choice must be fetched now.
+    fn show(&mut self, context: &Context<'_>, scores: Option<Tensor>, probe: &mut Probe) -> Result<()> {
+        let Some((pass, plan)) = self.pending.as_ref().map(|p| (p.pass, p.plan.clone())) else {
+            return Ok(());
+        };
+        let selected = match self.pending.as_ref().and_then(|p| p.chosen.as_ref()) {
+            Some(chosen) => chosen.to_vec1::<u32>()?,
+            None => Vec::new(),
+        };
+        self.settle(context, &selected)?;
+        let selected: Vec<usize> = selected.iter().map(|i| *i as usize).collect();
+        let scores = scores.map(|scores| scores.to_vec1::<f32>()).transpose()?;
+        probe(Event {
+            layer: context.layer,
+            pass,
+            total: plan.total,
+            plan: &plan,
+            scores: scores.as_deref(),
+            kept: &plan.kept(&selected),
+            cache: self,
+        });
+        Ok(())
+    }
+
+    /// Choice of the event that is not settled yet.
+    pub(super) fn unsettled(&self) -> Option<&Tensor> {
+        self.pending.as_ref().and_then(|pending| pending.chosen.as_ref())
+    }
+
+    /// Brings the slots up to date after an event, given what the device chose.
+    pub(super) fn settle(&mut self, context: &Context<'_>, selected: &[u32]) -> Result<()> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        let selected: Vec<usize> = selected.iter().map(|i| *i as usize).collect();
+        let rises = selected.windows(2).all(|pair| pair[0] < pair[1]);
+        if !rises || selected.iter().any(|i| !pending.plan.candidates.contains(i)) {
+            return Err(Error::DeviceChoice { layer: context.layer });
+        }
+        let span = context.span(pending.pass);
+        let (plan, slots, place) = (&pending.plan, &pending.slots, pending.sink_place);
+        let after = plan.carry_out(context.policy, slots, &selected, span, context.per_frame(), place);
+        self.slots = after.slots;
+        self.sink_place = after.sink_place;
+        Ok(())
+    }
+}

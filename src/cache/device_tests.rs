@@ -1,0 +1,132 @@
+//! Events that stay on the device against those that pass through the host: the same tokens at the same positions.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{CacheSettings, CacheShape, ChunkTokens, Event, KvCache, Policy, Positions};
+use crate::{kernels, transformer::rope::Rope};
+
+const SHAPE: CacheShape = CacheShape {
+    layers: 3,
+    heads: 2,
+    head_dim: 16,
+    rows: 2,
+    columns: 3,
+    chunk: 3,
+};
+
+fn cache(policy: &Policy, selecting: bool) -> KvCache {
+    let mut cache = KvCache::new(*policy, SHAPE, 5, DType::F32, &Device::Cpu).unwrap();
+    let capacity = (policy.window() + SHAPE.chunk) * SHAPE.tokens_per_frame();
+    cache.allocate(capacity, DType::F32, &Device::Cpu, selecting).unwrap();
+    cache
+}
+
+fn values(t: &Tensor) -> Vec<f32> {
+    t.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Runs `chunks` chunks of two passes through both caches and compares them after every layer and pass.
+fn compare(settings: CacheSettings, chunks: u64, probed: bool) {
+    let policy = settings.resolve(3, 240).unwrap();
+    let (mut host, mut device) = (cache(&policy, false), cache(&policy, true));
+    let (seen_by, events) = std::sync::mpsc::channel();
+    if probed {
+        for cache in [&mut host, &mut device] {
+            let seen = seen_by.clone();
+            cache.set_probe(Box::new(move |event: Event<'_>| {
+                let what = (event.layer, event.kept.to_vec(), event.cache.slots().to_vec());
+                seen.send((what, event.scores.map(<[f32]>::to_vec))).unwrap();
+            }));
+        }
+    }
+    let rope = Rope::new(SHAPE.head_dim);
+    let tokens = 3 * SHAPE.tokens_per_frame();
+    for start in (0..chunks).map(|chunk| 3 * chunk) {
+        let angles = rope
+            .chunk_angles(start as i64, 3, SHAPE.rows, SHAPE.columns, &Device::Cpu)
+            .unwrap();
+        for _ in 0..2 {
+            let pass = host.begin(start, 3).unwrap();
+            assert_eq!(device.begin(start, 3).unwrap(), pass);
+            for layer in 0..SHAPE.layers {
+                let random = || Tensor::randn(0f32, 1f32, (tokens, 2, 16), &Device::Cpu).unwrap();
+                let (queries, keys, new) = (random(), random(), random());
+                let rotated = kernels::rotate(&keys, &angles.cos, &angles.sin).unwrap();
+                let mut update = |cache: &mut KvCache| {
+                    let tokens = ChunkTokens {
+                        queries: &queries,
+                        keys: &keys,
+                        rotated: &rotated,
+                        values: &new,
+                    };
+                    let (k, v) = cache.update(layer, pass, tokens).unwrap();
+                    (values(&k), values(&v))
+                };
+                assert_eq!(
+                    update(&mut host),
+                    update(&mut device),
+                    "{policy:?}: layer {layer} at {start}"
+                );
+            }
+            host.end_pass().unwrap();
+            device.end_pass().unwrap();
+            for (host, device) in host.layers().iter().zip(device.layers()) {
+                assert_eq!(host.slots(), device.slots(), "{policy:?} at {start}");
+                assert_eq!(host.sink_place(), device.sink_place());
+            }
+        }
+    }
+    drop((seen_by, host, device));
+    // Each layer's event is seen from the host's cache first.
+    let events: Vec<_> = events.iter().collect();
+    assert!(!probed || !events.is_empty());
+    for both in events.chunks(2) {
+        assert_eq!(both[0], both[1]);
+    }
+}
+
+fn settings(policy: &str, positions: &str) -> CacheSettings {
+    CacheSettings {
+        policy: policy.parse().unwrap(),
+        positions: positions.parse().unwrap(),
+        ..CacheSettings::default()
+    }
+}
+
+#[test]
+fn participative_compression_stays_the_same() {
+    for positions in ["official", "paper"] {
+        compare(settings("deep-forcing", positions), 14, false);
+    }
+    for first_shift in [0, 4] {
+        let settings = CacheSettings {
+            positions: Positions::Released { first_shift },
+            ..settings("deep-forcing", "official")
+        };
+        compare(settings, 14, false);
+    }
+}
+
+#[test]
+fn limits_of_reuse_and_all_scorers_stay_the_same() {
+    for scorer in ["past", "denoising", "both", "random"] {
+        let settings = CacheSettings {
+            reuse_limit: 1,
+            scorer: scorer.parse().unwrap(),
+            ..settings("deep-forcing", "paper")
+        };
+        compare(settings, 14, false);
+    }
+}
+
+#[test]
+fn policies_without_a_choice_stay_the_same() {
+    for policy in ["fifo", "sink", "deep-sink", "sink-rerope"] {
+        compare(settings(policy, "official"), 12, false);
+    }
+}
+
+#[test]
+fn an_onlooker_sees_the_same_events() {
+    compare(settings("deep-forcing", "official"), 10, true);
+}

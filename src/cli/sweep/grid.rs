@@ -1,0 +1,121 @@
+//! The grid of a sweep, from flags and a preset.
+
+use clap::Args;
+
+use crate::{
+    config::Key,
+    sweep::{Axis, Grid, SweepError, SweepPreset, parameters, values},
+};
+
+/// Parameters that can take several values.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Grid (lists 0,4,9 and ranges 0..4 and 0..20..5, to which both ends belong)")]
+pub(super) struct GridFlags {
+    /// global, fifo, sink, sink-rerope, deep-sink or deep-forcing
+    #[arg(long, value_name = "LIST")]
+    policy: Vec<String>,
+    /// First frames that always stay
+    #[arg(long, value_name = "LIST")]
+    sink: Vec<String>,
+    /// Frames attended to, the current chunk included
+    #[arg(long, value_name = "LIST")]
+    window: Vec<String>,
+    /// Frames left by a compression (deep-forcing)
+    #[arg(long, value_name = "LIST")]
+    budget: Vec<String>,
+    /// Last frames that always stay; their queries score (deep-forcing)
+    #[arg(long, value_name = "LIST")]
+    recent: Vec<String>,
+    /// Times that a token may be chosen again, 0 for no limit (deep-forcing)
+    #[arg(long, value_name = "LIST")]
+    reuse_limit: Vec<String>,
+    /// Temporal positions of moved tokens: official or paper
+    #[arg(long, value_name = "LIST")]
+    positions: Vec<String>,
+    /// Queries that score: both, past, denoising or random (deep-forcing)
+    #[arg(long, value_name = "LIST")]
+    scorer: Vec<String>,
+    /// Denoising steps of a chunk; several lists are separated by semicolons: '1000,750,500,250;1000,500'
+    #[arg(long, value_name = "LIST;LIST")]
+    steps: Vec<String>,
+    /// Timestep shift of the schedule
+    #[arg(long, value_name = "LIST")]
+    shift: Vec<String>,
+    /// Seeds of the noise: every prompt is rendered with each of them, with the same noise at every point [default: 0]
+    #[arg(long, value_name = "LIST")]
+    seed: Vec<String>,
+}
+
+/// What is rendered.
+pub(super) struct Spec {
+    pub grid: Grid,
+    /// Empty when nobody says.
+    pub seeds: Vec<u64>,
+    pub seconds: Option<f64>,
+}
+
+impl GridFlags {
+    fn given(&self, key: &Key) -> &[String] {
+        match key.name {
+            "cache.policy" => &self.policy,
+            "cache.sink" => &self.sink,
+            "cache.window" => &self.window,
+            "cache.budget" => &self.budget,
+            "cache.recent" => &self.recent,
+            "cache.reuse-limit" => &self.reuse_limit,
+            "cache.positions" => &self.positions,
+            "cache.scorer" => &self.scorer,
+            "sampler.steps" => &self.steps,
+            "sampler.shift" => &self.shift,
+            "seed" => &self.seed,
+            _ => &[],
+        }
+    }
+
+    fn values(&self, key: &Key) -> Result<Vec<String>, SweepError> {
+        values(key, &key.flag(), self.given(key).iter().map(String::as_str))
+    }
+
+    /// Flags over what the preset says.
+    ///
+    /// # Errors
+    /// On values that cannot be, or flags for what the points of the preset set themselves.
+    pub fn over(&self, preset: SweepPreset, preset_name: &str) -> Result<Spec, SweepError> {
+        let mut axes = Vec::new();
+        for key in parameters() {
+            let typed = self.values(key)?;
+            let own = || preset.points.iter().any(|point| point.settings.contains_key(key.name));
+            if !typed.is_empty() && own() {
+                return Err(SweepError::PointsSet {
+                    preset: preset_name.into(),
+                    key: key.name.into(),
+                    flag: key.flag(),
+                });
+            }
+            let of_preset = || preset.axes.iter().find(|axis| axis.key == key.name);
+            let values = match typed.is_empty() {
+                false => Some(typed),
+                true => of_preset().map(|axis| axis.values.clone()),
+            };
+            if let Some(values) = values {
+                let key = key.name.into();
+                axes.push(Axis { key, values });
+            }
+        }
+        let typed = match Key::find("seed") {
+            Some(key) => self.values(key)?,
+            None => Vec::new(),
+        };
+        Ok(Spec {
+            seeds: match typed.is_empty() {
+                false => typed.iter().filter_map(|seed| seed.parse().ok()).collect(),
+                true => preset.seeds,
+            },
+            seconds: preset.seconds,
+            grid: Grid {
+                axes,
+                named: preset.points,
+            },
+        })
+    }
+}

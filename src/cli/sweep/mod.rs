@@ -1,0 +1,332 @@
+//! `deepforcing sweep`: the same videos under many settings.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `grid` | the grid, from flags and a preset |
+
+mod grid;
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::Args;
+
+use self::grid::{GridFlags, Spec};
+use super::{
+    Failure,
+    flags::{EncodingFlags, NetworkFlags, RunFlags},
+    folder::{self, FolderFlags, List},
+    model_files::Model,
+    printer::Printer,
+    render::interrupt_on_ctrl_c,
+    report,
+};
+use crate::{
+    Error, Result,
+    batch::{Manifest, Shard},
+    cache::CacheSettings,
+    config::{Environment, Layer, Layers},
+    prompts::{Scene, read_prompts},
+    request::PictureSize,
+    rollout::CancelToken,
+    sampler::SamplerSettings,
+    sweep::{self, Assignments, Extended, PointSettings, Points, SweepError, SweepPlan, SweepPreset, items, prompts},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  deepforcing sweep prompts.txt -o sinks --policy deep-sink --sink 0,4,9,12,14,18 --seconds 60
+  deepforcing sweep prompts.txt -o sinks --preset paper-sink --seed 0..4
+  deepforcing sweep prompts.txt -o parts --preset paper-components --model toy
+  deepforcing sweep prompts.txt -o grid --window 18..24..3 --sink 4,10 --scorer both,random
+  deepforcing sweep prompts.txt -o grid --preset my-sweep.toml --dry-run
+
+Every prompt is rendered with every seed at every point of the grid, which is the product of all
+lists. A range holds both of its ends, as in a shell: 0..4 is 0,1,2,3,4 and 0..20..5 is
+0,5,10,15,20. Points that break a cache rule are listed before anything runs and left out
+(--illegal refuse: the sweep does not run). A parameter that a policy does not have makes no
+further points of it: --policy fifo,deep-sink --sink 4,9 are three points. The noise depends on
+the seed and the chunk alone, so that videos of one seed can be compared.
+
+Presets of the paper: paper-sink (depth of the sink), paper-components (first in, first out; Deep
+Sink; with Participative Compression), paper-scorer (which queries score); or a .toml file:
+  seed = \"0..4\"
+  [cache]
+  policy = \"deep-sink\"
+  sink = [0, 4, 9]
+
+The folder has sweep.json (points, prompts, seeds), POINT/PROMPT-seedS.mp4 and manifest.jsonl
+with the measures of every video. Stop it at any moment, run the same command again, and it goes
+on; with more values it adds what is missing. What cannot be made is skipped and listed in
+failed.jsonl. At the end a report on the folder is written: see `deepforcing report --help`.
+
+Exit codes: 0 all is made, 1 failed, 2 wrong usage, 3 some videos could not be made,
+130 interrupted.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Sweep {
+    /// Prompts: .txt, .jsonl or .csv; seeds in it do not count, --seed does
+    #[arg(value_name = "PROMPTS")]
+    file: PathBuf,
+    /// A sweep that is written down: paper-sink, paper-components, paper-scorer, or a .toml file; flags go before it
+    #[arg(long, value_name = "NAME|FILE")]
+    preset: Option<String>,
+    /// What becomes of points that break a rule: they are left out, or the sweep is refused
+    #[arg(long, value_name = "skip|refuse", default_value = "skip")]
+    illegal: Illegal,
+    /// Write no report
+    #[arg(long)]
+    no_report: bool,
+    #[command(flatten)]
+    folder: FolderFlags,
+    #[command(flatten)]
+    grid: GridFlags,
+    #[command(flatten)]
+    video: LengthFlags,
+    #[command(flatten)]
+    network: NetworkFlags,
+    /// Settings of another preset of models, by name or .toml file [default: the model's own]
+    #[arg(long, value_name = "NAME|FILE", help_heading = "Model")]
+    model_preset: Option<String>,
+    #[command(flatten)]
+    encoding: EncodingFlags,
+    #[command(flatten)]
+    running: RunFlags,
+}
+
+/// What all videos have in common.
+#[derive(Args)]
+#[command(next_help_heading = "Video")]
+struct LengthFlags {
+    /// Length of each video [default: 5]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seconds: Option<f64>,
+    /// Picture size in pixels, multiples of 16 [default: the model's]
+    #[arg(long, value_name = "WxH")]
+    size: Option<PictureSize>,
+}
+
+/// What becomes of points that break a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Illegal {
+    Skip,
+    Refuse,
+}
+
+impl FromStr for Illegal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "skip" => Ok(Self::Skip),
+            "refuse" => Ok(Self::Refuse),
+            _ => Err("expected skip or refuse".into()),
+        }
+    }
+}
+
+impl Sweep {
+    fn spec(&self) -> Result<Spec, SweepError> {
+        let preset = match &self.preset {
+            Some(name) => SweepPreset::load(name)?,
+            None => SweepPreset::default(),
+        };
+        let mut spec = self.grid.over(preset, self.preset.as_deref().unwrap_or_default())?;
+        spec.seconds = self.video.seconds.or(spec.seconds);
+        Ok(spec)
+    }
+
+    fn layer(&self, spec: &Spec) -> Layer {
+        let layer = Layer {
+            seconds: spec.seconds,
+            size: self.video.size,
+            ..self.network.layer(self.model_preset.as_ref())
+        };
+        self.encoding.over(layer)
+    }
+
+    fn scenes(&self, printer: &Printer) -> Result<Vec<Scene>> {
+        let mut scenes = read_prompts(&self.file)?;
+        if let Some(limit) = self.folder.limit {
+            scenes.truncate(limit as usize);
+        }
+        if scenes.iter().any(|scene| scene.seed.is_some()) {
+            printer
+                .note("seeds in the prompt file do not count in a sweep: every prompt is rendered with every --seed");
+        }
+        Ok(scenes)
+    }
+
+    pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
+        // Everything that can be refused is refused before anything slow.
+        self.folder.check_form().map_err(Error::from)?;
+        let shard = self.folder.part(printer)?;
+        let mut spec = self.spec().map_err(Error::from)?;
+        let scenes = self.scenes(printer)?;
+        let layers = Layers::load(self.layer(&spec), &Environment::of_process()).map_err(Error::from)?;
+        layers.warnings.iter().for_each(|warning| printer.warning(warning));
+        let cancel = CancelToken::default();
+        let encoder = scenes.iter().any(|scene| scene.image.is_some());
+        let mut model = Model::locate(&layers, encoder, &cancel, printer)?;
+        let points = points(&spec, &layers, &mut model)?;
+        points.check(self.illegal == Illegal::Refuse).map_err(Error::from)?;
+        tell(&points, printer);
+        if spec.seeds.is_empty() {
+            spec.seeds.push(model.settings.seed.value);
+        }
+        let plan = self.plan(&points, &scenes, &spec, &model)?;
+        let extended = self.extended(plan, shard)?;
+        let mut items = items(&extended, &spec.seeds);
+        printer.detail(&format!("{} videos", items.len()));
+        self.folder.take_part(&mut items, shard);
+        let list = List {
+            folder: &self.folder,
+            running: &self.running,
+            scenes: &in_places(
+                &extended.prompts,
+                scenes,
+                &Scene::default(),
+                extended.plan.prompts.len(),
+            ),
+            model: &model,
+            points: &settings_in_places(&extended, points),
+        };
+        list.check_settings(printer)?;
+        if self.running.dry_run {
+            return folder::show(&list, &items, shard, printer);
+        }
+        interrupt_on_ctrl_c(&cancel);
+        let output = &self.folder.output;
+        let begin = || write_plan(&extended.plan, output);
+        let result = folder::run(&list, &items, shard, begin, &cancel, printer);
+        match result {
+            Ok(()) => Ok(self.report(&cancel, printer)?),
+            // What is there is worth a look, and the failures were told already.
+            Err(Failure::Partly) => {
+                if let Err(error) = self.report(&cancel, printer) {
+                    printer.warning(&error.to_string());
+                }
+                result
+            }
+            other => other,
+        }
+    }
+
+    fn plan(&self, points: &Points, scenes: &[Scene], spec: &Spec, model: &Model) -> Result<SweepPlan> {
+        let settings = &model.settings;
+        let size = settings.size.value;
+        Ok(SweepPlan {
+            format: sweep::FORMAT,
+            deepforcing: env!("CARGO_PKG_VERSION").into(),
+            command: std::env::args_os().map(|word| word.to_string_lossy().into()).collect(),
+            preset: self.preset.clone(),
+            model: model.located.model.clone(),
+            seconds: settings.seconds.value,
+            size: format!("{}x{}", size.width, size.height),
+            fps: settings.fps.value.into(),
+            axes: spec.grid.differing().cloned().collect(),
+            points: points.points.iter().map(|(point, _)| point.clone()).collect(),
+            prompts: prompts(scenes, self.folder.format.as_str())?,
+            seeds: spec.seeds.clone(),
+        })
+    }
+
+    /// The plan, after that of a sweep that is in the folder.
+    fn extended(&self, plan: SweepPlan, shard: Shard) -> Result<Extended> {
+        let folder = &self.folder.output;
+        let Some(earlier) = SweepPlan::read(folder)? else {
+            return Ok(Extended::new(plan));
+        };
+        let changes = earlier.differences(&plan);
+        if changes.is_empty() || self.folder.skip_existing {
+            return Ok(plan.after(earlier));
+        }
+        if self.folder.overwrite || Manifest::read(folder, shard)?.is_empty() {
+            return Ok(Extended::new(plan));
+        }
+        Err(Error::Sweep(SweepError::OtherSweep {
+            folder: folder.clone(),
+            changes: changes.join(", "),
+        }))
+    }
+
+    /// Writes the report of the folder.
+    fn report(&self, cancel: &CancelToken, printer: &Printer) -> Result<()> {
+        if self.no_report {
+            return Ok(());
+        }
+        printer.stage("writing the report");
+        let written = report::write(&self.folder.output, true, cancel, printer)?;
+        let page = written.page.display();
+        printer.note(&format!("{} {page}", report::summary(&written)));
+        Ok(())
+    }
+}
+
+/// The points of the grid; the model gets the settings of the first one that is legal.
+fn points(spec: &Spec, layers: &Layers, model: &mut Model) -> Result<Points> {
+    let located = &model.located;
+    let (name, preset) = (&located.preset_name, &located.preset);
+    let settings =
+        |values: &Assignments| -> Result<_> { Ok(layers.with(Layer::of_values(values)?).resolve(name, preset)) };
+    let points = spec.grid.points(preset.rollout.chunk, |values| -> Result<_> {
+        let settings = settings(values)?;
+        Ok(PointSettings {
+            cache: settings.cache(),
+            sampler: settings.sampler(&preset.sampler),
+        })
+    })?;
+    let legal = points.points.iter().find(|(point, _)| point.skipped.is_none());
+    if let Some((point, _)) = legal {
+        model.settings = settings(&point.resolved)?;
+    }
+    Ok(points)
+}
+
+/// Says which points are left out.
+fn tell(points: &Points, printer: &Printer) {
+    for (point, _) in &points.points {
+        if let Some(reason) = &point.skipped {
+            printer.warning(&format!("point {} is skipped: {reason}", point.label));
+        }
+    }
+    if points.merged > 0 {
+        printer.note(&format!(
+            "{} of {} combinations are left out: what they differ in means nothing under their policy",
+            points.merged,
+            points.merged + points.points.len()
+        ));
+    }
+}
+
+/// Writes the plan, unless the folder has the same one made by another command (a part of the sweep).
+fn write_plan(plan: &SweepPlan, folder: &std::path::Path) -> Result<()> {
+    let same = |there: SweepPlan| {
+        let command = plan.command.clone();
+        SweepPlan { command, ..there } == *plan
+    };
+    match SweepPlan::read(folder)?.is_some_and(same) {
+        true => Ok(()),
+        false => Ok(plan.write(folder)?),
+    }
+}
+
+fn settings_in_places(extended: &Extended, points: Points) -> Vec<PointSettings> {
+    let unused = PointSettings {
+        cache: CacheSettings::default(),
+        sampler: SamplerSettings::default(),
+    };
+    let settings = points.points.into_iter().map(|(_, settings)| settings);
+    in_places(&extended.points, settings, &unused, extended.plan.points.len())
+}
+
+/// Puts `things` where `places` says, among `count`; the others are not used.
+fn in_places<T: Clone>(places: &[usize], things: impl IntoIterator<Item = T>, unused: &T, count: usize) -> Vec<T> {
+    let mut all = vec![unused.clone(); count];
+    for (place, thing) in places.iter().zip(things) {
+        if let Some(at) = all.get_mut(*place) {
+            *at = thing;
+        }
+    }
+    all
+}

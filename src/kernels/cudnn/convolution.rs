@@ -1,0 +1,208 @@
+//! Two-dimensional convolutions on tensor cores. Descriptors, algorithm and workspace are found once per shape.
+
+use candle_core::{CudaDevice, Error, Result, cuda::cudarc::cudnn::result, cuda::cudarc::cudnn::sys};
+use sys::{cudnnDataType_t as Data, cudnnMathType_t as Math};
+
+use super::{super::launch::Element, Library, failed, with};
+
+/// What a plan is made for: `[batch, in, height, width]` to `[batch, out, out_height, out_width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ConvolutionShape {
+    pub element: Element,
+    pub batch: usize,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub height: usize,
+    pub width: usize,
+    pub out_height: usize,
+    pub out_width: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    /// Zeros on each side.
+    pub padding: usize,
+}
+
+/// Algorithms that want more workspace are left out.
+const LARGEST_WORKSPACE: usize = 1 << 30;
+/// Suggestions to ask for.
+const CANDIDATES: usize = 8;
+
+pub(super) struct Plan {
+    descriptors: Descriptors,
+    algorithm: sys::cudnnConvolutionFwdAlgo_t,
+    workspace: usize,
+}
+
+struct Descriptors {
+    x: sys::cudnnTensorDescriptor_t,
+    filter: sys::cudnnFilterDescriptor_t,
+    y: sys::cudnnTensorDescriptor_t,
+    convolution: sys::cudnnConvolutionDescriptor_t,
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        // SAFETY: each was made once and is destroyed once; null is accepted. Nothing is left to do about failures.
+        unsafe {
+            let _ = result::destroy_tensor_descriptor(self.x);
+            let _ = result::destroy_filter_descriptor(self.filter);
+            let _ = result::destroy_tensor_descriptor(self.y);
+            let _ = result::destroy_convolution_descriptor(self.convolution);
+        }
+    }
+}
+
+/// Convolves `x` with `filter` `[out, in, kernel, kernel]` into `out`; false when the library has no plan for the shape.
+///
+/// # Errors
+/// When the library fails.
+pub(crate) fn convolve(device: &CudaDevice, shape: ConvolutionShape, out: u64, x: u64, filter: u64) -> Result<bool> {
+    let ran = with(device, |library| {
+        library.plan_convolution(shape);
+        let workspace = match library.convolutions.get(&shape) {
+            Some(Some(plan)) => plan.workspace,
+            _ => return Ok(false),
+        };
+        let at = library.workspace(workspace)?;
+        let handle = library.handle;
+        match library.convolutions.get(&shape) {
+            Some(Some(plan)) => plan.run(handle, [out, x, filter], at).map(|()| true),
+            _ => Ok(false),
+        }
+    })?;
+    Ok(ran.unwrap_or(false))
+}
+
+impl Library {
+    fn plan_convolution(&mut self, shape: ConvolutionShape) {
+        let handle = self.handle;
+        self.convolutions.entry(shape).or_insert_with(|| {
+            Plan::make(handle, shape)
+                .inspect_err(|error| {
+                    tracing::warn!("no cuDNN plan for {shape:?}, a kernel of this program is used: {error}");
+                })
+                .ok()
+        });
+    }
+}
+
+fn int(size: usize) -> Result<i32> {
+    i32::try_from(size).map_err(|_| Error::msg(format!("a convolution's size of {size} is more than cuDNN takes")))
+}
+
+fn sizes(sizes: [usize; 4]) -> Result<[i32; 4]> {
+    let [a, b, c, d] = sizes;
+    Ok([int(a)?, int(b)?, int(c)?, int(d)?])
+}
+
+impl Descriptors {
+    fn new(shape: ConvolutionShape) -> Result<Self> {
+        let data = match shape.element {
+            Element::F32 => Data::CUDNN_DATA_FLOAT,
+            Element::Bf16 => Data::CUDNN_DATA_BFLOAT16,
+        };
+        let layout = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW;
+        let made = Self {
+            x: result::create_tensor_descriptor().map_err(failed)?,
+            filter: result::create_filter_descriptor().map_err(failed)?,
+            y: result::create_tensor_descriptor().map_err(failed)?,
+            convolution: result::create_convolution_descriptor().map_err(failed)?,
+        };
+        let x = sizes([shape.batch, shape.in_channels, shape.height, shape.width])?;
+        let y = sizes([shape.batch, shape.out_channels, shape.out_height, shape.out_width])?;
+        let filter = sizes([shape.out_channels, shape.in_channels, shape.kernel, shape.kernel])?;
+        let (padding, stride) = (int(shape.padding)?, int(shape.stride)?);
+        // Single precision stays what it is: no TF32.
+        let math = match shape.element {
+            Element::F32 => Math::CUDNN_FMA_MATH,
+            Element::Bf16 => Math::CUDNN_TENSOR_OP_MATH,
+        };
+        // SAFETY: the descriptors were just made.
+        unsafe {
+            result::set_tensor4d_descriptor(made.x, layout, data, x).map_err(failed)?;
+            result::set_tensor4d_descriptor(made.y, layout, data, y).map_err(failed)?;
+            result::set_filter4d_descriptor(made.filter, data, layout, filter).map_err(failed)?;
+            let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
+            let sums = Data::CUDNN_DATA_FLOAT;
+            result::set_convolution2d_descriptor(made.convolution, padding, padding, stride, stride, 1, 1, mode, sums)
+                .map_err(failed)?;
+            result::set_convolution_math_type(made.convolution, math).map_err(failed)?;
+        }
+        Ok(made)
+    }
+}
+
+impl Plan {
+    fn make(handle: sys::cudnnHandle_t, shape: ConvolutionShape) -> Result<Self> {
+        let descriptors = Descriptors::new(shape)?;
+        let mut found = 0;
+        // SAFETY: plain numbers, for which zeros are a value.
+        let mut suggestions: [sys::cudnnConvolutionFwdAlgoPerf_t; CANDIDATES] = unsafe { std::mem::zeroed() };
+        // SAFETY: live descriptors; room for as many suggestions as are asked for.
+        unsafe {
+            result::get_convolution_forward_algorithm(
+                handle,
+                descriptors.x,
+                descriptors.filter,
+                descriptors.convolution,
+                descriptors.y,
+                CANDIDATES as i32,
+                &mut found,
+                suggestions.as_mut_ptr(),
+            )
+            .map_err(failed)?;
+        }
+        let found = usize::try_from(found).unwrap_or(0).min(CANDIDATES);
+        for suggestion in &suggestions[..found] {
+            if suggestion.status != sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS {
+                continue;
+            }
+            // SAFETY: as above.
+            let workspace = unsafe {
+                result::get_convolution_forward_workspace_size(
+                    handle,
+                    descriptors.x,
+                    descriptors.filter,
+                    descriptors.convolution,
+                    descriptors.y,
+                    suggestion.algo,
+                )
+            };
+            match workspace {
+                Ok(workspace) if workspace <= LARGEST_WORKSPACE => {
+                    return Ok(Self {
+                        descriptors,
+                        algorithm: suggestion.algo,
+                        workspace,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Err(Error::msg("none of cuDNN's algorithms fits"))
+    }
+
+    fn run(&self, handle: sys::cudnnHandle_t, [out, x, filter]: [u64; 3], workspace: u64) -> Result<()> {
+        let (one, zero) = (1f32, 0f32);
+        let of = &self.descriptors;
+        // SAFETY: addresses are those of tensors of the plan's shapes, the factors live until the call returns.
+        unsafe {
+            result::convolution_forward(
+                handle,
+                (&raw const one).cast(),
+                of.x,
+                x as *const _,
+                of.filter,
+                filter as *const _,
+                of.convolution,
+                self.algorithm,
+                workspace as *mut _,
+                self.workspace,
+                (&raw const zero).cast(),
+                of.y,
+                out as *mut _,
+            )
+        }
+        .map_err(failed)
+    }
+}

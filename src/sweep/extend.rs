@@ -1,0 +1,237 @@
+//! A sweep in a folder that holds one already: what is finished stays, new points, prompts and seeds come after it.
+
+use std::collections::HashSet;
+
+use super::{Axis, SweepPlan, grid::unique, parameters};
+
+/// A plan that goes on from an earlier one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Extended {
+    pub plan: SweepPlan,
+    /// Where the points of the new plan are in it.
+    pub points: Vec<usize>,
+    /// The same for prompts.
+    pub prompts: Vec<usize>,
+}
+
+impl Extended {
+    /// A plan without an earlier one.
+    pub fn new(plan: SweepPlan) -> Self {
+        Self {
+            points: (0..plan.points.len()).collect(),
+            prompts: (0..plan.prompts.len()).collect(),
+            plan,
+        }
+    }
+}
+
+impl SweepPlan {
+    /// In what all videos of two sweeps differ, one sentence each: they cannot share a folder.
+    pub fn differences(&self, now: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        let mut compare = |name: &str, before: String, now: String| {
+            if before != now {
+                differences.push(format!("{name} was {before}, is {now}"));
+            }
+        };
+        compare("model", self.model.clone(), now.model.clone());
+        compare("size", self.size.clone(), now.size.clone());
+        compare("seconds", self.seconds.to_string(), now.seconds.to_string());
+        compare("fps", self.fps.to_string(), now.fps.to_string());
+        for prompt in &now.prompts {
+            let before = self.prompts.iter().find(|known| known.id == prompt.id);
+            if let Some(before) = before {
+                let (id, quoted) = (&prompt.id, |text: &str| format!("\"{text}\""));
+                compare(&format!("prompt {id}"), quoted(&before.text), quoted(&prompt.text));
+            }
+        }
+        differences
+    }
+
+    /// Goes on from an earlier plan: its points, prompts and seeds stay where they are and those of `self` that are not
+    /// among them come last. A point is known by its settings, however its grid was written.
+    #[must_use]
+    pub fn after(self, earlier: Self) -> Extended {
+        let mut plan = Self {
+            points: earlier.points,
+            prompts: earlier.prompts,
+            seeds: earlier.seeds,
+            preset: self.preset.or(earlier.preset),
+            ..self
+        };
+        let mut names: HashSet<String> = plan.points.iter().map(|point| point.name.clone()).collect();
+        let mut points = Vec::with_capacity(self.points.len());
+        for mut point in self.points {
+            match plan
+                .points
+                .iter_mut()
+                .position(|known| known.resolved == point.resolved)
+            {
+                Some(at) => {
+                    point.name = plan.points[at].name.clone();
+                    plan.points[at] = point;
+                    points.push(at);
+                }
+                None => {
+                    point.name = unique(point.name, &mut names);
+                    points.push(plan.points.len());
+                    plan.points.push(point);
+                }
+            }
+        }
+        let mut prompts = Vec::with_capacity(self.prompts.len());
+        for prompt in self.prompts {
+            match plan.prompts.iter().position(|known| known.id == prompt.id) {
+                Some(at) => {
+                    plan.prompts[at] = prompt;
+                    prompts.push(at);
+                }
+                None => {
+                    prompts.push(plan.prompts.len());
+                    plan.prompts.push(prompt);
+                }
+            }
+        }
+        for seed in self.seeds {
+            if !plan.seeds.contains(&seed) {
+                plan.seeds.push(seed);
+            }
+        }
+        plan.axes = axes(&plan);
+        Extended { plan, points, prompts }
+    }
+}
+
+/// The parameters in which points differ, with their values: numbers by size, others as they come.
+fn axes(plan: &SweepPlan) -> Vec<Axis> {
+    let mut axes = Vec::new();
+    for key in parameters() {
+        let mut values: Vec<String> = Vec::new();
+        for value in plan.points.iter().filter_map(|point| point.resolved.get(key.name)) {
+            if !values.contains(value) {
+                values.push(value.clone());
+            }
+        }
+        let numbers: Option<Vec<f64>> = values.iter().map(|value| value.parse().ok()).collect();
+        if numbers.is_some() {
+            let number = |value: &String| value.parse().unwrap_or(0.0);
+            values.sort_by(|a, b| f64::total_cmp(&number(a), &number(b)));
+        }
+        if values.len() > 1 {
+            let key = key.name.into();
+            axes.push(Axis { key, values });
+        }
+    }
+    axes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::{Point, SweepPrompt};
+
+    fn point(name: &str, sink: &str, window: &str) -> Point {
+        let resolved = [("cache.sink", sink), ("cache.window", window)];
+        Point {
+            name: name.into(),
+            label: name.into(),
+            settings: [("cache.sink".to_string(), sink.to_string())].into(),
+            resolved: resolved.map(|(key, value)| (key.to_string(), value.to_string())).into(),
+            skipped: None,
+        }
+    }
+
+    fn plan(points: Vec<Point>, prompts: &[(&str, &str)], seeds: &[u64]) -> SweepPlan {
+        let prompt = |(id, text): &(&str, &str)| SweepPrompt {
+            id: id.to_string(),
+            text: text.to_string(),
+        };
+        SweepPlan {
+            format: super::super::FORMAT,
+            deepforcing: "1.0.0".into(),
+            command: Vec::new(),
+            preset: None,
+            model: "toy".into(),
+            seconds: 60.0,
+            size: "96x96".into(),
+            fps: 16.0,
+            axes: Vec::new(),
+            points,
+            prompts: prompts.iter().map(prompt).collect(),
+            seeds: seeds.to_vec(),
+        }
+    }
+
+    #[test]
+    fn what_is_there_keeps_its_place() {
+        let earlier = plan(
+            vec![point("sink-9", "9", "21"), point("sink-14", "14", "21")],
+            &[("a", "a"), ("b", "b")],
+            &[0, 1],
+        );
+        let now = plan(
+            vec![
+                point("sink-4-window-21", "4", "21"),
+                point("sink-9-window-21", "9", "21"),
+                point("sink-9", "9", "24"),
+            ],
+            &[("c", "c"), ("a", "a")],
+            &[1, 7],
+        );
+        assert!(earlier.differences(&now).is_empty());
+        let Extended { plan, points, prompts } = now.after(earlier);
+        let names: Vec<_> = plan.points.iter().map(|point| point.name.as_str()).collect();
+        assert_eq!(names, ["sink-9", "sink-14", "sink-4-window-21", "sink-9-2"]);
+        assert_eq!((points, prompts), (vec![2, 0, 3], vec![2, 0]));
+        assert_eq!(plan.seeds, [0, 1, 7]);
+        let axes: Vec<_> = plan
+            .axes
+            .iter()
+            .map(|axis| (axis.key.as_str(), axis.values.join(" ")))
+            .collect();
+        assert_eq!(
+            axes,
+            [
+                ("cache.window", "21 24".to_string()),
+                ("cache.sink", "4 9 14".to_string())
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_named() {
+        let earlier = plan(vec![], &[("a", "a"), ("b", "b")], &[]);
+        let now = SweepPlan {
+            seconds: 30.0,
+            model: "other".into(),
+            ..plan(vec![], &[("b", "c"), ("d", "d")], &[])
+        };
+        assert_eq!(
+            earlier.differences(&now),
+            [
+                "model was toy, is other",
+                "seconds was 60, is 30",
+                "prompt b was \"b\", is \"c\""
+            ]
+        );
+    }
+
+    #[test]
+    fn a_plan_reads_back_and_damaged_ones_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(SweepPlan::read(folder.path()), Ok(None));
+        let mut plan = plan(vec![point("sink-9", "9", "21")], &[("a", "a")], &[0]);
+        plan.write(folder.path()).unwrap();
+        assert_eq!(SweepPlan::read(folder.path()), Ok(Some(plan.clone())));
+        plan.format = 2;
+        plan.write(folder.path()).unwrap();
+        let error = SweepPlan::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("sweep.json") && error.contains("format 2"), "{error}");
+        std::fs::write(folder.path().join("sweep.json"), "{").unwrap();
+        let error = SweepPlan::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("sweep.json") && error.contains("remove it"), "{error}");
+        let none = plan.write(&folder.path().join("none")).unwrap_err().to_string();
+        assert!(none.contains("cannot write"), "{none}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

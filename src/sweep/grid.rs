@@ -1,0 +1,477 @@
+//! From lists of values to points: the product of the lists, without what differs in nothing, and which rules it breaks.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{Axis, Point, SweepError};
+use crate::{
+    cache::{CacheSettings, PolicyName},
+    config::Key,
+    sampler::SamplerSettings,
+};
+
+/// Most points of a grid.
+const MOST: usize = 10_000;
+/// Points whose broken rules a message lists.
+const LISTED: usize = 3;
+
+/// Parameters that can take several values, the slowest first.
+const PARAMETERS: [&str; 10] = [
+    "cache.policy",
+    "cache.window",
+    "cache.sink",
+    "cache.budget",
+    "cache.recent",
+    "cache.reuse-limit",
+    "cache.positions",
+    "cache.scorer",
+    "sampler.steps",
+    "sampler.shift",
+];
+
+/// The parameters of a grid, the slowest first.
+pub fn parameters() -> impl Iterator<Item = &'static Key> {
+    PARAMETERS.iter().filter_map(|name| Key::find(name))
+}
+
+/// Values by parameter, as in the config file.
+pub type Assignments = BTreeMap<String, String>;
+
+/// A point with a name of its own, in place of values that are combined.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NamedPoint {
+    pub label: String,
+    pub settings: Assignments,
+}
+
+/// What is combined.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Grid {
+    /// Each with one value at least, in the order of [`parameters`].
+    pub axes: Vec<Axis>,
+    /// Points that are given one by one; each is combined with all values of the axes.
+    pub named: Vec<NamedPoint>,
+}
+
+/// What cache and sampler of a point are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PointSettings {
+    pub cache: CacheSettings,
+    pub sampler: SamplerSettings,
+}
+
+/// A grid, worked out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Points {
+    /// Those that break a rule have [`Point::skipped`].
+    pub points: Vec<(Point, PointSettings)>,
+    /// Combinations that were left out because they differ from a point in nothing that has a meaning there.
+    pub merged: usize,
+}
+
+impl Grid {
+    /// The values that differ between points.
+    pub fn differing(&self) -> impl Iterator<Item = &Axis> {
+        self.axes.iter().filter(|axis| axis.values.len() > 1)
+    }
+
+    /// All points. `resolve` gives cache and sampler with the values of a point in place of those of the model;
+    /// `chunk` is the latent frames of a chunk.
+    ///
+    /// # Errors
+    /// When there are too many, or `resolve` fails.
+    pub fn points<E: From<SweepError>>(
+        &self,
+        chunk: usize,
+        resolve: impl Fn(&Assignments) -> Result<PointSettings, E>,
+    ) -> Result<Points, E> {
+        let mut points: Vec<(Point, PointSettings)> = Vec::new();
+        let (mut known, mut names) = (HashSet::new(), HashSet::new());
+        let mut merged = 0;
+        for (label, assignments) in self.combinations()? {
+            let settings = resolve(&assignments)?;
+            let resolved = described(&settings);
+            if !known.insert(resolved.clone()) {
+                merged += 1;
+                continue;
+            }
+            let (name, label) = self.name(label, &assignments, &settings);
+            let point = Point {
+                name: unique(name, &mut names),
+                label,
+                settings: set(&assignments, &resolved),
+                resolved,
+                skipped: broken(&settings, chunk),
+            };
+            points.push((point, settings));
+        }
+        Ok(Points { points, merged })
+    }
+
+    /// Labels of named points, and values.
+    fn combinations(&self) -> Result<Vec<(Option<&str>, Assignments)>, SweepError> {
+        let mut all: Vec<(Option<&str>, Assignments)> = match self.named.as_slice() {
+            [] => vec![(None, Assignments::new())],
+            named => {
+                let named = named
+                    .iter()
+                    .map(|point| (Some(point.label.as_str()), point.settings.clone()));
+                named.collect()
+            }
+        };
+        let count = self
+            .axes
+            .iter()
+            .fold(all.len(), |count, axis| count.saturating_mul(axis.values.len()));
+        if count > MOST {
+            return Err(SweepError::TooManyPoints {
+                points: count,
+                most: MOST,
+            });
+        }
+        for axis in &self.axes {
+            let with = |(label, known): &(Option<_>, Assignments), value: &String| {
+                let mut assignments = known.clone();
+                // What a named point sets itself holds there.
+                assignments.entry(axis.key.clone()).or_insert_with(|| value.clone());
+                (*label, assignments)
+            };
+            all = all
+                .iter()
+                .flat_map(|known| axis.values.iter().map(move |value| with(known, value)))
+                .collect();
+        }
+        Ok(all)
+    }
+
+    /// Name and label of a point, from what tells it apart.
+    fn name(&self, label: Option<&str>, assignments: &Assignments, settings: &PointSettings) -> (String, String) {
+        let mut names: Vec<String> = label.map(folder_name).into_iter().collect();
+        let mut labels: Vec<String> = label.map(str::to_owned).into_iter().collect();
+        for axis in self.differing() {
+            if !has_meaning(settings.cache.policy, &axis.key) {
+                continue;
+            }
+            let Some(value) = assignments.get(&axis.key) else {
+                continue;
+            };
+            let short = axis.key.rsplit('.').next().unwrap_or(&axis.key);
+            match short {
+                "policy" => {
+                    names.push(folder_name(value));
+                    labels.push(value.clone());
+                }
+                _ => {
+                    names.push(format!("{short}-{}", folder_name(value)));
+                    labels.push(format!("{} {value}", short.replace('-', " ")));
+                }
+            }
+        }
+        if names.is_empty() {
+            let policy = settings.cache.policy.to_string();
+            return (policy.clone(), policy);
+        }
+        (names.join("-"), labels.join(", "))
+    }
+}
+
+impl Points {
+    /// Refuses a grid without a legal point, and one with an illegal point if `strict`.
+    ///
+    /// # Errors
+    /// With the rules that are broken.
+    pub fn check(&self, strict: bool) -> Result<(), SweepError> {
+        let illegal: Vec<_> = self
+            .points
+            .iter()
+            .filter_map(|(point, _)| Some(format!("{} ({})", point.label, point.skipped.as_deref()?)))
+            .collect();
+        let (points, count) = (self.points.len(), illegal.len());
+        let mut reasons = illegal[..count.min(LISTED)].join("; ");
+        if count > LISTED {
+            reasons.push_str(&format!("; and {} more", count - LISTED));
+        }
+        match count {
+            0 => Ok(()),
+            _ if count == points => Err(SweepError::NoLegalPoint { points, reasons }),
+            illegal if strict => Err(SweepError::Illegal {
+                illegal,
+                points,
+                reasons,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a parameter has a meaning under a policy.
+pub(super) fn has_meaning(policy: PolicyName, key: &str) -> bool {
+    let parameters: &[&str] = match policy {
+        PolicyName::Global => &[],
+        PolicyName::Fifo => &["window"],
+        PolicyName::Sink | PolicyName::SinkRerope => &["window", "sink"],
+        PolicyName::DeepSink => &["window", "sink", "positions"],
+        PolicyName::DeepForcing => &[
+            "window",
+            "sink",
+            "budget",
+            "recent",
+            "reuse-limit",
+            "positions",
+            "scorer",
+        ],
+    };
+    match key.strip_prefix("cache.") {
+        Some("policy") | None => true,
+        Some(parameter) => parameters.contains(&parameter),
+    }
+}
+
+/// Every setting of a point that has a meaning there.
+fn described(settings: &PointSettings) -> Assignments {
+    let PointSettings { cache, sampler } = settings;
+    let steps: Vec<_> = sampler.steps.iter().map(u32::to_string).collect();
+    let all = [
+        ("cache.policy", cache.policy.to_string()),
+        ("cache.window", cache.window.to_string()),
+        ("cache.sink", cache.sink.to_string()),
+        ("cache.budget", cache.budget.to_string()),
+        ("cache.recent", cache.recent.to_string()),
+        ("cache.reuse-limit", cache.reuse_limit.to_string()),
+        ("cache.positions", cache.positions.to_string()),
+        ("cache.scorer", cache.scorer.to_string()),
+        ("sampler.steps", steps.join(",")),
+        ("sampler.shift", sampler.shift.to_string()),
+    ];
+    let meant = all.into_iter().filter(|(key, _)| has_meaning(cache.policy, key));
+    meant.map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// Those of the settings that the grid sets.
+fn set(assignments: &Assignments, resolved: &Assignments) -> Assignments {
+    let set = resolved.iter().filter(|(key, _)| assignments.contains_key(*key));
+    set.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// The rule that the settings break.
+fn broken(settings: &PointSettings, chunk: usize) -> Option<String> {
+    // No rule depends on the length of the video.
+    let cache = settings.cache.resolve(chunk, chunk).map_err(|error| error.to_string());
+    let sampler = || settings.sampler.validate().map_err(|error| error.to_string());
+    cache.map(drop).and_then(|()| sampler()).err()
+}
+
+/// A value or label as part of the name of a folder.
+fn folder_name(text: &str) -> String {
+    let mut name = String::new();
+    for c in text.chars() {
+        match c {
+            c if c.is_alphanumeric() => name.extend(c.to_lowercase()),
+            '.' if !name.is_empty() => name.push('.'),
+            _ if name.is_empty() || name.ends_with('-') => {}
+            _ => name.push('-'),
+        }
+    }
+    name.trim_end_matches(['-', '.']).chars().take(100).collect()
+}
+
+/// The name, or with a number behind it if it is taken.
+pub(super) fn unique(name: String, taken: &mut HashSet<String>) -> String {
+    let name = if name.is_empty() { "point".into() } else { name };
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let mut free = std::iter::once(name.clone())
+        .chain(numbered)
+        .filter(|name| !taken.contains(name));
+    let name = free.next().unwrap_or(name);
+    taken.insert(name.clone());
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, Layer, Layers};
+    use crate::preset::Preset;
+
+    fn grid(axes: &[(&str, &[&str])]) -> Grid {
+        let axis = |(key, values): &(&str, &[&str])| Axis {
+            key: key.to_string(),
+            values: values.iter().map(|value| value.to_string()).collect(),
+        };
+        Grid {
+            axes: axes.iter().map(axis).collect(),
+            named: Vec::new(),
+        }
+    }
+
+    fn resolve(assignments: &Assignments) -> Result<PointSettings, SweepError> {
+        let preset = Preset::load("toy").unwrap();
+        let environment: Environment = [("DEEPFORCING_CONFIG".into(), "/dev/null".into())]
+            .into_iter()
+            .collect();
+        let layer = Layer::of_values(assignments).unwrap();
+        let settings = Layers::load(layer, &environment).unwrap().resolve("toy", &preset);
+        Ok(PointSettings {
+            cache: settings.cache(),
+            sampler: settings.sampler(&preset.sampler),
+        })
+    }
+
+    fn points(grid: &Grid) -> Points {
+        grid.points(3, resolve).unwrap()
+    }
+
+    fn names(points: &Points) -> Vec<&str> {
+        points.points.iter().map(|(point, _)| point.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_grid_is_the_product_of_its_lists() {
+        let points = points(&grid(&[("cache.window", &["18", "21"]), ("cache.sink", &["0", "10"])]));
+        assert_eq!(
+            names(&points),
+            [
+                "window-18-sink-0",
+                "window-18-sink-10",
+                "window-21-sink-0",
+                "window-21-sink-10"
+            ]
+        );
+        let (point, settings) = &points.points[1];
+        assert_eq!(point.label, "window 18, sink 10");
+        assert_eq!((settings.cache.window, settings.cache.sink), (18, 10));
+        assert_eq!(point.settings.len(), 2);
+        assert_eq!(point.resolved["cache.budget"], "16");
+        assert_eq!(points.check(true), Ok(()));
+    }
+
+    #[test]
+    fn what_has_no_meaning_does_not_multiply_points() {
+        let policies = &["fifo", "sink", "deep-sink", "deep-forcing", "global"][..];
+        let points = points(&grid(&[
+            ("cache.policy", policies),
+            ("cache.sink", &["4", "9"]),
+            ("cache.scorer", &["both", "past"]),
+            ("cache.positions", &["official"]),
+        ]));
+        assert_eq!(
+            names(&points),
+            [
+                "fifo",
+                "sink-sink-4",
+                "sink-sink-9",
+                "deep-sink-sink-4",
+                "deep-sink-sink-9",
+                "deep-forcing-sink-4-scorer-both",
+                "deep-forcing-sink-4-scorer-past",
+                "deep-forcing-sink-9-scorer-both",
+                "deep-forcing-sink-9-scorer-past",
+                "global",
+            ]
+        );
+        assert_eq!(points.merged, 20 - 10);
+        assert!(!points.points[0].0.settings.contains_key("cache.sink"));
+        assert!(points.points[3].0.settings.contains_key("cache.positions"));
+    }
+
+    /// What is said to have no meaning changes nothing, and what is said to have one does.
+    #[test]
+    fn meanings_are_those_of_the_policies() {
+        for name in PolicyName::NAMES {
+            let base = CacheSettings {
+                policy: name.parse().unwrap(),
+                ..CacheSettings::default()
+            };
+            let changed = [
+                ("cache.window", CacheSettings { window: 24, ..base }),
+                ("cache.sink", CacheSettings { sink: 9, ..base }),
+                ("cache.budget", CacheSettings { budget: 17, ..base }),
+                ("cache.recent", CacheSettings { recent: 5, ..base }),
+                ("cache.reuse-limit", CacheSettings { reuse_limit: 3, ..base }),
+                (
+                    "cache.positions",
+                    CacheSettings {
+                        positions: "paper".parse().unwrap(),
+                        ..base
+                    },
+                ),
+                (
+                    "cache.scorer",
+                    CacheSettings {
+                        scorer: "past".parse().unwrap(),
+                        ..base
+                    },
+                ),
+            ];
+            for (key, settings) in changed {
+                let differs = settings.resolve(3, 30).unwrap() != base.resolve(3, 30).unwrap();
+                assert_eq!(differs, has_meaning(base.policy, key), "{name} {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn illegal_points_are_listed_and_refused_as_asked() {
+        let found = points(&grid(&[("cache.sink", &["0", "13", "14"])]));
+        let skipped: Vec<_> = found.points.iter().map(|(point, _)| point.skipped.is_some()).collect();
+        assert_eq!(skipped, [false, true, true]);
+        assert_eq!(found.check(false), Ok(()));
+        let error = found.check(true).unwrap_err().to_string();
+        for part in [
+            "2 of 3 points",
+            "sink 13 + recent 4 > budget 16",
+            "sink 14 (",
+            "--illegal skip",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+        let none = points(&grid(&[("cache.sink", &["13"])])).check(false).unwrap_err();
+        assert!(
+            none.to_string()
+                .contains("its only point breaks a rule: deep-forcing (sink 13"),
+            "{none}"
+        );
+        let many: Vec<String> = (13..33).map(|sink| sink.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let error = points(&grid(&[("cache.sink", &many)]))
+            .check(false)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("all 20 break a rule") && error.contains("and 17 more"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn named_points_are_combined_with_the_axes() {
+        let named = |label: &str, policy: &str| NamedPoint {
+            label: label.into(),
+            settings: [("cache.policy".to_string(), policy.to_string())].into(),
+        };
+        let grid = Grid {
+            named: vec![
+                named("Self Forcing", "fifo"),
+                named("+ Deep Sink", "deep-sink"),
+                named("deep sink!", "sink"),
+            ],
+            ..grid(&[("sampler.shift", &["5", "7.5"])])
+        };
+        let found = points(&grid);
+        assert_eq!(names(&found)[..2], ["self-forcing-shift-5", "self-forcing-shift-7.5"]);
+        assert_eq!(
+            names(&found)[2..5],
+            ["deep-sink-shift-5", "deep-sink-shift-7.5", "deep-sink-shift-5-2"]
+        );
+        assert_eq!(found.points[3].0.label, "+ Deep Sink, shift 7.5");
+    }
+
+    #[test]
+    fn a_grid_of_millions_is_refused_before_it_is_made() {
+        let many: Vec<String> = (0..5000).map(|value| value.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let error = grid(&[("cache.sink", &many), ("cache.window", &many)])
+            .points(3, resolve)
+            .unwrap_err();
+        assert!(matches!(error, SweepError::TooManyPoints { points: 25_000_000, .. }));
+    }
+}

@@ -1,0 +1,83 @@
+//! What the cache keeps of a video, chunk by chunk, in a file; and the page that draws it.
+//!
+//! # The file
+//!
+//! A trace is JSON lines: UTF-8, one object per line, written a chunk at a time, so that the file of a run that was
+//! killed ends with a whole line. `kind` tells what a line is; kinds and keys that a reader does not know are to be
+//! ignored. The types of [`format`] are the reference; in the order of the file:
+//!
+//! | kind | one for | holds |
+//! |---|---|---|
+//! | `header` | the file, first | `format` ([`FORMAT`]), version of the program, [`Recipe`](crate::recipe::Recipe), name of the video, sizes, which attention is recorded |
+//! | `event` | layer and chunk for which room was made | the plan, which tokens were selected, their scores, positions of all that stayed |
+//! | `attention` | layer and chunk, if asked for | share of attention of every latent frame in the cache |
+//! | `chunk` | chunk, after its other lines | what the cache holds while the chunk is denoised, by origin frame |
+//! | `end` | the file, last | whether the video is complete; missing when the run was killed or is going on |
+//!
+//! Everything is recorded at the first denoising step of a chunk (of a chunk that is given, at its only pass), which is
+//! when room is made. Frames are latent frames counted from the start of the video; tokens of a frame are numbered row by
+//! row (`row · columns + column`). *Slots* are the places of the cache in order.
+//!
+//! Packed values:
+//! * *runs* `[[value, tokens], …]`: `tokens` neighbouring slots that share a value;
+//! * *bits*: base64 (standard alphabet, padded) of bits, the first one the highest of its byte, as `numpy.unpackbits`
+//!   reads them;
+//! * *cells*: tokens of a frame, as bits of all of them or, where that is shorter, as a list of numbers;
+//! * *levels*: base64 of one byte per selected token, 0 for the lowest kept score to 255 for the highest.
+//!
+//! # Size
+//!
+//! Of the 1.3B model at 480×832 (30 layers, 1560 tokens a frame) with the paper's cache, an event holds 30 lines of about
+//! 10 kB: 12 MB for a minute of video. Other policies select nothing and need less than 1 MB. Attention of all 360 heads
+//! adds 70 kB a chunk, 6 MB a minute.
+
+pub mod attention;
+mod error;
+pub mod format;
+mod pack;
+mod page;
+mod reader;
+mod recorder;
+
+use std::path::{Path, PathBuf};
+
+pub use attention::{Every, HeadChoice, Numbers};
+pub use error::TraceError;
+pub use page::{Page, Pictures};
+pub use reader::{Damage, Trace};
+pub use recorder::Tracing;
+
+/// Number of the format that this program writes, the highest that it reads. It rises when a reader of the old one would
+/// misunderstand the new one.
+pub const FORMAT: u32 = 1;
+
+/// What is to be recorded of a video.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TraceOptions {
+    /// The file to write.
+    pub path: PathBuf,
+    /// Layers and heads whose attention is recorded; none by default, as it takes time.
+    pub attention: Vec<HeadChoice>,
+    /// Chunks at which attention is recorded.
+    pub every: Every,
+}
+
+/// Checks, before any work is done, that a file can be written.
+///
+/// # Errors
+/// When it exists and may not be replaced, is a folder, or its folder is missing.
+pub fn check_output(path: &Path, overwrite: bool) -> Result<(), TraceError> {
+    if path.is_dir() || path.file_name().is_none() {
+        return Err(TraceError::IsFolder { path: path.into() });
+    }
+    if path.exists() && !overwrite {
+        return Err(TraceError::Exists { path: path.into() });
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(TraceError::FolderMissing {
+            folder: folder.into(),
+            path: path.into(),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,229 @@
+//! The video autoencoders on a GPU: convolutions, norm, attention, pictures as bytes.
+//!
+//! A convolution first puts the history in front of the new frames. Then cuDNN (feature `cudnn`) convolves, and one more
+//! pass adds bias and residual; without it, one kernel of our own does all of it. **Never run on a device so far**; the
+//! kernels are tested in the emulator (`vae::emulated_tests`).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{
+    CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor,
+    backend::BackendStorage,
+    bail,
+    cuda::{
+        WrapErr,
+        cudarc::driver::{PinnedHostSlice, result::memcpy_dtod_async},
+    },
+};
+
+use super::conv3d::{CausalConv3d, ConvOp};
+use crate::kernels::{
+    cuda::{self, Operand},
+    launch::{self, ConvPointers},
+};
+
+/// A convolution's weight as the kernels take it.
+#[derive(Debug)]
+pub(super) struct DeviceWeight {
+    /// `[out, tap, padded in]`.
+    pub packed: Tensor,
+    #[cfg(feature = "cudnn")]
+    pub by_library: Option<super::cudnn::Filter>,
+}
+
+impl DeviceWeight {
+    pub(super) fn new(conv: &CausalConv3d) -> Result<Self> {
+        Ok(Self {
+            packed: conv.tap_major_weight(launch::CONV_DEPTH)?,
+            #[cfg(feature = "cudnn")]
+            by_library: super::cudnn::Filter::new(conv)?,
+        })
+    }
+}
+
+/// Runs `op` over `x`.
+pub(super) fn convolve(op: &ConvOp<'_>, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+    let name = "causal-conv3d";
+    let conv = op.conv;
+    let shape = op.output_shape(layout)?;
+    let weight = conv.on_device(|| DeviceWeight::new(conv))?;
+    let frames = frames_with_history(op, x, layout)?;
+    let element = frames.operand.element(name)?;
+    let expect = |tensor: Option<&Tensor>| match tensor {
+        Some(tensor) => Operand::of(tensor, name)?.expect(frames.operand.dtype, name),
+        None => Ok(0),
+    };
+    let (bias, residual) = (expect(conv.bias())?, expect(op.residual.as_ref())?);
+    #[cfg(feature = "cudnn")]
+    if let Some(filter) = &weight.by_library
+        && let Some(done) = super::cudnn::convolve(conv, filter, x, &frames.operand, layout, &shape, [bias, residual])?
+    {
+        return Ok(done);
+    }
+    let packed = Operand::of(&weight.packed, name)?.expect(frames.operand.dtype, name)?;
+    let out_frames = shape.dims()[0];
+    cuda::produce(x, x.dtype(), shape.clone(), |out| {
+        let at = ConvPointers {
+            out,
+            x: frames.operand.at,
+            weight: packed,
+            bias,
+            residual,
+        };
+        launch::conv(element, at, out_frames, conv.shape_of(layout, &shape)?)
+    })
+}
+
+/// The frames to convolve, history first.
+struct Frames {
+    operand: Operand,
+    /// Memory of the joined frames, when they had to be joined.
+    _joined: Option<Tensor>,
+}
+
+fn frames_with_history(op: &ConvOp<'_>, x: &CudaStorage, layout: &Layout) -> Result<Frames> {
+    let name = "causal-conv3d";
+    let operand = Operand::new(x, layout, name)?;
+    let wanted = op.conv.spec().history();
+    if wanted == 0 {
+        return Ok(Frames { operand, _joined: None });
+    }
+    let (frames, channels, height, width) = layout.shape().dims4()?;
+    let device = Device::Cuda(x.device.clone());
+    // Zeros stand for frames before the start of the stream.
+    let joined = Tensor::zeros((wanted + frames, channels, height, width), x.dtype(), &device)?;
+    if let Some(history) = &op.history {
+        let known = history.dim(0)?;
+        let used = known.min(wanted);
+        joined.slice_set(&history.narrow(0, known - used, used)?.contiguous()?, 0, wanted - used)?;
+    }
+    let to = Operand::of(&joined, name)?;
+    let frame = channels * height * width;
+    let bytes = operand.count * operand.dtype.size_in_bytes();
+    copy(
+        x,
+        operand.at,
+        to.at + (wanted * frame * operand.dtype.size_in_bytes()) as u64,
+        bytes,
+    )?;
+    Ok(Frames {
+        operand: to,
+        _joined: Some(joined),
+    })
+}
+
+/// Copies bytes within the device, on its stream.
+fn copy(like: &CudaStorage, from: u64, to: u64, bytes: usize) -> Result<()> {
+    let stream = like.device.cuda_stream();
+    // SAFETY: both ranges are within tensors that live until the stream has done this: memory is given back in the
+    // stream's order.
+    unsafe { memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }.w()
+}
+
+/// `x / max(‖x‖₂, 1e-12) · √C · gamma` over the channels, then SiLU if asked for.
+pub(super) fn channel_norm(
+    x: &CudaStorage,
+    layout: &Layout,
+    gamma: &Tensor,
+    silu: bool,
+) -> Result<(CudaStorage, Shape)> {
+    let (frames, channels, height, width) = layout.shape().dims4()?;
+    let operand = Operand::new(x, layout, "channel-norm")?;
+    let gamma = Operand::of(gamma, "channel-norm")?.expect(operand.dtype, "channel-norm")?;
+    cuda::produce(x, x.dtype(), layout.shape(), |out| {
+        let element = operand.element("channel-norm")?;
+        launch::channel_norm(
+            element,
+            out,
+            operand.at,
+            gamma,
+            [frames, channels, height * width],
+            silu,
+        )
+    })
+}
+
+/// Attention within each frame: `[frames, 3·C, height, width]` to `[frames, C, height, width]`. The scores of one frame
+/// exist at a time (78 MB in bf16 for 60×104 positions); products are cuBLAS's, which beats tiles of 384 channels.
+pub(super) fn frame_attention(qkv: &Tensor) -> Result<Tensor> {
+    let (frames, channels, height, width) = qkv.dims4()?;
+    if channels % 3 != 0 {
+        bail!("attention needs queries, keys and values, got {channels} channels");
+    }
+    let (channels, positions) = (channels / 3, height * width);
+    let qkv = qkv.reshape((frames, 3, channels, positions))?;
+    let frame = |index: usize| -> Result<Tensor> {
+        let of_frame = qkv.get(index)?;
+        let (q, k, v) = (of_frame.get(0)?, of_frame.get(1)?, of_frame.get(2)?);
+        let scores = q.t()?.matmul(&k)?;
+        softmax_in_place(&scores, 1.0 / (channels as f32).sqrt())?;
+        v.matmul(&scores.t()?)
+    };
+    let out = (0..frames).map(frame).collect::<Result<Vec<_>>>()?;
+    Tensor::stack(&out, 0)?.reshape((frames, channels, height, width))
+}
+
+fn softmax_in_place(scores: &Tensor, scale: f32) -> Result<()> {
+    let (rows, width) = scores.dims2()?;
+    let operand = Operand::of(scores, "softmax")?;
+    let launch = launch::softmax_rows(operand.element("softmax")?, operand.at, rows, width, scale)?;
+    match scores.device() {
+        Device::Cuda(device) => cuda::run(device, &launch),
+        _ => bail!("softmax: the scores are not on a GPU"),
+    }
+}
+
+/// Pictures `[T, 3, H, W]` in −1…1 as bytes `[T, H, W, 3]`, still on the device.
+pub(super) fn pictures_to_bytes(pictures: &Tensor) -> Result<Tensor> {
+    let (frames, _, height, width) = pictures.dims4()?;
+    let pictures = pictures.contiguous()?;
+    let bytes = Tensor::zeros((frames, height, width, 3), DType::U8, pictures.device())?;
+    let from = Operand::of(&pictures, "pictures_to_bytes")?;
+    let to = Operand::of(&bytes, "pictures_to_bytes")?;
+    let launch = launch::pictures_to_bytes(
+        from.element("pictures_to_bytes")?,
+        to.at,
+        from.at,
+        frames,
+        height * width,
+    )?;
+    match pictures.device() {
+        Device::Cuda(device) => cuda::run(device, &launch)?,
+        _ => bail!("pictures_to_bytes: the pictures are not on a GPU"),
+    }
+    Ok(bytes)
+}
+
+/// Page-locked memory that pictures are copied to, kept between calls: making it takes milliseconds.
+static PINNED: Mutex<Option<PinnedHostSlice<u8>>> = Mutex::new(None);
+
+/// Bytes of a u8 tensor `[frames, …]`, by frame, copied through page-locked memory, which the copy engine reaches
+/// without a detour. Waits for the device.
+pub(super) fn download(bytes: &Tensor) -> Result<Vec<Vec<u8>>> {
+    let frame = bytes.elem_count() / bytes.dim(0)?.max(1);
+    let (storage, layout) = bytes.storage_and_layout();
+    let (Storage::Cuda(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+        bail!("download: expected a contiguous tensor on a GPU");
+    };
+    let slice = storage.as_cuda_slice::<u8>()?.slice(start..end);
+    let stream = storage.device.cuda_stream();
+    let context = stream.context();
+    let mut kept = PINNED.lock().unwrap_or_else(PoisonError::into_inner);
+    let fits = |pinned: &PinnedHostSlice<u8>| pinned.len() == slice.len() && Arc::ptr_eq(pinned.context(), context);
+    if !kept.as_ref().is_some_and(fits) {
+        // Not write-combined, which cudarc's plain `alloc_pinned` takes: the host reads this memory.
+        // SAFETY: it is written by the copy below before it is read.
+        *kept = Some(unsafe { context.alloc_pinned_with_flags(slice.len(), 0) }.w()?);
+    }
+    let Some(pinned) = kept.as_mut() else {
+        return Ok(Vec::new());
+    };
+    stream.memcpy_dtoh(&slice, pinned).w()?;
+    // Waits for the copy alone, not for what other threads have queued behind it.
+    Ok(pinned
+        .as_slice()
+        .w()?
+        .chunks(frame.max(1))
+        .map(<[u8]>::to_vec)
+        .collect())
+}
