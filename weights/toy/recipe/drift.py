@@ -32,8 +32,9 @@ NAMES = dict(color="colour", shape="shape", bg="place", sky="sky", motion="motio
 SPANS = ((0, 5), (5, 20), (20, 40), (40, 60))
 
 
-def video_name(row, sample):
-    return f"p{row}-{sample}"
+def video_name(args, row, sample=0):
+    """As `deepforcing batch` names it."""
+    return f"p{row}-{sample}" if args.samples > 1 else f"p{row}"
 
 
 def read_video(path):
@@ -64,14 +65,15 @@ def render(args, specs, size):
     with open(path, "w") as file:
         for row, spec in specs.items():
             file.write(json.dumps(dict(id=f"p{row}", prompt=prompt_of(spec))) + "\n")
-    for policy, (_, options) in POLICIES.items():
-        line = [args.binary, "batch", path, "-o", f"{args.study}/{policy}", "--model", args.model, "--samples", str(args.samples), "--seconds",
-                str(args.seconds), "--crf", str(args.crf), "--policy", policy, *options]
-        print("+", " ".join(line), flush=True)
-        subprocess.run(line, check=True)
+    for sample in range(args.samples):  # one seed after the other for all policies: what is there can be compared at any time
+        for policy, (_, options) in POLICIES.items():
+            line = [args.binary, "batch", path, "-o", f"{args.study}/{policy}", "--model", args.model, "--samples", str(args.samples), "--seconds",
+                    str(args.seconds), "--crf", str(args.crf), "--quiet", "--shard", f"{sample}/{args.samples}", "--policy", policy, *options]
+            print("+", " ".join(line), flush=True)
+            subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
     os.makedirs(f"{args.study}/{TRUTH}", exist_ok=True)
     for row, spec in specs.items():
-        path = f"{args.study}/{TRUTH}/{video_name(row, 0)}.mp4"
+        path = f"{args.study}/{TRUTH}/{video_name(args, row)}.mp4"
         if not os.path.exists(path):
             write_video(path, world.render(spec, frames=args.seconds * FPS, size=size), args.crf)
 
@@ -95,7 +97,7 @@ def measurements(args, specs):
         found = known.setdefault(policy, {})
         for row, spec in specs.items():
             for sample in range(1 if policy == TRUTH else args.samples):
-                name = video_name(row, sample)
+                name = video_name(args, row, sample)
                 video = f"{args.study}/{policy}/{name}.mp4"
                 if name not in found and os.path.exists(video):
                     found[name] = measure(judge, read_video(video), spec, args.seconds)
@@ -176,13 +178,13 @@ def draw(result, path, panels, limits):
 
 
 def stills(args, specs, path, seconds=(2, 10, 20, 40, 59)):
-    """A row per prompt and policy (first sample), a column per second."""
-    rows = []
-    for row in list(specs)[:args.shown]:
-        for policy in [*POLICIES, TRUTH]:
-            video = read_video(f"{args.study}/{policy}/{video_name(row, 0)}.mp4")
-            rows += [video[min(second, args.seconds - 1) * FPS] for second in seconds]
-    world.sheet(rows, 2 * len(seconds) if args.shown > 1 else len(seconds), path, scale=1)
+    """A row per policy, for every prompt (its first sample) a column per second."""
+    cells = []
+    for policy in [*POLICIES, TRUTH]:
+        for row in list(specs)[:args.shown]:
+            video = read_video(f"{args.study}/{policy}/{video_name(args, row)}.mp4")
+            cells += [video[min(second, args.seconds - 1) * FPS] for second in seconds]
+    world.sheet(cells, args.shown * len(seconds), path, scale=1)
 
 
 def main():
@@ -217,7 +219,7 @@ def main():
     draw(result, f"{args.figures}/drift.png", DRIFTS, {})
     draw(result, f"{args.figures}/judged.png", {name: f"judge: {NAMES[name]} right" for name in ("color", "shape", "bg", "motion")},
          {name: (0, 1.03) for name in FIELDS})
-    stills(args, specs, f"{args.figures}/drift-stills.png")
+    stills(args, specs, f"{args.figures}/drift-stills.jpg")
 
 
 if __name__ == "__main__":

@@ -77,14 +77,14 @@ def autoencoder_quality(bench, clips, indices):
     return total / len(indices)
 
 
-def first_seconds(bench, clips, specs, indices, batch):
+def first_seconds(bench, clips, specs, indices, wanted_sources, batch):
     """Judge and statistics of the first 5 s: dict of source -> dict of name -> mean."""
     sources = dict(rendered=lambda rows, wanted: torch.stack([clips.video(i) for i in rows]).transpose(1, 2) * 0.5 + 0.5,
                    reconstructed=lambda rows, wanted: bench.reconstructed(torch.stack([clips.video(i) for i in rows])),
                    generated=lambda rows, wanted: bench.videos(wanted, rows, LATENT_FRAMES, POLICIES["fifo"]))
     table, rows_shown = {}, []
-    for source, make in sources.items():
-        sums = {}
+    for source in wanted_sources:
+        make, sums = sources[source], {}
         for at in range(0, len(indices), batch):
             rows = indices[at:at + batch]
             wanted = [specs[i] for i in rows]
@@ -142,6 +142,7 @@ def main():
     parser.add_argument("--out", default="runs/evaluation")
     parser.add_argument("--clips", type=int, default=20, help="held-out clips for the PSNR, 0 to skip")
     parser.add_argument("--samples", type=int, default=100, help="held-out prompts for the first 5 s, 0 to skip")
+    parser.add_argument("--sources", default="rendered,reconstructed,generated", help="of the first 5 s")
     parser.add_argument("--prompts", type=int, default=16, help="held-out prompts of the long rollouts, 0 to skip")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per prompt of the long rollouts")
     parser.add_argument("--seconds", type=int, default=60)
@@ -171,12 +172,13 @@ def main():
             keep("psnr", psnr)
             print(f"autoencoder, {args.clips} held-out clips of 81 pictures, streaming: {psnr:.2f} dB", flush=True)
         if args.samples:
-            table = first_seconds(bench, clips, specs, held_out[:args.samples], args.batch)
+            table = {**results.get("first", {}), **first_seconds(bench, clips, specs, held_out[:args.samples], args.sources.split(","), args.batch)}
             keep("first", table)
             for source, values in table.items():
                 print(f"first 5 s, {source}: " + " ".join(f"{name} {value:.4f}" for name, value in values.items()), flush=True)
-            ceiling, got = table["rendered"], table["generated"]
-            print("generated against rendered: " + " ".join(f"{name} {got[name] / max(ceiling[name], 1e-9):.3f}" for name in [*FIELDS, "sharpness", "movement"]), flush=True)
+            if {"rendered", "generated"} <= set(table):
+                ceiling, got = table["rendered"], table["generated"]
+                print("generated against rendered: " + " ".join(f"{name} {got[name] / max(ceiling[name], 1e-9):.3f}" for name in [*FIELDS, "sharpness", "movement"]), flush=True)
         if args.prompts:
             keep("long", long_rollouts(bench, [specs[i] for i in held_out[:args.prompts]], range(args.seeds), args.seconds, args.kinds.split(","), args.batch))
 

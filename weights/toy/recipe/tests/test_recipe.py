@@ -144,8 +144,8 @@ def test_study_measures_what_is_there(tmp_path):
     pictures = world.render(spec, frames=96, size=32)
     for policy in [*drift.POLICIES, drift.TRUTH]:
         os.makedirs(tmp_path / policy)
-        drift.write_video(str(tmp_path / policy / "p0-0.mp4"), pictures, 1)
-    assert (drift.read_video(str(tmp_path / "fifo" / "p0-0.mp4")) - pictures).abs().mean() < 0.02
+        drift.write_video(str(tmp_path / policy / "p0.mp4"), pictures, 1)
+    assert (drift.read_video(str(tmp_path / "fifo" / "p0.mp4")) - pictures).abs().mean() < 0.02
     torch.save(dict(model=judge.Judge().state_dict()), tmp_path / "judge.pt")
     args = argparse.Namespace(study=str(tmp_path), runs=str(tmp_path), samples=1, seconds=6, again=False, shown=1)
     result = drift.summary(drift.measurements(args, {0: spec}))
