@@ -76,9 +76,13 @@ fn nvcc() -> PathBuf {
     }
     let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os);
     let in_homes = homes.map(|home| PathBuf::from(home).join("bin/nvcc"));
-    let in_path = env::var_os("PATH").map(|path| env::split_paths(&path).map(|folder| folder.join("nvcc")).collect());
+    let in_path = env::var_os("PATH").map(|path| {
+        env::split_paths(&path)
+            .map(|folder| folder.join("nvcc"))
+            .collect::<Vec<_>>()
+    });
     in_homes
-        .chain(in_path.unwrap_or_else(Vec::new))
+        .chain(in_path.unwrap_or_default())
         .chain([PathBuf::from("/usr/local/cuda/bin/nvcc")])
         .find(|path| path.is_file())
         .unwrap_or_else(|| "nvcc".into())

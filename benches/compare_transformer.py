@@ -165,13 +165,16 @@ class Chunk:
             self.e, self.e0 = torch.randn(1, 1, size.dim).to(dtype), (torch.randn(1, 6, size.dim) / 16).to(dtype)
             angles = torch.randn(size.chunk * size.per_frame, size.head_dim // 2)
             self.cos, self.sin = angles.cos(), angles.sin()
-        self.run = torch.compile(self.model) if compile else self.model
+        if compile:
+            # One block is compiled and serves as all of them: the whole network takes minutes.
+            for block in self.model.blocks:
+                block.compile()
 
     def noise(self):
         return torch.randn(self.size.chunk, 16, self.size.height, self.size.width, device=self.device)
 
     def forward(self, latents):
-        return self.run(latents, self.e, self.e0, self.cos, self.sin)
+        return self.model(latents, self.e, self.e0, self.cos, self.sin)
 
     def whole(self):
         for block in self.model.blocks:

@@ -59,14 +59,14 @@ for library in "$home"/lib/lib*.so.*; do
 done
 
 # The driver's library belongs to the machine that runs the program. To link, its names are enough: every function that
-# cuda.h declares, under the names that its macros turn them into, too.
+# cuda.h declares, under the names that its macros turn them into, too. 34 is the driver's error for such a stub.
 mkdir -p "$home/lib/stubs"
 grep -oE '\bcu[A-Z][A-Za-z0-9]*(_v[0-9]+)?(_ptsz|_ptds)?\b' "$home/include/cuda.h" | sort -u > "$work/names"
 {
     cat "$work/names"
     grep -vE '_pt[sd][sz]$' "$work/names" | sed -e 's/$/_ptsz/'
     grep -vE '_pt[sd][sz]$' "$work/names" | sed -e 's/$/_ptds/'
-} | sort -u | sed -e 's/.*/void &(void) {}/' > "$work/stub.c"
+} | sort -u | sed -e 's/.*/int &(void) { return 34; }/' > "$work/stub.c"
 gcc -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$home/lib/stubs/libcuda.so" "$work/stub.c" \
     || fail "the stub of libcuda could not be made"
 

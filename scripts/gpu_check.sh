@@ -119,17 +119,17 @@ else
 fi
 [ "$device" != cpu ] && torch+=(--dtype bf16)
 
-step doctor 30 "$program" doctor --json
+step doctor 30 "$program" -q doctor --json
 for dtype in $dtypes; do
     step "golden-$dtype" 120 env DEEPFORCING_GOLDEN=tests/golden DEEPFORCING_TEST_DEVICE="$device" \
         DEEPFORCING_TEST_DTYPE="$dtype" "$programs/golden"
-    step "parity-$dtype" 60 "$program" bench --parity --device "$device" --dtype "$dtype" --json
-    step "parity-paper-$dtype" 60 "$program" bench --parity --device "$device" --dtype "$dtype" --positions paper --json
+    step "parity-$dtype" 60 "$program" -q bench --parity --device "$device" --dtype "$dtype" --json
+    step "parity-paper-$dtype" 60 "$program" -q bench --parity --device "$device" --dtype "$dtype" --positions paper --json
 done
-step bench-tae 90 "$program" bench "${random[@]}" --vae tae --chunks "$short"
-step bench-wan 120 "$program" bench "${random[@]}" --vae wan --chunks "$short"
-step bench-window 60 "$program" bench "${random[@]}" --vae none --policy deep-sink --chunks "$short"
-step rollout-240 200 "$program" bench "${random[@]}" --vae tae --no-encode --stages-only --chunks "$long"
+step bench-tae 90 "$program" -q bench "${random[@]}" --vae tae --chunks "$short"
+step bench-wan 120 "$program" -q bench "${random[@]}" --vae wan --chunks "$short"
+step bench-window 60 "$program" -q bench "${random[@]}" --vae none --policy deep-sink --chunks "$short"
+step rollout-240 200 "$program" -q bench "${random[@]}" --vae tae --no-encode --stages-only --chunks "$long"
 if "$python" -c 'import torch' 2>/dev/null; then
     step torch 90 "$python" benches/compare_transformer.py "${torch[@]}" --json "$out/torch.json"
     step torch-compiled 120 "$python" benches/compare_transformer.py "${torch[@]}" --compile --json "$out/torch-compiled.json"

@@ -119,7 +119,8 @@ pub fn render(
     let measuring = measuring(job)?;
     let trace = match &job.trace {
         Some(options) => {
-            let video = (!job.target.is_stdout()).then(|| job.target.path());
+            let made = (!job.target.is_stdout()).then(|| job.target.path());
+            let video = options.video.clone().or(made);
             let (video, cache) = (video.as_deref(), rollout.cache_mut());
             Some(Tracing::start(options, recipe, video, job.overwrite, cache)?)
         }

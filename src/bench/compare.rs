@@ -74,9 +74,11 @@ fn differences(before: &BenchReport, now: &BenchReport) -> Vec<(&'static str, St
 }
 
 type Number = (&'static str, Option<f64>, Option<f64>);
+/// A number of a result, if it has it.
+type Of = fn(&BenchReport) -> Option<f64>;
 
 fn numbers(before: &BenchReport, now: &BenchReport) -> Vec<Number> {
-    let all: [(&'static str, fn(&BenchReport) -> Option<f64>); 12] = [
+    let all: [(&'static str, Of); 12] = [
         ("first picture, s", |r| Some(r.cold_start.first_picture_seconds)),
         ("steady denoising of a chunk, ms", |r| Some(r.steady.denoise)),
         ("steady decoding of a chunk, ms", |r| Some(r.steady.decode)),

@@ -52,7 +52,7 @@ fn compare(settings: CacheSettings, chunks: u64, probed: bool) {
                 let random = || Tensor::randn(0f32, 1f32, (tokens, 2, 16), &Device::Cpu).unwrap();
                 let (queries, keys, new) = (random(), random(), random());
                 let rotated = kernels::rotate(&keys, &angles.cos, &angles.sin).unwrap();
-                let mut update = |cache: &mut KvCache| {
+                let update = |cache: &mut KvCache| {
                     let tokens = ChunkTokens {
                         queries: &queries,
                         keys: &keys,

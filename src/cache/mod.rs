@@ -229,6 +229,10 @@ impl KvCache {
         if let Some(stopwatch) = &mut self.stopwatch {
             stopwatch(Moment::After, pass);
         }
+        if self.watch.is_some() && pass.first {
+            // Who looks on sees the slots as they are.
+            self.end_pass()?;
+        }
         if let Some(watch) = self.watch.as_mut().filter(|_| pass.first) {
             watch(Sight {
                 layer,

@@ -132,9 +132,9 @@ impl LayerCache {
 
     /// Writes the chunk's tokens from slot `at` on; slots that are there are replaced.
     fn write_tokens(&mut self, at: usize, context: &Context<'_>, pass: Pass, tokens: &ChunkTokens<'_>) -> Result<()> {
-        self.raw.slice_set(tokens.keys, 0, at)?;
-        self.rotated.slice_set(tokens.rotated, 0, at)?;
-        self.values.slice_set(tokens.values, 0, at)?;
+        kernels::write_rows(&self.raw, tokens.keys, at)?;
+        kernels::write_rows(&self.rotated, tokens.rotated, at)?;
+        kernels::write_rows(&self.values, tokens.values, at)?;
         if let Some(tags) = &self.tags {
             tags.write(at, pass.frames * context.shape.tokens_per_frame())?;
         }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     Failure,
-    flags::{CacheFlags, EncodingFlags, ModelFlags, RunFlags, VideoFlags},
+    flags::{CacheFlags, EncodingFlags, MemoryFlags, ModelFlags, RunFlags, VideoFlags},
     folder::{self, FolderFlags, List},
     model_files::Model,
     printer::Printer,
@@ -62,6 +62,8 @@ pub(super) struct Batch {
     #[command(flatten)]
     model: ModelFlags,
     #[command(flatten)]
+    memory: MemoryFlags,
+    #[command(flatten)]
     cache: CacheFlags,
     #[command(flatten)]
     encoding: EncodingFlags,
@@ -71,7 +73,7 @@ pub(super) struct Batch {
 
 impl Batch {
     fn layer(&self) -> Layer {
-        let layer = self.model.layer();
+        let layer = self.memory.over(self.model.layer());
         self.encoding.over(self.cache.over(self.video.over(layer)))
     }
 

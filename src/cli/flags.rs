@@ -73,10 +73,6 @@ pub(super) struct DeviceFlags {
     /// Number format of the networks [default: auto: f32 on the CPU, bf16 on a GPU]
     #[arg(long, value_name = "auto|f32|bf16")]
     pub dtype: Option<DtypeChoice>,
-    /// Most memory of the GPU to use, for example 12GB: settings that were not given are chosen so that the video fits
-    /// [default: what is free, with no setting changed]
-    #[arg(long, value_name = "SIZE")]
-    pub max_vram: Option<ByteSize>,
 }
 
 impl DeviceFlags {
@@ -85,6 +81,25 @@ impl DeviceFlags {
         Layer {
             device: self.device,
             dtype: self.dtype,
+            ..layer
+        }
+    }
+}
+
+/// The limit of a GPU's memory.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Device")]
+pub(super) struct MemoryFlags {
+    /// Most memory of the GPU to use, for example 12GB: settings that were not given are chosen so that the video fits
+    /// [default: what is free, with no setting changed]
+    #[arg(long, value_name = "SIZE")]
+    pub max_vram: Option<ByteSize>,
+}
+
+impl MemoryFlags {
+    /// Puts what was typed over `layer`.
+    pub fn over(&self, layer: Layer) -> Layer {
+        Layer {
             max_vram: self.max_vram,
             ..layer
         }

@@ -91,6 +91,9 @@ impl Model {
         let free = model.free();
         let chosen = fit(&sizes, &model.sample(seconds)?, free, model.planned_dtype(), limit)?;
         printer.note(&chosen.summary(limit, free));
+        if chosen.changes.is_empty() {
+            return Ok(model);
+        }
         let mut fitted = Self::locate(
             &layers.with(overrides(&model.settings, &chosen)),
             encoder,

@@ -133,28 +133,23 @@ impl CustomOp3 for Attention {
     }
 }
 
-/// Prepares attention of `queries` queries to each number of keys, so that the first chunk does not wait for it: on a
-/// GPU with cuDNN a plan takes up to a second. Does nothing elsewhere.
+/// Prepares attention for these numbers of queries and keys, so that the first chunk does not wait for it: on a GPU with
+/// cuDNN a plan takes up to a second. Does nothing elsewhere.
 ///
 /// # Errors
 /// When the library fails.
-pub fn warm_up_attention(device: &Device, queries: &[usize], keys: &[usize], heads: usize, dim: usize) -> Result<()> {
+pub fn warm_up_attention(device: &Device, sizes: &[(usize, usize)], heads: usize, dim: usize) -> Result<()> {
     #[cfg(feature = "cudnn")]
     if let Device::Cuda(device) = device {
-        let shapes: Vec<_> = queries
-            .iter()
-            .flat_map(|queries| {
-                keys.iter().map(|keys| cudnn::AttentionShape {
-                    queries: *queries,
-                    keys: *keys,
-                    heads,
-                    dim,
-                })
-            })
-            .collect();
-        return cudnn::warm_up(device, &shapes);
+        let shape = |&(queries, keys): &(usize, usize)| cudnn::AttentionShape {
+            queries,
+            keys,
+            heads,
+            dim,
+        };
+        return cudnn::warm_up(device, &sizes.iter().map(shape).collect::<Vec<_>>());
     }
-    let _ = (device, queries, keys, heads, dim);
+    let _ = (device, sizes, heads, dim);
     Ok(())
 }
 

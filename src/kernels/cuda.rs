@@ -7,19 +7,19 @@
 //! **Never run on a device so far**: arguments, grids and arithmetic are tested in an emulator (`kernels::emulated`).
 
 use candle_core::{
-    CudaDevice, CudaStorage, DType, Layout, Result, Shape, Tensor,
+    CudaDevice, CudaStorage, DType, Device, Layout, Result, Shape, Tensor,
     backend::BackendStorage,
     bail,
     cuda::{
         CudaStorageSlice, WrapErr,
-        cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg},
+        cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, result::memcpy_dtod_async},
     },
 };
 use half::bf16;
 
 use super::launch::{Arg, ConvShape, Element, Launch};
 
-const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+pub(super) const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
 // SAFETY: plain integers, laid out as `ConvShape` of conv.cu.
 unsafe impl DeviceRepr for ConvShape {}
@@ -168,6 +168,19 @@ pub(crate) fn allocate(device: &CudaDevice, dtype: DType, shape: &Shape) -> Resu
         device: device.clone(),
     };
     Ok((storage, at))
+}
+
+/// Copies bytes within the device, on its stream.
+pub(crate) fn copy(device: &CudaDevice, from: u64, to: u64, bytes: usize) -> Result<()> {
+    // SAFETY: both ranges are within tensors that live until the stream has done this: memory is given back in the
+    // stream's order.
+    unsafe { memcpy_dtod_async(to, from, bytes, device.cuda_stream().cu_stream()) }.w()
+}
+
+/// A tensor whose contents are undefined until a kernel writes them.
+pub(crate) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+    // SAFETY: every caller hands it to a kernel that writes all of it before anything reads it.
+    unsafe { Tensor::empty(shape, dtype, device) }
 }
 
 /// Runs `launch`, made for the address of a new result, on the device of `like`.

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use gemm::Parallelism;
 
 #[cfg(feature = "cuda")]
-use super::{cuda, launch};
+use super::{cuda, launch, products};
 use super::{f32_slice, for_rows, gelu_tanh};
 
 /// `x·weightᵀ + bias`: `x` `[rows, in]`, `weight` `[out, in]` as stored, `bias` `[out]`; gives `[rows, out]`.
@@ -31,9 +31,13 @@ pub fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor>
     gelu_tanh(linear(x, weight, bias)?)
 }
 
-/// The product by cuBLAS, then bias and activation in place.
+/// By cuBLASLt in one kernel, else the product by cuBLAS, then bias and activation in place.
 #[cfg(feature = "cuda")]
 fn on_cuda(x: &Tensor, weight: &Tensor, bias: &Tensor, kind: launch::Activation) -> Result<Tensor> {
+    let gelu = kind == launch::Activation::GeluTanh;
+    if let Some(done) = products::product(x, weight, bias, gelu)? {
+        return Ok(done);
+    }
     let product = x.matmul(&weight.t()?)?;
     let (count, width) = (product.elem_count(), product.dim(1)?);
     if bias.dims() != [width] {

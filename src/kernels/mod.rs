@@ -4,6 +4,13 @@
 //! kernel beside it (`cuda/*.cu`; feature `cuda`), so that networks are the same code on both. On a GPU elements are f32
 //! or bf16; statistics, softmax, sums and angles are f32.
 //!
+//! Launches: all work of a device goes to its one stream, from whichever thread, so that the decoder's work runs between
+//! denoising steps without synchronisation, and copies to the host wait for their own event alone. A forward pass of the
+//! 1.3B model is about 1100 launches of some microseconds on the host against about 50 ms on the device (3 frames, 16 to
+//! 21 attended to): the device is not waited upon, and capturing passes as CUDA graphs is left until smaller chunks
+//! need it. What would save more: norm and rotation of queries and keys in
+//! one pass, convolutions in a channels-last layout.
+//!
 //! The CUDA kernels have never run on a device so far. `launch` makes what a device is given, `cuda` gives it, and the
 //! tests (`emulated`) run the same launches of the same sources in an emulator and compare them with the CPU kernels.
 
@@ -13,6 +20,8 @@ mod attention;
 pub(crate) mod cuda;
 #[cfg(feature = "cudnn")]
 pub(crate) mod cudnn;
+#[cfg(all(test, feature = "cuda"))]
+pub(crate) mod device_tests;
 #[cfg(test)]
 pub(crate) mod emulated;
 #[cfg(any(test, feature = "cuda"))]
@@ -20,6 +29,8 @@ pub(crate) mod launch;
 mod linear;
 mod modulation;
 mod norm;
+#[cfg(feature = "cuda")]
+mod products;
 mod rotation;
 mod rows;
 mod selection;
@@ -30,7 +41,7 @@ pub use linear::{linear, linear_gelu};
 pub use modulation::{gated_residual, modulated_norm};
 pub use norm::{layer_norm, rms_norm};
 pub use rotation::rotate;
-pub use rows::{keep_rows, sum_rows};
+pub use rows::{keep_rows, sum_rows, write_rows};
 pub use selection::{Kept, SlotRun, best, choose_on_device, keep_chosen_rows, rotate_slots, token_scores};
 
 use candle_core::{CpuStorage, Layout, Result, backend::BackendStorage, bail};

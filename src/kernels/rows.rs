@@ -20,6 +20,27 @@ pub fn keep_rows(buffer: &Tensor, kept: &[usize]) -> Result<()> {
     buffer.inplace_op1(&KeepRows { kept })
 }
 
+/// Writes `rows` into `buffer` from row `at` on; both are contiguous and alike but for their number of rows.
+///
+/// # Errors
+/// When they are not, or the rows do not fit.
+pub fn write_rows(buffer: &Tensor, rows: &Tensor, at: usize) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let candle_core::Device::Cuda(device) = buffer.device() {
+        let (count, width) = rows_of(rows.layout());
+        let fits = rows_of(buffer.layout()).1 == width && at + count <= buffer.dim(0)?;
+        let from = cuda::Operand::of(rows, "write_rows")?;
+        let to = cuda::Operand::of(buffer, "write_rows")?.expect(from.dtype, "write_rows")?;
+        if !fits {
+            bail!("write_rows: {:?} at {at} do not fit {:?}", rows.dims(), buffer.dims());
+        }
+        let size = from.dtype.size_in_bytes();
+        // candle copies an element per thread; the driver copies at the speed of the memory.
+        return cuda::copy(device, from.at, to + (at * width * size) as u64, count * width * size);
+    }
+    buffer.slice_set(rows, 0, at)
+}
+
 /// Sums of `groups` equal runs of rows: `[rows, …]` to `[groups, width]` in f32, width being the elements of a row.
 ///
 /// # Errors

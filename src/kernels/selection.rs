@@ -28,7 +28,7 @@ pub fn token_scores(keys: &Tensor, queries: &Tensor, scale: f64) -> Result<Tenso
     if let candle_core::Device::Cuda(device) = keys.device() {
         let operand = Operand::of(keys, "token_scores")?;
         let queries = Operand::of(queries, "token_scores")?.expect(DType::F32, "token_scores")?;
-        let scores = Tensor::zeros(tokens, DType::F32, keys.device())?;
+        let scores = cuda::empty(tokens, DType::F32, keys.device())?;
         let launch = launch::token_scores(
             operand.element("token_scores")?,
             Operand::of(&scores, "token_scores")?.at,
@@ -72,7 +72,7 @@ pub fn choose_on_device(scores: &Tensor, tags: &Tensor, count: usize, limit: u32
     }
     #[cfg(feature = "cuda")]
     if let candle_core::Device::Cuda(device) = scores.device() {
-        let chosen = Tensor::zeros(count, DType::U32, scores.device())?;
+        let chosen = cuda::empty(count, DType::U32, scores.device())?;
         let chosen_at = Operand::of(&chosen, "choose")?.at;
         let scores = Operand::of(scores, "choose")?.expect(DType::F32, "choose")?;
         let tags = Operand::of(tags, "choose")?.expect(DType::U32, "choose")?;

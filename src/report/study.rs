@@ -353,7 +353,7 @@ fn failures(folder: &Path) -> usize {
     let lists = entries.filter(|entry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        name.starts_with("failed") && name.ends_with(".jsonl")
+        name.starts_with("failed") && name.ends_with(".jsonl") && !name.ends_with(".trace.jsonl")
     });
     let lines = |text: String| text.lines().filter(|line| !line.trim().is_empty()).count();
     lists

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::{CancelToken, ChunkPlan, NoiseSource, chunk_plans};
 use crate::{
     Error, Result,
-    cache::{KvCache, Policy},
+    cache::{KvCache, Policy, plan::attention_sizes},
     sampler::{self, DenoisingStep, SamplerSettings, Schedule},
     transformer::{CausalWan, PromptContext, TimeEmbedding, model::Observer},
 };
@@ -120,6 +120,8 @@ impl Rollout {
             embedded.collect()
         };
         let shape = model.cache_shape(settings.height, settings.width, settings.chunk);
+        let chunks = plans.iter().map(|plan| plan.frames);
+        model.warm_up(&attention_sizes(&settings.policy, shape.tokens_per_frame(), chunks))?;
         let cache = KvCache::new(settings.policy, shape, settings.seed, model.dtype(), model.device())?;
         Ok(Self {
             steps: embed(&settings.sampler.steps)?,

@@ -50,7 +50,7 @@ pub enum SweepError {
         reasons: String,
     },
     /// A preset of sweeps that does not exist.
-    #[error("unknown sweep preset `{name}`{hint}; a preset of your own is the path of a .toml file")]
+    #[error("unknown sweep preset `{name}`{hint} (or give the path of a .toml file)")]
     UnknownPreset { name: String, hint: String },
     /// A preset of models where one of sweeps is expected.
     #[error(

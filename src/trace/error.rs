@@ -27,7 +27,7 @@ pub enum TraceError {
     Create { path: PathBuf, source: io::Error },
     /// The disk did not take all of a trace.
     #[error(
-        "cannot write the trace `{}` beyond its first {chunks} chunks: {source}; the video itself is complete",
+        "cannot write the trace `{}` beyond its first {chunks} chunks: {source}; the video is not affected",
         path.display()
     )]
     Write {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::pack;
-pub use super::pack::{Cells, Run};
+pub use super::pack::Run;
 use crate::{cache::PolicyName, recipe::Recipe};
 
 /// A line.
@@ -120,8 +120,18 @@ pub struct Selected {
     pub tokens: usize,
     /// How often they have been selected, this time included.
     pub reuses: u32,
-    /// Where they are in the frame.
-    pub cells: Cells,
+    /// Where they are in the frame, as gaps.
+    pub cells: String,
+}
+
+impl Selected {
+    /// Numbers of the tokens in the frame, which has `per_frame`.
+    ///
+    /// # Errors
+    /// When they are not of such a frame; a trace that was read has been checked.
+    pub fn cells(&self, per_frame: usize) -> Result<Vec<usize>, String> {
+        pack::cells(&self.cells, per_frame)
+    }
 }
 
 /// The scores of an event's candidates. Weights are scores above the lowest one.

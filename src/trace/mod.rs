@@ -22,14 +22,16 @@
 //! * *runs* `[[value, tokens], …]`: `tokens` neighbouring slots that share a value;
 //! * *bits*: base64 (standard alphabet, padded) of bits, the first one the highest of its byte, as `numpy.unpackbits`
 //!   reads them;
-//! * *cells*: tokens of a frame, as bits of all of them or, where that is shorter, as a list of numbers;
+//! * *gaps*: base64 of a byte for each token of a frame, its distance from the one before (the first one's from -1); a
+//!   byte of 255 is a distance without a token: `cells = cumsum(b)[b != 255] - 1`;
 //! * *levels*: base64 of one byte per selected token, 0 for the lowest kept score to 255 for the highest.
 //!
 //! # Size
 //!
-//! Of the 1.3B model at 480×832 (30 layers, 1560 tokens a frame) with the paper's cache, an event holds 30 lines of about
-//! 10 kB: 12 MB for a minute of video. Other policies select nothing and need less than 1 MB. Attention of all 360 heads
-//! adds 70 kB a chunk, 6 MB a minute.
+//! Of the 1.3B model at 480×832 (30 layers, 1560 tokens a frame) with the paper's cache, an event has 30 lines of about
+//! 13 kB: 15 MB for a minute of video (measured with random scores, which spread the selection over the most frames).
+//! Policies that select nothing need 1 to 2 MB. Attention of all 360 heads adds up to 0.6 kB for each head and chunk,
+//! 18 MB a minute.
 
 pub mod attention;
 mod error;
@@ -56,6 +58,8 @@ pub const FORMAT: u32 = 1;
 pub struct TraceOptions {
     /// The file to write.
     pub path: PathBuf,
+    /// The video's name in the trace, when it is made under another one.
+    pub video: Option<PathBuf>,
     /// Layers and heads whose attention is recorded; none by default, as it takes time.
     pub attention: Vec<HeadChoice>,
     /// Chunks at which attention is recorded.

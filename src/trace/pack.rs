@@ -1,10 +1,6 @@
-//! Packed values of a trace: runs, bits, cells and levels; see [`super`].
+//! Packed values of a trace: runs, bits, gaps and levels; see [`super`].
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::{Deserialize, Serialize};
-
-/// Digits of a number in a list, with its comma.
-const DIGITS: usize = 5;
 
 /// A value and how many neighbours share it.
 pub type Run<T> = (T, u64);
@@ -55,36 +51,46 @@ pub fn set_bits(text: &str, count: usize) -> Result<Vec<usize>, String> {
     }
 }
 
-/// Tokens of a frame.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Cells {
-    List(Vec<usize>),
-    Bits(String),
+/// A byte that is a distance without a token.
+const SKIP: u8 = u8::MAX;
+
+/// Ascending `cells` as distances from one to the next, the first one from -1, a byte each; [`SKIP`] is a distance of 255
+/// behind which there is no token.
+pub fn gaps(cells: &[usize]) -> String {
+    let mut bytes = Vec::with_capacity(cells.len());
+    let mut next = 0;
+    for cell in cells {
+        let mut gap = cell + 1 - next;
+        while gap >= SKIP.into() {
+            bytes.push(SKIP);
+            gap -= usize::from(SKIP);
+        }
+        bytes.push(gap as u8);
+        next = cell + 1;
+    }
+    BASE64_STANDARD.encode(bytes)
 }
 
-impl Cells {
-    /// Packs `cells` of a frame with `count`.
-    pub fn pack(cells: &[usize], count: usize) -> Self {
-        match cells.len() * DIGITS < count.div_ceil(24) * 4 {
-            true => Self::List(cells.to_vec()),
-            false => Self::Bits(bits(cells.iter().copied(), count)),
+/// The cells, each below `count`.
+///
+/// # Errors
+/// When the text is no base64, or the cells do not rise or lie beyond `count`.
+pub fn cells(text: &str, count: usize) -> Result<Vec<usize>, String> {
+    let bytes = BASE64_STANDARD.decode(text).map_err(|error| error.to_string())?;
+    let mut cells: Vec<usize> = Vec::with_capacity(bytes.len());
+    let mut end = 0;
+    for byte in bytes {
+        end += usize::from(byte);
+        if byte == SKIP {
+            continue;
+        }
+        match cells.last() {
+            Some(last) if end <= last + 1 => return Err(format!("cell {last} comes again")),
+            _ if end == 0 || end > count => return Err(format!("cell {} of a frame with {count}", end as i64 - 1)),
+            _ => cells.push(end - 1),
         }
     }
-
-    /// The cells, ascending, of a frame with `count`.
-    ///
-    /// # Errors
-    /// When they are not of such a frame.
-    pub fn unpack(&self, count: usize) -> Result<Vec<usize>, String> {
-        match self {
-            Self::List(cells) => match cells.iter().find(|cell| **cell >= count) {
-                Some(cell) => Err(format!("cell {cell} of a frame with {count}")),
-                None => Ok(cells.clone()),
-            },
-            Self::Bits(text) => set_bits(text, count),
-        }
-    }
+    Ok(cells)
 }
 
 /// One byte per score, from `lowest` (0) to `highest` (255).
@@ -120,13 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn few_cells_are_a_list() {
-        assert_eq!(Cells::pack(&[3], 1560), Cells::List(vec![3]));
-        assert!(matches!(
-            Cells::pack(&(0..100).collect::<Vec<_>>(), 1560),
-            Cells::Bits(_)
-        ));
-        assert!(Cells::List(vec![8]).unpack(8).is_err());
+    fn gaps_are_as_documented() {
+        assert_eq!(gaps(&[0, 1, 256, 511]), BASE64_STANDARD.encode([1, 1, 255, 0, 255, 0]));
+        assert_eq!(cells(&gaps(&[0, 1, 256, 511]), 512), Ok(vec![0, 1, 256, 511]));
+        assert!(cells(&gaps(&[7]), 7).is_err() && cells("?", 7).is_err());
+        assert!(cells(&BASE64_STANDARD.encode([2, 0]), 9).is_err(), "twice the same");
+        assert!(cells(&BASE64_STANDARD.encode([0]), 9).is_err(), "before the first");
     }
 
     #[test]
@@ -144,7 +149,7 @@ mod tests {
             let mut cells: Vec<usize> = seed.iter().map(|index| index.index(count)).collect();
             cells.sort_unstable();
             cells.dedup();
-            prop_assert_eq!(Cells::pack(&cells, count).unpack(count), Ok(cells));
+            prop_assert_eq!(super::cells(&gaps(&cells), count), Ok(cells));
         }
 
         #[test]

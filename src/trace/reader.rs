@@ -200,7 +200,7 @@ fn check_event(event: &RoomMade, shape: &Shape) -> Result<(), String> {
         ));
     }
     for selected in &event.selected {
-        if selected.cells.unpack(shape.tokens_per_frame())?.len() != selected.tokens {
+        if selected.cells(shape.tokens_per_frame())?.len() != selected.tokens {
             return Err(format!("frame {} has other cells than tokens", selected.frame));
         }
     }

@@ -12,7 +12,7 @@ use super::{
     attention::chosen_heads,
     check_output,
     format::{Attention, Chunk, End, Header, Held, Line, RoomMade, Scores, Selected, Shape},
-    pack::{self, Cells, runs},
+    pack::{self, runs},
 };
 use crate::{
     Result,
@@ -149,7 +149,6 @@ impl Recorder {
     }
 
     fn room_made(&mut self, event: &Event<'_>) {
-        let per_frame = self.shape.tokens_per_frame();
         let chunk = self.in_work(event.pass);
         chunk.event = true;
         let number = chunk.number;
@@ -177,7 +176,7 @@ impl Recorder {
             kept: slots.len(),
             bytes: slots.len() * self.shape.bytes_per_token,
             slots: slots_bits,
-            selected: by_frame(selected, self.shape.columns, per_frame),
+            selected: by_frame(selected, self.shape.columns),
             positions: runs(slots.iter().map(|slot| slot.position)),
             scores: event.scores.and_then(|scores| summary(scores, &chosen)),
         }));
@@ -260,7 +259,7 @@ fn held(slots: &[Slot], sink: usize, selected: usize, current: usize) -> Held {
 }
 
 /// Selected tokens by origin frame.
-fn by_frame(slots: &[Slot], columns: usize, per_frame: usize) -> Vec<Selected> {
+fn by_frame(slots: &[Slot], columns: usize) -> Vec<Selected> {
     let of_frame = slots.chunk_by(|a, b| (a.frame, a.reuses) == (b.frame, b.reuses));
     let selected = of_frame.map(|slots| {
         let cell = |slot: &Slot| slot.row as usize * columns + slot.column as usize;
@@ -269,7 +268,7 @@ fn by_frame(slots: &[Slot], columns: usize, per_frame: usize) -> Vec<Selected> {
             frame: slots[0].frame,
             tokens: slots.len(),
             reuses: slots[0].reuses,
-            cells: Cells::pack(&cells, per_frame),
+            cells: pack::gaps(&cells),
         }
     });
     selected.collect()

@@ -142,6 +142,22 @@ impl CausalWan {
         }
     }
 
+    /// Prepares the device for self-attention of these numbers of queries and keys
+    /// ([`crate::cache::plan::attention_sizes`]), and for cross-attention of the same queries.
+    ///
+    /// # Errors
+    /// On a device failure.
+    pub fn warm_up(&self, sizes: &[(usize, usize)]) -> Result<()> {
+        // Plans are of bf16 alone.
+        if self.dtype() != DType::BF16 {
+            return Ok(());
+        }
+        let mut all = sizes.to_vec();
+        all.extend(sizes.iter().map(|(queries, _)| (*queries, self.config.text_len)));
+        let (heads, dim) = (self.config.heads, self.config.head_dim());
+        Ok(kernels::warm_up_attention(&self.device, &all, heads, dim)?)
+    }
+
     /// Prepares a prompt embedding `[rows ≤ text_len, text_dim]`. Missing rows are zero rows, which are attended to.
     ///
     /// # Errors

@@ -10,10 +10,7 @@ use candle_core::{
     CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor,
     backend::BackendStorage,
     bail,
-    cuda::{
-        WrapErr,
-        cudarc::driver::{PinnedHostSlice, result::memcpy_dtod_async},
-    },
+    cuda::{WrapErr, cudarc::driver::PinnedHostSlice},
 };
 
 use super::conv3d::{CausalConv3d, ConvOp};
@@ -90,18 +87,25 @@ fn frames_with_history(op: &ConvOp<'_>, x: &CudaStorage, layout: &Layout) -> Res
     }
     let (frames, channels, height, width) = layout.shape().dims4()?;
     let device = Device::Cuda(x.device.clone());
+    let shape = (wanted + frames, channels, height, width);
+    let used = match &op.history {
+        Some(history) => history.dim(0)?.min(wanted),
+        None => 0,
+    };
     // Zeros stand for frames before the start of the stream.
-    let joined = Tensor::zeros((wanted + frames, channels, height, width), x.dtype(), &device)?;
+    let joined = match used == wanted {
+        true => cuda::empty(shape, x.dtype(), &device)?,
+        false => Tensor::zeros(shape, x.dtype(), &device)?,
+    };
     if let Some(history) = &op.history {
-        let known = history.dim(0)?;
-        let used = known.min(wanted);
-        joined.slice_set(&history.narrow(0, known - used, used)?.contiguous()?, 0, wanted - used)?;
+        let last = history.narrow(0, history.dim(0)? - used, used)?;
+        joined.slice_set(&last.contiguous()?, 0, wanted - used)?;
     }
     let to = Operand::of(&joined, name)?;
     let frame = channels * height * width;
     let bytes = operand.count * operand.dtype.size_in_bytes();
-    copy(
-        x,
+    cuda::copy(
+        &x.device,
         operand.at,
         to.at + (wanted * frame * operand.dtype.size_in_bytes()) as u64,
         bytes,
@@ -110,14 +114,6 @@ fn frames_with_history(op: &ConvOp<'_>, x: &CudaStorage, layout: &Layout) -> Res
         operand: to,
         _joined: Some(joined),
     })
-}
-
-/// Copies bytes within the device, on its stream.
-fn copy(like: &CudaStorage, from: u64, to: u64, bytes: usize) -> Result<()> {
-    let stream = like.device.cuda_stream();
-    // SAFETY: both ranges are within tensors that live until the stream has done this: memory is given back in the
-    // stream's order.
-    unsafe { memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }.w()
 }
 
 /// `x / max(‖x‖₂, 1e-12) · √C · gamma` over the channels, then SiLU if asked for.
@@ -177,7 +173,7 @@ fn softmax_in_place(scores: &Tensor, scale: f32) -> Result<()> {
 pub(super) fn pictures_to_bytes(pictures: &Tensor) -> Result<Tensor> {
     let (frames, _, height, width) = pictures.dims4()?;
     let pictures = pictures.contiguous()?;
-    let bytes = Tensor::zeros((frames, height, width, 3), DType::U8, pictures.device())?;
+    let bytes = cuda::empty((frames, height, width, 3), DType::U8, pictures.device())?;
     let from = Operand::of(&pictures, "pictures_to_bytes")?;
     let to = Operand::of(&bytes, "pictures_to_bytes")?;
     let launch = launch::pictures_to_bytes(

@@ -100,7 +100,7 @@ fn double(x: &CudaStorage, frames: &Operand, spec: &ConvSpec, height: usize, wid
         2 * height,
         2 * width,
     );
-    let doubled = Tensor::zeros(shape, frames.dtype, &device)?;
+    let doubled = cuda::empty(shape, frames.dtype, &device)?;
     let to = Operand::of(&doubled, NAME)?;
     let launch = launch::upsample(frames.element(NAME)?, to.at, frames.at, planes, height, width)?;
     cuda::run(&x.device, &launch)?;

@@ -12,6 +12,8 @@ mod conv_loop;
 mod cuda;
 #[cfg(feature = "cudnn")]
 mod cudnn;
+#[cfg(all(test, feature = "cuda"))]
+mod device_tests;
 #[cfg(test)]
 mod emulated_tests;
 mod norm;

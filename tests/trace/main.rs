@@ -13,6 +13,7 @@ mod pages;
 #[allow(dead_code)]
 mod program;
 mod recorded;
+mod size;
 
 /// A window so small that every chunk after the second one makes room in the cache.
 const SMALL_CACHE: [&str; 8] = ["--window", "6", "--sink", "2", "--budget", "6", "--recent", "3"];

@@ -1,6 +1,10 @@
 //! What a trace says against what the policy plans.
 
-use std::fs;
+use std::{
+    fs,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use deepforcing::{
     cache::{
@@ -13,7 +17,10 @@ use deepforcing::{
     },
 };
 
-use crate::{SMALL_CACHE, program::Desk};
+use crate::{
+    SMALL_CACHE,
+    program::{Desk, decoded, process},
+};
 
 /// Renders with a trace and reads it.
 fn traced(desk: &Desk, name: &str, more: &[&str]) -> Trace {
@@ -40,7 +47,7 @@ fn runs<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<Run<T>> {
 /// The tokens that an event says were selected.
 fn selected(event: &RoomMade, trace: &Trace) -> Vec<(u64, usize, u32)> {
     let of_frame = event.selected.iter().flat_map(|selected| {
-        let cells = selected.cells.unpack(trace.header.shape.tokens_per_frame()).unwrap();
+        let cells = selected.cells(trace.header.shape.tokens_per_frame()).unwrap();
         cells.into_iter().map(|cell| (selected.frame, cell, selected.reuses))
     });
     of_frame.collect()
@@ -153,7 +160,7 @@ fn a_trace_is_what_the_policy_plans() {
         &["--policy", "deep-forcing", "--reuse-limit", "0"],
         &["--policy", "deep-forcing", "--reuse-limit", "1"],
         &["--policy", "deep-forcing", "--positions", "paper", "--scorer", "past"],
-        &["--policy", "deep-forcing", "--scorer", "random", "--budget", "5"],
+        &["--policy", "deep-forcing", "--scorer", "random"],
     ]
     .iter()
     .enumerate()
@@ -272,4 +279,77 @@ fn several_videos_have_a_trace_each_and_rerun_repeats_one() {
         text.lines().skip(1).map(str::to_owned).collect()
     };
     assert_eq!(lines("again.jsonl"), lines(&names[0]));
+}
+
+#[test]
+fn a_killed_run_leaves_whole_lines() {
+    let desk = Desk::new();
+    let path = desk.video("t.jsonl");
+    let trace = path.display().to_string();
+    let flags = [&SMALL_CACHE[..], &["--seconds", "600", "--trace", &trace]].concat();
+    let mut command = process(&desk.words("killed.mp4", &flags));
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let chunks = || fs::read_to_string(&path).map_or(0, |text| text.matches("{\"kind\":\"chunk\"").count());
+    while chunks() < 4 && begun.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(fs::read(&path).unwrap().ends_with(b"}\n"));
+    let trace = Trace::read(&path).unwrap();
+    assert_eq!((trace.damage, trace.end), (None, None));
+    assert!(trace.chunks.len() >= 4 && !trace.events.is_empty());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_costs_the_trace_and_not_the_video() {
+    let desk = Desk::new();
+    let output = desk
+        .command("whole.mp4", &["--trace", "/dev/full", "--overwrite"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let says = "cannot write the trace `/dev/full` beyond its first 0 chunks";
+    assert!(
+        stderr.contains(says) && stderr.contains("the video is not affected"),
+        "{stderr}"
+    );
+    assert_eq!(decoded(&desk.video("whole.mp4")).frames.len(), 24);
+}
+
+#[test]
+fn a_batch_puts_a_trace_beside_each_video() {
+    let desk = Desk::new();
+    fs::write(desk.video("prompts.txt"), "a red ball\ngreen hills\n").unwrap();
+    let model = desk.model.folder().display().to_string();
+    let words = [
+        "batch",
+        "prompts.txt",
+        "-o",
+        "out",
+        "--traces",
+        "--model",
+        &model,
+        "--size",
+        "32x32",
+        "--seconds",
+        "1",
+    ];
+    let output = desk.run(&words);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let videos: Vec<_> = fs::read_dir(desk.video("out"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "mp4"))
+        .collect();
+    assert_eq!(videos.len(), 2);
+    for video in videos {
+        let trace = Trace::read(&video.with_extension("trace.jsonl")).unwrap();
+        assert!(trace.end.unwrap().complete);
+        let named = trace.header.video.unwrap();
+        assert_eq!(desk.video(&named), video);
+    }
 }

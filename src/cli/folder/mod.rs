@@ -49,6 +49,9 @@ pub(super) struct FolderFlags {
     /// Do not measure the videos; else what `deepforcing metrics` measures goes into the manifest
     #[arg(long)]
     pub no_metrics: bool,
+    /// Record what the cache keeps and drops beside each video, as NAME.trace.jsonl; `deepforcing trace` draws it
+    #[arg(long)]
+    pub traces: bool,
 }
 
 impl FolderFlags {

@@ -29,11 +29,14 @@ use crate::{
     recipe::{Recipe, VideoRecord},
     render::{Job, Outcome},
     rollout::CancelToken,
+    trace::TraceOptions,
     video::{Target, VideoError},
 };
 
 /// Prompts whose embeddings are held at once, at most 8 MB each for Wan models.
 const HELD: usize = 32;
+/// Extension of the trace of the video in work.
+const TRACE_IN_WORK: &str = "jsonl";
 
 /// What came of the items so far.
 #[derive(Default)]
@@ -218,7 +221,11 @@ impl Desk<'_> {
             save_latents: None,
             thumbnail: None,
             metrics: list.measuring().then(|| metrics::Options::of(recipe)).transpose()?,
-            trace: None,
+            trace: list.folder.traces.then(|| TraceOptions {
+                path: self.folder.in_work(TRACE_IN_WORK),
+                video: Some(list.path(item)),
+                ..TraceOptions::default()
+            }),
             overwrite: true,
         };
         let shown = VideoWork {
@@ -249,6 +256,12 @@ impl Desk<'_> {
             metrics: outcome.metrics,
             ..self.entry(item, recipe, &summary.path, times)?
         };
+        if self.list.folder.traces {
+            let made = self.folder.in_work(TRACE_IN_WORK);
+            self.folder
+                .finish(&made, &item.file("trace.jsonl"))
+                .map_err(Error::from)?;
+        }
         let path = self.folder.finish(&summary.path, &entry.file).map_err(Error::from)?;
         self.note(item, &entry)?;
         self.tally.made += 1;

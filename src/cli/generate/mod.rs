@@ -11,7 +11,7 @@ use clap::Args;
 use self::scenes::PromptFlags;
 use super::{
     Failure,
-    flags::{CacheFlags, EncodingFlags, ModelFlags, PreviewFlag, RunFlags, VideoFlags},
+    flags::{CacheFlags, EncodingFlags, MemoryFlags, ModelFlags, PreviewFlag, RunFlags, VideoFlags},
     model_files::{self, Model},
     printer::Printer,
     render::{Show, interrupt_on_ctrl_c, render_all},
@@ -63,6 +63,8 @@ pub(super) struct Generate {
     #[command(flatten)]
     model: ModelFlags,
     #[command(flatten)]
+    memory: MemoryFlags,
+    #[command(flatten)]
     cache: CacheFlags,
     #[command(flatten)]
     encoding: EncodingFlags,
@@ -112,7 +114,7 @@ impl Generate {
     fn layer(&self) -> Layer {
         let layer = Layer {
             preview: self.preview.preview,
-            ..self.model.layer()
+            ..self.memory.over(self.model.layer())
         };
         self.encoding.over(self.cache.over(self.video.over(layer)))
     }

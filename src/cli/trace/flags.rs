@@ -32,6 +32,7 @@ impl TraceFlags {
     pub fn options(&self, path: PathBuf) -> TraceOptions {
         TraceOptions {
             path,
+            video: None,
             attention: self.attention.clone(),
             every: self.attention_every.unwrap_or_default(),
         }

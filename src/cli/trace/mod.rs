@@ -31,6 +31,7 @@ Examples:
   deepforcing trace storm.jsonl
   deepforcing trace storm.jsonl -o storm.html --video storm.mp4 --layer 0,5,10-12
   deepforcing generate \"a red ball\" --trace ball.jsonl --attention 0,3 --attention 5:1 -o ball.mp4
+  deepforcing batch prompts.txt -o out --traces
 
 The page needs no network and no other file. It shows what the cache holds over time, the
 selected tokens on the frames that they come from, how often each slot is selected, age and

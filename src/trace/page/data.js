@@ -15,7 +15,16 @@ function setBits(text, count) {
   return set;
 }
 
-const cellsOf = selected => Array.isArray(selected.cells) ? selected.cells : setBits(selected.cells, PER_FRAME);
+/** Numbers of the tokens in their frame: distances from one to the next, 255 one without a token. */
+function cellsOf(selected) {
+  const cells = [];
+  let end = 0;
+  for (const byte of bytesOf(selected.cells)) {
+    end += byte;
+    if (byte !== 255) cells.push(end - 1);
+  }
+  return cells;
+}
 
 const keyOf = (chunk, layer) => chunk * 100000 + layer;
 const eventBy = new Map(events.map(event => [keyOf(event.chunk, event.layer), event]));

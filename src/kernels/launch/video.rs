@@ -1,0 +1,117 @@
+//! Launches of the video autoencoders.
+
+use candle_core::Result;
+
+use super::{Arg, BLOCK, Element, Launch, by_width, int, long, pointer};
+
+/// `ConvShape` of `conv.cu`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct ConvShape {
+    pub in_channels: i32,
+    pub padded: i32,
+    pub out_channels: i32,
+    pub height: i32,
+    pub width: i32,
+    pub out_height: i32,
+    pub out_width: i32,
+    pub time_kernel: i32,
+    pub time_stride: i32,
+    pub kernel: i32,
+    pub stride: i32,
+    pub before: i32,
+    pub upsample: i32,
+    pub relu: i32,
+}
+
+/// Pictures `[frames, 3, positions]` to bytes `[frames, positions, 3]`.
+pub(crate) fn pictures_to_bytes(e: Element, out: u64, x: u64, frames: usize, positions: usize) -> Result<Launch> {
+    let all = frames * positions;
+    let args = vec![pointer(out), pointer(x), long(all), long(positions)];
+    Launch::flat(format!("pictures_to_bytes_{}", e.suffix()), all, args)
+}
+
+/// `x`, `out` `[frames, channels, plane]`, `gamma` `[channels]`.
+pub(crate) fn channel_norm(
+    e: Element,
+    out: u64,
+    x: u64,
+    gamma: u64,
+    [frames, channels, plane]: [usize; 3],
+    silu: bool,
+) -> Result<Launch> {
+    let (name, pack) = by_width("channel_norm", e, plane, 4, &[out, x]);
+    let args = vec![
+        pointer(out),
+        pointer(x),
+        pointer(gamma),
+        int(channels)?,
+        long(plane),
+        Arg::Int(silu.into()),
+    ];
+    Launch::new(name, [(plane / pack).div_ceil(BLOCK as usize), frames, 1], args)
+}
+
+/// In place over rows of `width`.
+pub(crate) fn softmax_rows(e: Element, scores: u64, rows: usize, width: usize, scale: f32) -> Result<Launch> {
+    let args = vec![pointer(scores), int(width)?, Arg::Float(scale)];
+    Launch::new(format!("softmax_rows_{}", e.suffix()), [rows, 1, 1], args)
+}
+
+/// Addresses of a convolution; `bias` and `residual` may be 0.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConvPointers {
+    pub out: u64,
+    pub x: u64,
+    pub weight: u64,
+    pub bias: u64,
+    pub residual: u64,
+}
+
+/// Channels of a packed weight are padded to a multiple of this.
+pub(crate) const CONV_DEPTH: usize = 32;
+
+/// `frames` result frames; on tensor cores for bf16.
+pub(crate) fn conv(e: Element, at: ConvPointers, frames: usize, shape: ConvShape) -> Result<Launch> {
+    let ConvPointers {
+        out,
+        x,
+        weight,
+        bias,
+        residual,
+    } = at;
+    let mut args = [out, x, weight, bias, residual].map(pointer).to_vec();
+    args.push(Arg::Conv(shape));
+    let positions = shape.out_height as usize * shape.out_width as usize;
+    let channels = shape.out_channels as usize;
+    if e == Element::Bf16 && weight.is_multiple_of(16) {
+        let grid = [positions.div_ceil(128), channels.div_ceil(64), frames];
+        return Ok(Launch::new("conv_tiles_bf16".into(), grid, args)?.with_block(128));
+    }
+    let grid = [positions.div_ceil(BLOCK as usize), channels, frames];
+    Launch::new(format!("conv_direct_{}", e.suffix()), grid, args)
+}
+
+/// Bias, residual and ReLU over `[frames, channels, positions]`, in place.
+#[cfg(any(test, feature = "cudnn"))]
+pub(crate) fn conv_finish(
+    e: Element,
+    out: u64,
+    bias: u64,
+    residual: u64,
+    [frames, channels, positions]: [usize; 3],
+    relu: bool,
+) -> Result<Launch> {
+    let mut args = [out, bias, residual].map(pointer).to_vec();
+    args.extend([int(channels)?, int(positions)?, Arg::Int(relu.into())]);
+    let grid = [positions.div_ceil(BLOCK as usize), channels, frames];
+    Launch::new(format!("conv_finish_{}", e.suffix()), grid, args)
+}
+
+/// `planes` planes of `height × width` to twice the rows and columns.
+#[cfg(any(test, feature = "cudnn"))]
+pub(crate) fn upsample(e: Element, out: u64, x: u64, planes: usize, height: usize, width: usize) -> Result<Launch> {
+    let all = 4 * planes * height * width;
+    let args = vec![pointer(out), pointer(x), long(all), int(height)?, int(width)?];
+    Launch::flat(format!("upsample_{}", e.suffix()), all, args)
+}
