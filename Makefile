@@ -3,7 +3,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 DEMO := out
 FIRST := a big orange balloon floating over the sea at sunset
-SECOND := a blue cube spinning in front of snowy mountains on a sunny day
+SECOND := a red ball spinning in a forest on a sunny day
 RENDER := cargo run --release --quiet -- generate --model toy --seconds 20 --seed 1 --overwrite
 
 # Where the CUDA toolkit for `make cuda` is, or is put when there is none.
@@ -22,7 +22,7 @@ demo: setup ## render 20 s videos with the bundled toy model: two with Deep Forc
 	@mkdir -p $(DEMO)
 	$(RENDER) "$(FIRST)" -o $(DEMO)/balloon.mp4
 	$(RENDER) "$(FIRST)" --policy fifo -o $(DEMO)/balloon-fifo.mp4
-	$(RENDER) "$(SECOND)" -o $(DEMO)/cube.mp4
+	$(RENDER) "$(SECOND)" -o $(DEMO)/ball.mp4
 	@echo "The videos are in $(abspath $(DEMO))"
 
 cuda: setup ## build for NVIDIA GPUs; CUDA_COMPUTE_CAP=90 for Hopper, 80 (the default) for all newer ones
