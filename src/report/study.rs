@@ -51,6 +51,7 @@ pub(super) struct Row {
     /// Short and without spaces.
     pub name: String,
     pub label: String,
+    /// All settings that have a meaning, by their names in the config file.
     pub settings: BTreeMap<String, String>,
     /// Why it has no videos.
     pub skipped: Option<String>,
@@ -317,7 +318,10 @@ fn row_of(point: &Point, videos: usize) -> Row {
     Row {
         name: point.name.clone(),
         label: point.label.clone(),
-        settings: point.settings.clone(),
+        settings: match point.resolved.is_empty() {
+            true => point.settings.clone(),
+            false => point.resolved.clone(),
+        },
         skipped: point.skipped.clone(),
         expected: Some(if point.skipped.is_none() { videos } else { 0 }),
     }

@@ -185,6 +185,7 @@ impl Folder {
             },
             point: Some(item.row),
             metrics: Some(metrics),
+            metrics_of_file: false,
             recipe: self.recipe(item),
         }
     }
