@@ -30,7 +30,7 @@ daemons=()
 take_down() {
     local status=$?
     if [[ $status -ne 0 ]]; then
-        tail -n 20 "$dir"/*.log "$dir"/work/*.log >&2 2>/dev/null || true
+        tail -n 20 "$dir"/*.log "$dir"/tasks/*.log >&2 2>/dev/null || true
     fi
     command -v scancel >/dev/null && [[ ${#daemons[@]} -gt 0 ]] && scancel --user=root 2>/dev/null || true
     local at
@@ -45,7 +45,7 @@ trap take_down EXIT
 trap 'exit 130' INT TERM
 
 node=$(hostname -s)
-mkdir -m 0755 "$dir/munge" "$dir/state" "$dir/spool" "$dir/work"
+mkdir -m 0755 "$dir/munge" "$dir/state" "$dir/spool" "$dir/tasks"
 chmod 0755 "$dir"
 cat >"$dir/slurm.conf" <<END
 ClusterName=deepforcing-test
@@ -94,7 +94,7 @@ done
 [[ $(sinfo -h -o %T) == idle ]] || fail "the node does not come up"
 say "$(sinfo --version): node $(sinfo -h -o '%n with %c CPUs is %T')"
 
-cd "$dir/work"
+cd "$dir/tasks"
 printf '%s\n' "a red ball over the sea" "a blue cube in the desert" "a green heart over the city" \
     "a yellow star in the mountains" "a big orange balloon at night" >prompts.txt
 ln -s "$program" "$dir/deepforcing"

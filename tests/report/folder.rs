@@ -118,7 +118,7 @@ impl Folder {
         let mut plan = json!({
             "format": 1,
             "deepforcing": "0.1.0",
-            "command": ["/opt/bin/deepforcing", "sweep", "my prompts.txt", "--sink", "0,4,10"],
+            "command": ["bin/deepforcing", "sweep", "my prompts.txt", "--sink", "0,4,10"],
             "preset": null,
             "model": "toy",
             "seconds": shape.seconds as f64,
