@@ -214,13 +214,7 @@ impl Model {
             sampler: settings.sampler(&preset.sampler),
             cache: settings.cache(),
             rollout,
-            video: VideoRecord {
-                width: size.width,
-                height: size.height,
-                fps,
-                pictures: length.pictures,
-                latent_frames: length.latent_frames,
-            },
+            video: VideoRecord::new(size, fps, length),
             ..Recipe::new(self.outline())
         })
     }

@@ -18,8 +18,16 @@ use serde::{Deserialize, Serialize};
 pub use start::{StartKind, StartRecord};
 
 use crate::{
-    Result, cache::CacheSettings, models::DecoderKind, preset::RolloutDefaults, prompts::PromptSpan,
-    rollout::RolloutSettings, sampler::SamplerSettings, vae::SPATIAL_FACTOR, video::Preset as EncoderPreset,
+    Result,
+    cache::CacheSettings,
+    models::DecoderKind,
+    preset::RolloutDefaults,
+    prompts::PromptSpan,
+    request::{PictureSize, VideoLength},
+    rollout::RolloutSettings,
+    sampler::SamplerSettings,
+    vae::SPATIAL_FACTOR,
+    video::Preset as EncoderPreset,
 };
 
 /// Number of the format that this program writes, the highest that it reads.
@@ -324,6 +332,17 @@ impl Recipe {
 }
 
 impl VideoRecord {
+    /// Pictures of `size`, `fps` in a second.
+    pub fn new(size: PictureSize, fps: u32, length: VideoLength) -> Self {
+        Self {
+            width: size.width,
+            height: size.height,
+            fps,
+            pictures: length.pictures,
+            latent_frames: length.latent_frames,
+        }
+    }
+
     /// Rows of a latent frame.
     pub fn latent_height(&self) -> usize {
         self.height / SPATIAL_FACTOR

@@ -126,13 +126,7 @@ pub(in crate::cli) fn recipe(
         sampler,
         cache,
         rollout,
-        video: VideoRecord {
-            width: size.width,
-            height: size.height,
-            fps,
-            pictures: length.pictures,
-            latent_frames: length.latent_frames,
-        },
+        video: VideoRecord::new(size, fps, length),
         start,
         encoding: Encoding {
             container: form.to_string(),
