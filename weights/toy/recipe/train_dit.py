@@ -3,7 +3,7 @@
 Every step trains windows of latent frames by teacher forcing (noisy copies beside the clean one, one noise level per
 chunk, half of them exactly the sampler's) and, beside them, lone first chunks: the first chunk is image generation from
 text, the hardest part, and only one of seven in a window. The context the noisy chunks see is made imperfect, as it is
-in a rollout: slightly noisy, or replaced by the model's own one-step estimates. Three of four windows are cut
+in a rollout: slightly noisy, or replaced by the model's own one-step estimates. Two of three windows are cut
 to their first 12 frames, which is cheaper.
 """
 
@@ -14,7 +14,7 @@ import random
 import torch
 
 from common import Clock, Meter, TransformerData, agree, autocast, average_gradients, cosine, load, save_atomic, stage_arguments, start_workers
-from dit import CHUNK, WINDOW, Block
+from dit import CHUNK, Block
 from export import exported_transformer
 from grammar import training_prompt
 from model import SAMPLER_SIGMAS, Prompts, ToyModel, mix, per_frame
@@ -22,7 +22,6 @@ from muon import Muon
 from presets import PRESETS
 
 MUON_LR, ADAM_LR = 0.02, 1.5e-3
-SHORT = 12  # frames of the cheaper windows
 
 
 def draw_sigmas(rows, chunks, sampler_share):
@@ -120,14 +119,13 @@ def main():
         (first_loss * (1.0 if opening else 0.35)).backward()
 
         if not opening or step % 10 == 0:
-            x, subject, specs = data.draw(rng, preset.windows, "clips")
-            length = WINDOW if step % 4 == 3 else SHORT
-            x, subject = x[:, :length], subject[:, :length].repeat(preset.copies, 1, 1, 1, 1)
+            x, subject, specs = data.draw_windows(rng, preset.windows, step)
+            subject = subject.repeat(preset.copies, 1, 1, 1, 1)
             with autocast():
                 context = embedded(specs)
                 past, past_sigma = imperfect_context(eager, x, context, own_estimates=step // 4 % 2 == 0)
                 target = x.repeat(preset.copies, 1, 1, 1, 1)
-                noise, sigma = torch.randn_like(target), draw_sigmas(len(target), length // CHUNK, 0.5)
+                noise, sigma = torch.randn_like(target), draw_sigmas(len(target), target.shape[1] // CHUNK, 0.5)
                 flow = model.dit.window(past, past_sigma * 1000, mix(target, noise, sigma), sigma * 1000, context)
             error = (flow.float() - (noise - target)).square()
             ((error * (1 + args.subject * subject)).mean() * 0.65).backward()

@@ -13,11 +13,10 @@ import random
 import torch
 
 from common import Clock, Meter, TransformerData, agree, autocast, average_gradients, load, save_atomic, stage_arguments, start_workers
-from dit import CHUNK, WINDOW, Block
+from dit import CHUNK, Block
 from grammar import training_prompt
 from model import Prompts, ToyModel, mix, per_frame
 from presets import PRESETS
-from train_dit import SHORT
 
 GRID = [1., .97, .9375, .89, .8333333, .74, .625, .45, .28, .12, 0.]
 SAMPLER_ROWS = [0, 2, 4, 6]
@@ -106,9 +105,8 @@ def main():
             networks = flows(specs, lambda net, noisy, sigma, context: net.dit.first_chunk(noisy, sigma * 1000, context), args.guidance)
             first = consistency_loss(*networks, x, draw_levels(len(x), 1, 0.6)).mean()
             (0.35 * first).backward()
-            x, _, specs = data.draw(rng, preset.windows, "clips")
-            length = WINDOW if step % 4 == 3 else SHORT
-            x, chunks = x[:, :length], length // CHUNK
+            x, _, specs = data.draw_windows(rng, preset.windows, step)
+            chunks = x.shape[1] // CHUNK
             sigma = (torch.rand(len(x), chunks) * 0.1 * (torch.rand(len(x), chunks) < 0.5)).repeat_interleave(CHUNK, 1)
             past = mix(x, torch.randn_like(x), sigma)
             networks = flows(specs, lambda net, noisy, level, context: net.dit.window(past, sigma * 1000, noisy, level * 1000, context), 1)

@@ -15,7 +15,9 @@ sys.path.insert(0, RECIPE)
 import drift
 import grammar
 import judge
+import memory
 import tokenizer
+import visitor
 import world
 from dit import CausalDiT
 from export import check_fold, fold_normalisation, unfold_normalisation
@@ -107,6 +109,33 @@ def test_world_is_a_function_of_time():
     clip = world.render(spec, frames=8)
     assert clip.shape == (8, 3, 64, 64) and 0 <= clip.min() and clip.max() <= 1
     assert torch.allclose(world.render(spec, frames=4, start=4 / 16), clip[4:], atol=1e-3)
+
+
+def test_the_bird_comes_back_and_no_prompt_names_its_colour():
+    rng = random.Random(5)
+    spec = dict(grammar.sample_visited_spec(rng), first=1, bird="magenta", sky="noon")
+    clip, coverage = world.render(spec, frames=81, size=96, with_mask=True)
+    without = world.render({name: value for name, value in spec.items() if name != "bird"}, frames=81, size=96)
+    changed = [f for f in range(81) if (clip[f] - without[f]).abs().max() > 0]
+    assert set(changed) == set(range(9, 21)) | set(range(57, 69)), "chunks 1 and 5 of 12 pictures"
+    assert coverage[15, 16, 16] == 1
+    templates = torch.tensor(list(visitor.COLORS.values())) / 255
+    assert memory.visits_of(memory.place_colors(clip), templates) == [(4, 1), (16, 1)]
+    assert memory.visits_of(memory.place_colors(without), templates) == []
+    for _ in range(200):
+        spec = grammar.sample_visited_spec(rng)
+        prompts = [grammar.prompt_of({**spec, "bird": color}, random.Random(7)) for color in visitor.COLORS]
+        assert "a bird" in prompts[0] and len(set(prompts)) == 1
+    assert "bird" not in grammar.prompt_of(grammar.sample_spec(rng))
+
+
+def test_rates_of_visits():
+    kept, lost = [(18, 1), (30, 1), (42, 1)], [(18, 1), (30, 2), (45, 1)]
+    found = memory.rates([kept, lost, []])
+    assert (found["videos"], found["with_birds"], found["visits"], found["pairs"]) == (3, 2, 6, 4)
+    assert (found["same_as_before"], found["same_as_first"], found["period_kept"]) == (0.5, 0.75, 0.75)
+    videos = dict(a={"p0-0": kept, "p1-0": kept}, b={"p0-0": lost, "p1-0": lost})
+    assert memory.interval(videos, "same_as_before", ["b", "a"]) == (1, 1)
 
 
 def test_matches_find_the_pan():
