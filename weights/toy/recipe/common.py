@@ -172,12 +172,12 @@ class TransformerData:
         return self.values[kind][rows].float(), self.masks[kind][rows].float()[:, :, None], [self.specs[kind][row] for row in rows]
 
     def draw_windows(self, rng, count, step):
-        """As `draw`: windows cut to their first SHORT_WINDOW frames, which is cheaper, and in every third step whole ones.
+        """As `draw`: windows cut to their first SHORT_WINDOW frames, which is cheaper, and in every second step whole ones.
 
-        A bird comes twice in whole windows only, so more of these have one.
+        A bird comes twice in whole windows only, so most of these have one.
         """
-        whole = step % 3 == 2
-        kinds = ["visits" if rng.random() < (0.6 if whole else 0.1) else "clips" for _ in range(count)]
+        whole = step % 2 == 1
+        kinds = ["visits" if rng.random() < (0.8 if whole else 0.1) else "clips" for _ in range(count)]
         values, masks, specs = zip(*(self.draw(rng, 1, kind) for kind in kinds))
         length = LATENT_FRAMES if whole else SHORT_WINDOW
         return torch.cat(values)[:, :length], torch.cat(masks)[:, :length], [spec for one in specs for spec in one]

@@ -3,8 +3,8 @@
 Every step trains windows of latent frames by teacher forcing (noisy copies beside the clean one, one noise level per
 chunk, half of them exactly the sampler's) and, beside them, lone first chunks: the first chunk is image generation from
 text, the hardest part, and only one of seven in a window. The context the noisy chunks see is made imperfect, as it is
-in a rollout: slightly noisy, or replaced by the model's own one-step estimates. Two of three windows are cut
-to their first 12 frames, which is cheaper.
+in a rollout: slightly noisy, or replaced by the model's own one-step estimates. Every other window is cut
+to its first 12 frames, which is cheaper.
 """
 
 import copy
@@ -13,6 +13,7 @@ import random
 
 import torch
 
+import visitor
 from common import Clock, Meter, TransformerData, agree, autocast, average_gradients, cosine, load, save_atomic, stage_arguments, start_workers
 from dit import CHUNK, Block
 from export import exported_transformer
@@ -30,6 +31,19 @@ def draw_sigmas(rows, chunks, sampler_share):
     levels = torch.tensor(SAMPLER_SIGMAS)[torch.randint(0, 4, (rows, chunks))]
     sigma = torch.where(torch.rand(rows, chunks) < sampler_share, levels, 3 * u / (1 + 2 * u)).clamp(0.02, 1)
     return sigma.repeat_interleave(CHUNK, 1)
+
+
+def emphasise_returns(levels, specs, high):
+    """Draw most noise levels [rows,F], in place, of chunks in which a bird comes back from the values `high`.
+
+    What the bird looks like is then known from its last visit only.
+    """
+    for row in range(len(levels)):
+        first = specs[row % len(specs)].get("first")
+        if first is not None and torch.rand(()) < 0.8:
+            back = slice(CHUNK * first + visitor.PERIOD, CHUNK * (first + 1) + visitor.PERIOD)
+            levels[row, back] = high[torch.randint(0, len(high), ())]
+    return levels
 
 
 def imperfect_context(eager, x, context, own_estimates):
@@ -126,6 +140,7 @@ def main():
                 past, past_sigma = imperfect_context(eager, x, context, own_estimates=step // 4 % 2 == 0)
                 target = x.repeat(preset.copies, 1, 1, 1, 1)
                 noise, sigma = torch.randn_like(target), draw_sigmas(len(target), target.shape[1] // CHUNK, 0.5)
+                sigma = emphasise_returns(sigma, specs, SAMPLER_SIGMAS[:3])
                 flow = model.dit.window(past, past_sigma * 1000, mix(target, noise, sigma), sigma * 1000, context)
             error = (flow.float() - (noise - target)).square()
             ((error * (1 + args.subject * subject)).mean() * 0.65).backward()
