@@ -33,7 +33,10 @@ START = 18           # latent frames that are given, or that are made before the
 GIVEN_VISIT = 4      # the chunk of the given visit
 NAMES = list(visitor.COLORS)
 NEAR = 12            # latent frames before and after that tell what the place looks like without a bird
-KINDS = {"fifo": "fifo", "sink": "sink3", "deep-sink": "sink10", "deep-forcing": "deep"}  # the program's names and rollout.py's
+KINDS = {"fifo": "fifo", "sink": "sink3", "deep-sink": "sink10", "deep-forcing": "deep", "deep-forcing-3": "deep3"}  # ours and rollout.py's
+LABELS = {**LABELS, "deep-forcing-3": "Deep Forcing, sink 3"}
+PROGRAM = {**PROGRAM, "deep-forcing-3": ("", ["--sink", "3"])}
+COMPARED = ("came", "remembered", "same_as_before")
 
 
 def features(latents):
@@ -112,14 +115,13 @@ def openings(args, exported, specs, preset):
     return load(path)
 
 
-def sampled(args, exported, specs, policy, sample, preset):
+def sampled(args, exported, specs, policy, sample, preset, frames):
     """Latents f16 [prompts,F,16,h,w] of one policy and seed."""
     path = f"{args.study}/{args.start}-{policy}-{sample}.pt"
     if not os.path.exists(path):
         model, _, prompts = exported
         before, after = (prompts.batch(texts) for texts in zip(*map(prompts_of, specs)))
         start = dict(opening=openings(args, exported, specs, preset)) if args.start == "seen" else dict(later=(START, after))
-        frames = (args.seconds * FPS // 4 + 1 + 2) // 3 * 3
         seeds = [1000 * sample + row for row in range(len(specs))]
         with autocast() if args.bf16 else contextlib.nullcontext():
             latents = rollout(model, after if "opening" in start else before, frames, POLICIES[KINDS[policy]], seeds, preset.latent, **start)
@@ -136,7 +138,7 @@ def by_program(args, specs, policy, sample):
         path, (before, after) = f"{args.study}/program-{policy}-{row}-{sample}.safetensors", prompts_of(spec)
         if not os.path.exists(path):
             subprocess.run([args.binary, "generate", before, "--switch", f"{START}f: {after}", "--model", args.model, "--seconds", str(args.seconds),
-                            "--seed", str(1000 * sample + row), "--policy", policy, *PROGRAM[policy][1], "--save-latents", path, "--overwrite", "--quiet",
+                            "--seed", str(1000 * sample + row), "--policy", policy.removesuffix("-3"), *PROGRAM[policy][1], "--save-latents", path, "--overwrite", "--quiet",
                             "-o", f"{args.study}/program-{policy}-{row}-{sample}.mp4"], check=True, stdout=subprocess.DEVNULL)
         values = next(value for value in load_file(path).values() if value.dim() >= 4)
         values = values.squeeze(0) if values.dim() == 5 else values
@@ -144,26 +146,30 @@ def by_program(args, specs, policy, sample):
     return torch.stack(latents)
 
 
-def rates(videos):
-    """Numbers of some videos' visits (a list of lists)."""
+def rates(videos, frames):
+    """Numbers of some videos' visits (a list of lists), the videos having so many latent frames.
+
+    The first visit of a video, given or made, sets when further ones are due: every PERIOD frames.
+    """
+    due = sum(max(0, (frames - 2 - visits[0][0]) // visitor.PERIOD) for visits in videos if visits)
     pairs = [pair for visits in videos for pair in zip(visits, visits[1:])]
-    later = [(visits[0][1], color) for visits in videos for _, color in visits[1:]]
-    counts = [sum(color == number for visits in videos for _, color in visits) for number in range(len(NAMES))]
-    total = max(1, sum(counts))
-    share = lambda values: round(sum(values) / max(1, len(values)), 4)
-    return dict(videos=len(videos), with_birds=sum(len(visits) > 0 for visits in videos), visits=sum(counts), pairs=len(pairs),
-                same_as_before=share([a[1] == b[1] for a, b in pairs]), same_as_first=share([a == b for a, b in later]),
-                chance=round(sum((count / total) ** 2 for count in counts), 4),
-                period_kept=share([abs(b[0] - a[0] - visitor.PERIOD) <= 1 for a, b in pairs]), colors=dict(zip(NAMES, counts)))
+    later = [(visits[0], visit) for visits in videos for visit in visits[1:]]
+    on_time = lambda a, b: abs((b[0] - a[0] + visitor.PERIOD // 2) % visitor.PERIOD - visitor.PERIOD // 2) <= 2
+    counts = [sum(color == number for _, (_, color) in later) for number in range(len(NAMES))]
+    share = lambda hits, total: round(sum(hits) / max(1, total), 4)
+    return dict(videos=len(videos), with_birds=sum(len(visits) > 0 for visits in videos), due=due, came=share([1 for _ in later], due),
+                remembered=share([a[1] == b[1] and on_time(a, b) for a, b in later], due),
+                same_as_before=share([a[1] == b[1] for a, b in pairs], len(pairs)), same_as_first=share([a[1] == b[1] for a, b in later], len(later)),
+                period_kept=share([abs(b[0] - a[0] - visitor.PERIOD) <= 1 for a, b in pairs], len(pairs)), colors=dict(zip(NAMES, counts)))
 
 
-def interval(found, number, policies):
+def interval(found, number, policies, frames):
     """95 % interval, by drawing prompts anew, of a rate of one policy, or of the difference of two (second minus first)."""
     prompts = len(found[policies[0]][0])
     rng, drawn = random.Random(0), []
     for _ in range(1000):
         chosen = rng.choices(range(prompts), k=prompts)
-        values = [rates([seed[row] for seed in found[policy] for row in chosen])[number] for policy in policies]
+        values = [rates([seed[row] for seed in found[policy] for row in chosen], frames)[number] for policy in policies]
         drawn.append(values[-1] - (values[0] if len(values) > 1 else 0))
     drawn.sort()
     return round(drawn[25], 4), round(drawn[974], 4)
@@ -222,21 +228,21 @@ def main():
     print("classifier on encoded clips that it has not learned from:", ceiling, flush=True)
     exported, rng = load_exported(args.weights, preset), random.Random(f"memory {args.seed}")
     specs = [dict(sample_visited_spec(rng), bird=NAMES[row % len(NAMES)], first=GIVEN_VISIT) for row in range(args.prompts)]
-    found, shown = {}, {}
+    found, shown, frames = {}, {}, (args.seconds * FPS // 4 + 1 + 2) // 3 * 3
     for sample in range(args.samples):  # one seed after the other for all policies: what is there can be compared at any time
         for policy in args.policies.split(","):
-            made = by_program(args, specs, policy, sample) if args.binary else sampled(args, exported, specs, policy, sample, preset)
+            made = by_program(args, specs, policy, sample) if args.binary else sampled(args, exported, specs, policy, sample, preset, frames)
             shown.setdefault(policy, made)
             found.setdefault(policy, []).append([visits_of(latents, weights) for latents in made])
-            print(policy, sample, rates(found[policy][-1]), flush=True)
+            print(policy, sample, rates(found[policy][-1], frames), flush=True)
     result = dict(classifier=ceiling, policies={})
     for policy, seeds in found.items():
-        entry = rates([visits for seed in seeds for visits in seed])
-        entry["same_as_before_95"] = interval(found, "same_as_before", [policy])
+        entry = rates([visits for seed in seeds for visits in seed], frames)
+        entry.update({f"{number}_95": interval(found, number, [policy], frames) for number in COMPARED})
         result["policies"][policy] = entry
         print(policy, entry, flush=True)
     if {"deep-sink", "deep-forcing"} <= set(found):
-        result["compression"] = {number: interval(found, number, ["deep-sink", "deep-forcing"]) for number in ("same_as_before", "same_as_first", "period_kept")}
+        result["compression"] = {number: interval(found, number, ["deep-sink", "deep-forcing"], frames) for number in COMPARED}
         print("Deep Forcing minus Deep Sink, 95 %:", result["compression"])
     with open(f"{args.figures}/memory.json", "w") as file:
         json.dump(dict(**result, visits=found), file, separators=(",", ":"))

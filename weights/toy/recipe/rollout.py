@@ -18,7 +18,7 @@ class Policy:
     recent: int = 4
 
 
-POLICIES = dict(fifo=Policy("fifo"), sink3=Policy("sink", sink=3), sink10=Policy("sink"), deep=Policy("deep"))
+POLICIES = dict(fifo=Policy("fifo"), sink3=Policy("sink", sink=3), sink10=Policy("sink"), deep=Policy("deep"), deep3=Policy("deep", sink=3))
 
 
 class LayerCache:

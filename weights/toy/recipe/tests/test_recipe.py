@@ -119,9 +119,6 @@ def test_the_bird_comes_back_and_no_prompt_names_its_colour():
     changed = [f for f in range(81) if (clip[f] - without[f]).abs().max() > 0]
     assert set(changed) == set(range(9, 21)) | set(range(57, 69)), "chunks 1 and 5 of 12 pictures"
     assert coverage[15, 16, 16] == 1
-    templates = torch.tensor(list(visitor.COLORS.values())) / 255
-    assert memory.visits_of(memory.place_colors(clip), templates) == [(4, 1), (16, 1)]
-    assert memory.visits_of(memory.place_colors(without), templates) == []
     for _ in range(200):
         spec = grammar.sample_visited_spec(rng)
         prompts = [grammar.prompt_of({**spec, "bird": color}, random.Random(7)) for color in visitor.COLORS]
@@ -129,13 +126,27 @@ def test_the_bird_comes_back_and_no_prompt_names_its_colour():
     assert "bird" not in grammar.prompt_of(grammar.sample_spec(rng))
 
 
+def test_visits_are_found_in_latents():
+    """Latents of noise around a fixed picture, a bird of every colour being a direction of its own at its place."""
+    torch.manual_seed(0)
+    looks, specs = torch.randn(4, 16, 1, 1) * 3, [dict(bird=memory.NAMES[n % 4], first=n // 4 % 5) for n in range(80)]
+    clips = torch.randn(80, 1, 16, 12, 12) + 0.3 * torch.randn(80, 21, 16, 12, 12)
+    for clip, spec in zip(clips, specs):
+        for frame in memory.middles(spec):
+            clip[frame - 1:frame + 1, :, 1:3, 1:3] += looks[memory.NAMES.index(spec["bird"])]
+    weights, found = memory.train_classifier(clips, specs)
+    assert found["middles"] == found["seen"] == found["right_color"] and found["false"] == 0
+    assert found["pairs"] == found["same_color"] == 24
+    assert [frame // 12 for frame, color in memory.visits_of(clips[5], weights) if color == 1] == [0, 1]
+    assert memory.visits_of(torch.randn(1, 16, 12, 12) + 0.3 * torch.randn(30, 16, 12, 12), weights) == []
+
+
 def test_rates_of_visits():
-    kept, lost = [(18, 1), (30, 1), (42, 1)], [(18, 1), (30, 2), (45, 1)]
-    found = memory.rates([kept, lost, []])
-    assert (found["videos"], found["with_birds"], found["visits"], found["pairs"]) == (3, 2, 6, 4)
-    assert (found["same_as_before"], found["same_as_first"], found["period_kept"]) == (0.5, 0.75, 0.75)
-    videos = dict(a={"p0-0": kept, "p1-0": kept}, b={"p0-0": lost, "p1-0": lost})
-    assert memory.interval(videos, "same_as_before", ["b", "a"]) == (1, 1)
+    kept, lost = [(13, 1), (25, 1), (37, 1)], [(13, 1), (25, 2), (41, 1)]
+    found = memory.rates([kept, lost, []], 51)
+    assert (found["videos"], found["with_birds"], found["due"], found["came"]) == (3, 2, 6, 0.6667)
+    assert (found["same_as_before"], found["same_as_first"], found["period_kept"], found["remembered"]) == (0.5, 0.75, 0.75, 0.3333)
+    assert memory.interval(dict(a=[[kept, kept]], b=[[lost, lost]]), "same_as_before", ["b", "a"], 51) == (1, 1)
 
 
 def test_matches_find_the_pan():
