@@ -9,10 +9,11 @@ use candle_core::{Device, Tensor};
 use super::stored::Bad;
 
 /// Bytes of one buffer: copying takes about a millisecond.
+#[cfg(feature = "cuda")]
 pub(super) const BUFFER: usize = 16 << 20;
 /// Tensors below this are copied plainly.
-#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
-pub(super) const LEAST: usize = 1 << 20;
+#[cfg(feature = "cuda")]
+const LEAST: usize = 1 << 20;
 
 /// Whether a tensor went this way.
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
@@ -23,6 +24,7 @@ pub(super) enum Staged {
 }
 
 /// Two buffers of the host, and the device that they are copied to.
+#[cfg(any(test, feature = "cuda"))]
 pub(super) trait Staging<T> {
     /// Elements of one buffer.
     fn len(&self) -> usize;
@@ -33,7 +35,7 @@ pub(super) trait Staging<T> {
 }
 
 /// Fills and sends `count` elements; `fill` writes elements `from…` into what it is given.
-#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+#[cfg(any(test, feature = "cuda"))]
 pub(super) fn pass<T>(
     count: usize,
     staging: &mut impl Staging<T>,
