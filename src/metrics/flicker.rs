@@ -20,7 +20,8 @@ fn sum_of_differences(a: &[u8], b: &[u8]) -> u64 {
     let parts = a.chunks(PART).zip(b.chunks(PART));
     parts
         .map(|(a, b)| {
-            let differences = a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(*b)));
+            // Written so, it becomes the processor's own sum of absolute differences.
+            let differences = a.iter().zip(b).map(|(a, b)| (i32::from(*a) - i32::from(*b)).unsigned_abs());
             u64::from(differences.sum::<u32>())
         })
         .sum()
