@@ -5,7 +5,7 @@
 //!
 //! A picture has **returned** to a kept one that is at least two seconds older if the whole picture had changed in
 //! between (half of the cells at once, by [`FAR`] grey levels or more) and `d` is now a quarter of its largest value in
-//! between, or less. Pictures that have returned one after the other are a **roll-back** if they make a chunk or more and
+//! between, or less. Pictures that have returned one after the other (gaps of a quarter of a second left aside) are a **roll-back** if they make a chunk or more and
 //! the first of them came there
 //!
 //! * by a jump: `d` to the kept picture fell from half of its largest value to a quarter from one picture to the next, and
@@ -46,6 +46,9 @@ const HALFWAY: f32 = 0.5;
 const ALIKE: f32 = 0.15;
 /// The same in steps from one picture to the next, where these are large.
 const ALIKE_STEPS: f32 = 0.6;
+/// The same of pictures of which only one every quarter of a second is kept.
+const ALIKE_KEPT: f32 = 0.35;
+const ALIKE_KEPT_STEPS: f32 = 2.2;
 /// How much larger than the steps of the second before a jump is.
 const JUMP: f32 = 1.5;
 /// Kept pictures per second, besides the sink's.
@@ -93,8 +96,10 @@ struct Recent {
     step: f32,
 }
 
-/// Pictures that have returned, the newest among them.
+/// Pictures that have returned one after the other.
 struct Returned {
+    /// Number of the newest one.
+    newest: u64,
     /// Number of the first one that came there by a jump or a fade, and of the one that it is like.
     rolled_back: Option<(u64, u64)>,
 }
@@ -177,16 +182,20 @@ impl Repetition {
     /// Takes note of what the newest picture has returned to, if it has.
     fn follow(&mut self, picture: u64, to: Option<usize>, step: f32) {
         let Some(kept) = to.and_then(|at| self.sink.iter().chain(&self.others).nth(at)) else {
-            self.close(picture);
+            // What is like a picture between two that are kept can be unlike both.
+            let is_over = |returned: &Returned| picture - returned.newest > self.every;
+            if self.returned.as_ref().is_some_and(is_over) {
+                self.close();
+            }
             return;
         };
-        let rolled_back = match &self.returned {
-            None => self.jumped(kept, step) || self.faded(kept),
-            Some(Returned { rolled_back: None }) => self.jumped(kept, step),
-            Some(_) => return,
-        };
-        let rolled_back = rolled_back.then_some((picture, kept.picture));
-        self.returned = Some(Returned { rolled_back });
+        let earlier = self.returned.as_ref().and_then(|returned| returned.rolled_back);
+        let rolled_back = earlier.or_else(|| {
+            let came = self.jumped(kept, step) || (self.returned.is_none() && self.faded(kept));
+            came.then_some((picture, kept.picture))
+        });
+        let newest = picture;
+        self.returned = Some(Returned { newest, rolled_back });
     }
 
     /// Whether the newest picture, a `step` from the one before, came to one that it has returned to by a jump.
@@ -209,23 +218,33 @@ impl Repetition {
         let (Some(begin), Some(halfway)) = (last_at(BEGIN), last_at(HALFWAY)) else {
             return false;
         };
-        let Recent { thumbnail: halfway, step } = &self.recent[halfway];
-        // A fast motion goes back between the places that were shown on its way out.
-        let alike = f32::max(ALIKE * to.farthest, ALIKE_STEPS * step);
-        let is_alike = |other: &Thumbnail| compare(other, halfway).0 <= alike;
-        // The recent pictures end with the one before the newest.
-        let begin_picture = self.next - 1 - (self.recent.len() - begin) as u64;
-        let kept = self.sink.iter().chain(&self.others);
-        let mut kept = kept.filter(|kept| kept.picture < begin_picture);
-        let mut recent = self.recent.iter().take(begin);
-        !kept.any(|kept| is_alike(&kept.thumbnail)) && !recent.any(|recent| is_alike(&recent.thumbnail))
+        !self.shown_before(begin, halfway, to.farthest)
     }
 
-    /// Ends what has returned, before a picture that has not.
-    fn close(&mut self, end: u64) {
-        let Some((from, to)) = self.returned.take().and_then(|returned| returned.rolled_back) else {
-            return;
-        };
+    /// Whether the recent picture number `halfway` was shown before: by one before number `begin`, or by one after which
+    /// came something else. `far` is the largest distance.
+    fn shown_before(&self, begin: usize, halfway: usize, far: f32) -> bool {
+        let Recent { thumbnail, step } = &self.recent[halfway];
+        // A fast motion goes back between the places that were shown on its way out.
+        let alike = f32::max(ALIKE * far, ALIKE_STEPS * step);
+        let is_alike = |at: &usize| compare(&self.recent[*at].thumbnail, thumbnail).0 <= alike;
+        let own = (0..halfway).rev().take_while(is_alike).count();
+        if (0..begin.max(halfway - own)).any(|at| is_alike(&at)) {
+            return true;
+        }
+        // Of those before, not every picture is kept.
+        let alike = alike.max(f32::min(ALIKE_KEPT * far, ALIKE_KEPT_STEPS * step));
+        let oldest = self.next - 1 - self.recent.len() as u64;
+        let kept = self.sink.iter().chain(&self.others);
+        let mut kept = kept.filter(|kept| kept.picture < oldest);
+        kept.any(|kept| compare(&kept.thumbnail, thumbnail).0 <= alike)
+    }
+
+    /// Ends what has returned.
+    fn close(&mut self) {
+        let Some(returned) = self.returned.take() else { return };
+        let Some((from, to)) = returned.rolled_back else { return };
+        let end = returned.newest + 1;
         if end - from >= self.chunk {
             self.stretches.push(Stretch { from, end, to });
         }
@@ -254,7 +273,7 @@ impl Repetition {
 
     /// What is rolled back in the whole video.
     pub fn finish(mut self) -> RolledBack {
-        self.close(self.next);
+        self.close();
         RolledBack {
             gap: self.gap,
             stretches: self.stretches,
