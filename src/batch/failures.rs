@@ -93,7 +93,9 @@ impl Failures {
     /// When the file cannot be written.
     pub fn remove(&mut self, item: &Item) -> Result<(), BatchError> {
         let id = item.prompt_id().unwrap_or(&item.stem);
-        let Some(failure) = self.lines.get_mut(id) else { return Ok(()) };
+        let Some(failure) = self.lines.get_mut(id) else {
+            return Ok(());
+        };
         if item.prompt_id().is_some() && !failure.videos.remove(&item.stem) {
             return Ok(());
         }
@@ -137,7 +139,11 @@ impl Failure {
 /// The id of a line, and what failed.
 fn parse(line: &str) -> Result<(String, Failure), String> {
     let mut line: Map<String, Value> = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let id = line.get("id").and_then(Value::as_str).ok_or("it has no `id`")?.to_owned();
+    let id = line
+        .get("id")
+        .and_then(Value::as_str)
+        .ok_or("it has no `id`")?
+        .to_owned();
     let videos = match line.remove(FAILED_VIDEOS) {
         None => BTreeSet::new(),
         Some(videos) => serde_json::from_value(videos).map_err(|error| format!("{FAILED_VIDEOS}: {error}"))?,

@@ -169,7 +169,10 @@ impl Repetition {
             kept.farthest = kept.farthest.max(distance);
             kept.changed = kept.changed.max(changed);
         }
-        let step = self.recent.back().map_or(0.0, |last| compare(&last.thumbnail, &thumbnail).0);
+        let step = self
+            .recent
+            .back()
+            .map_or(0.0, |last| compare(&last.thumbnail, &thumbnail).0);
         self.follow(picture, nearest.map(|(_, at)| at), step);
         self.keep(picture, thumbnail, step);
         let similarity = |distance: f32| distance.is_finite().then(|| 1.0 - f64::from(distance) / 255.0);
@@ -445,7 +448,10 @@ mod tests {
                 let [(from, 70, to)] = found[..] else {
                     panic!("{fade} {moves}: {found:?}")
                 };
-                assert!((40..40 + fade as u64).contains(&from) && to < 16, "{fade} {moves}: {found:?}");
+                assert!(
+                    (40..40 + fade as u64).contains(&from) && to < 16,
+                    "{fade} {moves}: {found:?}"
+                );
             }
         }
     }
@@ -515,7 +521,10 @@ mod tests {
         assert_eq!(rolled.share(0, 10), None);
         assert_eq!(rolled.share(0, 66), Some(14.0 / 50.0));
         assert_eq!(rolled.share(25, 41), Some(6.0 / 16.0));
-        assert_eq!((rolled.first_within(24, 32), rolled.first_within(30, 40)), (Some(3), None));
+        assert_eq!(
+            (rolled.first_within(24, 32), rolled.first_within(30, 40)),
+            (Some(3), None)
+        );
         assert_eq!(rolled.first_within(43, 50), Some(9));
     }
 

@@ -49,8 +49,8 @@ mod written;
 use std::path::PathBuf;
 
 pub use error::{LineProblem, PromptError};
-pub(crate) use jsonl::VIDEOS as FAILED_VIDEOS;
 pub use file::{Format, read_prompts, read_prompts_from};
+pub(crate) use jsonl::VIDEOS as FAILED_VIDEOS;
 pub use moment::{Moment, MomentError, parse_moment, parse_switch};
 pub use names::{NameError, output_names, safe_file_name};
 pub use resolve::{MovedSwitch, PromptSpan, Resolved, SwitchError, resolve_switches};

@@ -178,7 +178,11 @@ fn a_bouncing_ball_does_not_roll_back() {
     for period in [14.0, 32.0, 57.0, 96.0] {
         let bounce = |at: u32| (f64::from(at) * std::f64::consts::PI / period).sin().abs();
         let up_and_down = measure((0..320).map(|at| ball_at(48.0, 52.0 - 40.0 * bounce(at), 12.0)));
-        assert!(up_and_down.roll_backs.is_empty(), "{period}: {:?}", up_and_down.roll_backs);
+        assert!(
+            up_and_down.roll_backs.is_empty(),
+            "{period}: {:?}",
+            up_and_down.roll_backs
+        );
         assert_eq!(whole(&up_and_down, "rolled_back"), 0.0);
         let across = measure((0..320).map(|at| ball_at(12.0 + 72.0 * bounce(at), 32.0, 12.0)));
         assert!(across.roll_backs.is_empty(), "{period}: {:?}", across.roll_backs);
@@ -213,7 +217,10 @@ fn a_crossfade_to_the_first_pictures_is_found() {
         let [back] = report.roll_backs[..] else {
             panic!("{fade}: {:?}", report.roll_backs)
         };
-        assert!(back.sink && back.to < 1.5 && (6..8).contains(&back.second), "{fade}: {back:?}");
+        assert!(
+            back.sink && back.to < 1.5 && (6..8).contains(&back.second),
+            "{fade}: {back:?}"
+        );
         assert_eq!(back.second + back.seconds, 9, "{fade}: {back:?}");
         let last = report.per_second.last().unwrap();
         assert_eq!(last.rolled_back, Some(1.0));

@@ -187,7 +187,11 @@ fn parts_make_the_whole_sweep() {
 #[test]
 fn traces_lie_beside_the_videos_of_every_point() {
     let sweeps = Sweeps::new();
-    let traced = [&THREE[..], &["--limit", "1", "--traces", "--attention", "1", "--attention-every", "2"]].concat();
+    let traced = [
+        &THREE[..],
+        &["--limit", "1", "--traces", "--attention", "1", "--attention-every", "2"],
+    ]
+    .concat();
     let (paths, _) = sweeps.ends(0, "out", &traced);
     assert_eq!(paths.len(), 3);
     for path in &paths {
@@ -197,7 +201,10 @@ fn traces_lie_beside_the_videos_of_every_point() {
         let point = path.split('/').nth(1).unwrap();
         let policy = serde_json::to_value(&trace.header.recipe).unwrap()["cache"]["policy"].clone();
         assert_eq!(policy, point.split('-').next().unwrap());
-        assert!(!trace.attention.is_empty() && trace.attention.iter().all(|line| line.layer == 1), "{path}");
+        assert!(
+            !trace.attention.is_empty() && trace.attention.iter().all(|line| line.layer == 1),
+            "{path}"
+        );
         assert_eq!(sweeps.desk.path(&trace.header.video.unwrap()), video);
     }
     // Known from the folder, as videos are.
