@@ -41,6 +41,7 @@ fn main() {
         }
     }
 }
+
 fn compile() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo gave no OUT_DIR")?).join("kernels.ptx");
     let capability = capability()?;
