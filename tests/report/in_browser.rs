@@ -302,7 +302,6 @@ fn opens_at_once(grain: bool, size: (u32, u32)) {
     println!("{bytes} bytes; drawn after {} ms", times.join(", "));
     assert_eq!(browser.run("return document.querySelectorAll('video').length"), 7);
     is_clean(&browser);
-    eprintln!("{bytes} bytes, drawn after {best:.0} ms");
 }
 
 /// Pictures for people of the page of any folder: `DEEPFORCING_SCREENSHOTS=DIR DEEPFORCING_REPORT=DIR cargo test --test
