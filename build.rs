@@ -1,8 +1,16 @@
-//! Compiles the CUDA kernels to PTX when the feature `cuda` is on; does nothing otherwise.
+//! Compiles the CUDA kernels to PTX and makes the program start without CUDA's libraries, when the feature `cuda` is on;
+//! does nothing otherwise.
 //!
 //! `CUDA_COMPUTE_CAP` names the compute capability (80 when unset: PTX for it runs on every newer GPU, too; 90 compiles
 //! for Hopper alone, with its own instructions). nvcc is looked for in `NVCC`, `CUDA_HOME`, `CUDA_PATH`, the `PATH` and
-//! /usr/local/cuda.
+//! /usr/local/cuda. With `DEEPFORCING_LINK_CUDA=1` the libraries are linked in the plain way (see `build/on_demand`).
+
+#[cfg(feature = "cuda")]
+#[path = "build/link.rs"]
+mod link;
+#[cfg(feature = "cuda")]
+#[path = "build/on_demand/mod.rs"]
+mod on_demand;
 
 use std::{
     env,
@@ -16,6 +24,7 @@ const SOURCE: &str = "kernels.cu";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     if env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;
     }
@@ -23,7 +32,10 @@ fn main() {
     for name in ["CUDA_COMPUTE_CAP", "NVCC", "CUDA_HOME", "CUDA_PATH", "PATH"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    if let Err(problem) = compile() {
+    let done = compile();
+    #[cfg(feature = "cuda")]
+    let done = done.and_then(|()| link::stand_in(&nvcc()));
+    if let Err(problem) = done {
         for line in problem.lines() {
             println!("cargo::error={line}");
         }

@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        hub::hexadecimal,
+        file_hash::hexadecimal,
         models::{DecoderKind, ModelFiles},
         preset::Preset,
     };

@@ -10,8 +10,6 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::hub::{hexadecimal, is_sha256};
-
 /// Bytes read at once.
 const BLOCK: usize = 1 << 20;
 
@@ -120,6 +118,21 @@ fn remember(note: &Path, entry: &Remembered) {
     if let Err(error) = write() {
         tracing::debug!("cannot remember the hash of `{}`: {error}", entry.path.display());
     }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a text is a SHA-256 as the hub writes it.
+pub(crate) fn is_sha256(text: &str) -> bool {
+    is_lower_hex(text, 64)
+}
+
+/// Whether a text is a number of so many digits in lower-case hexadecimal.
+pub(crate) fn is_lower_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]

@@ -442,5 +442,4 @@ fn tensor_of(header: &Map<String, Value>) -> Result<(Stored, [usize; 4], Range<u
 }
 
 #[cfg(test)]
-#[path = "latents_tests.rs"]
 mod tests;

@@ -22,8 +22,9 @@ use crate::{
 
 /// Chunks of latents that may wait for the decoder.
 const WAITING_CHUNKS: usize = 1;
-/// Updates that may wait for the caller.
-const WAITING_UPDATES: usize = 4;
+/// Updates that may wait for the caller: those of four chunks, so that neither denoising nor decoding waits for an
+/// encoder that is slow for a moment (58 MB of pictures at 480×832).
+const WAITING_UPDATES: usize = 24;
 
 /// What the caller hears while a video is made.
 pub enum Update {

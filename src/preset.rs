@@ -8,7 +8,7 @@ use crate::{
     Error, Result,
     cache::CacheSettings,
     hub::Source,
-    models::{DecoderKind, Needs, Role},
+    models::role::{DecoderKind, Needs, Role},
     sampler::SamplerSettings,
 };
 

@@ -11,6 +11,7 @@ use candle_core::Tensor;
 
 use crate::{
     Error, Result,
+    device::Compute,
     engine::Engine,
     latents::LatentWriter,
     metrics::{self, Measuring, Report},
@@ -115,7 +116,7 @@ pub fn render(
         .map(|p| (p.latent_frame, p.text.as_str()))
         .collect();
     let mut rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
-    let mut keep = Keeper::open(job)?;
+    let mut keep = Keeper::open(job, engine.compute())?;
     let measuring = measuring(job)?;
     let trace = match &job.trace {
         Some(options) => {
@@ -184,12 +185,14 @@ fn measuring(job: &Job) -> Result<Option<Measuring>> {
 /// The files that a video is written to.
 struct Keeper {
     video: VideoWriter,
+    /// As the video carries it.
+    recipe: Recipe,
     latents: Option<LatentWriter>,
     thumbnail: Thumbnail,
 }
 
 impl Keeper {
-    fn open(job: &Job) -> Result<Self> {
+    fn open(job: &Job, compute: &Compute) -> Result<Self> {
         let video = &job.recipe.video;
         let latents = match &job.save_latents {
             Some(path) => Some(LatentWriter::create(
@@ -201,8 +204,14 @@ impl Keeper {
             )?),
             None => None,
         };
+        let mut recipe = job.recipe.clone();
+        let video = VideoWriter::create_described(&job.target, settings(job, compute), |encoder| {
+            recipe.encoding.written_by(encoder);
+            metadata(&recipe)
+        })?;
         Ok(Self {
-            video: VideoWriter::create(&job.target, settings(job))?,
+            video,
+            recipe,
             latents,
             thumbnail: Thumbnail::of(job),
         })
@@ -228,7 +237,7 @@ impl Keeper {
         if self.video.frames() == 0 {
             return Ok(None);
         }
-        let mut recipe = job.recipe.clone();
+        let mut recipe = self.recipe.clone();
         if !complete {
             recipe.stopped_after(self.video.frames() as usize);
             self.video.set_metadata(metadata(&recipe));
@@ -293,13 +302,14 @@ impl Thumbnail {
     }
 }
 
-fn settings(job: &Job) -> VideoSettings {
+fn settings(job: &Job, compute: &Compute) -> VideoSettings {
     let (video, encoding) = (&job.recipe.video, &job.recipe.encoding);
     VideoSettings {
         fps: video.fps,
         crf: encoding.crf,
         preset: encoding.preset,
-        metadata: metadata(&job.recipe),
+        encoder: encoding.choice(),
+        gpu: compute.gpu(),
         ..VideoSettings::new(video.width as u32, video.height as u32)
     }
 }

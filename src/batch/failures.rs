@@ -1,23 +1,33 @@
 //! The videos that could not be made, as a prompt file that can be rendered.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{BatchError, Item, Shard};
-use crate::prompts::Scene;
+use crate::prompts::{FAILED_VIDEOS, Scene};
 
 /// The file `failed.jsonl` of a folder. A video leaves it when it is made; without any, there is no file.
+///
+/// Of a batch, each line is a video. Of a sweep, each line is a prompt, and its key `videos` names those of its videos
+/// that could not be made: the same sweep of this file tries them again and leaves the others.
 #[derive(Debug)]
 pub struct Failures {
     path: PathBuf,
-    /// Lines by the names of the videos.
-    lines: BTreeMap<String, String>,
+    /// By the ids of the lines.
+    lines: BTreeMap<String, Failure>,
+}
+
+#[derive(Debug, Default)]
+struct Failure {
+    line: Map<String, Value>,
+    /// Of a sweep, names of the videos.
+    videos: BTreeSet<String>,
 }
 
 impl Failures {
@@ -40,15 +50,12 @@ impl Failures {
             if line.trim().is_empty() {
                 continue;
             }
-            let wrong = |reason: String| BatchError::FailedLine {
+            let (id, failure) = parse(line).map_err(|reason| BatchError::FailedLine {
                 path: path.clone(),
                 line: number + 1,
                 reason,
-            };
-            let value: Value = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
-            let id = value.get("id").and_then(Value::as_str);
-            let id = id.ok_or_else(|| wrong("it has no `id`".into()))?;
-            lines.insert(id.to_owned(), line.to_owned());
+            })?;
+            lines.insert(id, failure);
         }
         Ok(Self { path, lines })
     }
@@ -58,18 +65,25 @@ impl Failures {
     }
 
     /// Notes that a video could not be made. Its name becomes its id and its seed is written out, so that the file
-    /// rendered into the same folder makes the same videos.
+    /// rendered into the same folder makes the same videos; in a sweep, the prompt keeps its id and has no seed.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn add(&mut self, item: &Item, scene: &Scene, reason: &str) -> Result<(), BatchError> {
+        let of_sweep = item.prompt_id();
+        let id = of_sweep.unwrap_or(&item.stem).to_owned();
         let scene = Scene {
-            id: Some(item.stem.clone()),
-            seed: Some(item.seed),
+            id: Some(id.clone()),
+            seed: of_sweep.is_none().then_some(item.seed),
             ..scene.clone()
         };
-        let line = scene.to_json(Some(reason)).to_string();
-        self.lines.insert(item.stem.clone(), line);
+        let failure = self.lines.entry(id).or_default();
+        if let Value::Object(line) = scene.to_json(Some(reason)) {
+            failure.line = line;
+        }
+        if of_sweep.is_some() {
+            failure.videos.insert(item.stem.clone());
+        }
         self.write()
     }
 
@@ -78,10 +92,17 @@ impl Failures {
     /// # Errors
     /// When the file cannot be written.
     pub fn remove(&mut self, item: &Item) -> Result<(), BatchError> {
-        match self.lines.remove(&item.stem) {
-            Some(_) => self.write(),
-            None => Ok(()),
+        let id = item.prompt_id().unwrap_or(&item.stem);
+        let Some(failure) = self.lines.get_mut(id) else {
+            return Ok(());
+        };
+        if item.prompt_id().is_some() && !failure.videos.remove(&item.stem) {
+            return Ok(());
         }
+        if failure.videos.is_empty() {
+            self.lines.remove(id);
+        }
+        self.write()
     }
 
     /// Replaces the file at once: a kill leaves the old or the new one.
@@ -92,8 +113,8 @@ impl Failures {
                 return fs::remove_file(&self.path);
             }
             let mut file = fs::File::create(&draft)?;
-            for line in self.lines.values() {
-                writeln!(file, "{line}")?;
+            for failure in self.lines.values() {
+                writeln!(file, "{}", failure.to_line())?;
             }
             file.sync_data()?;
             fs::rename(&draft, &self.path)
@@ -103,4 +124,29 @@ impl Failures {
             reason: error.to_string(),
         })
     }
+}
+
+impl Failure {
+    fn to_line(&self) -> String {
+        let mut line = self.line.clone();
+        if !self.videos.is_empty() {
+            line.insert(FAILED_VIDEOS.into(), self.videos.iter().cloned().collect());
+        }
+        Value::Object(line).to_string()
+    }
+}
+
+/// The id of a line, and what failed.
+fn parse(line: &str) -> Result<(String, Failure), String> {
+    let mut line: Map<String, Value> = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let id = line
+        .get("id")
+        .and_then(Value::as_str)
+        .ok_or("it has no `id`")?
+        .to_owned();
+    let videos = match line.remove(FAILED_VIDEOS) {
+        None => BTreeSet::new(),
+        Some(videos) => serde_json::from_value(videos).map_err(|error| format!("{FAILED_VIDEOS}: {error}"))?,
+    };
+    Ok((id, Failure { line, videos }))
 }

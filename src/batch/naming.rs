@@ -51,6 +51,13 @@ impl Item {
     pub fn file(&self, extension: &str) -> String {
         format!("{}.{extension}", self.stem)
     }
+
+    /// What the item's prompt is called in a sweep: its file's name without folder and seed.
+    pub(super) fn prompt_id(&self) -> Option<&str> {
+        self.point?;
+        let (_, name) = self.stem.split_once('/')?;
+        name.strip_suffix(&format!("-seed{}", self.seed))
+    }
 }
 
 /// All videos of `scenes`, `samples` of each with seeds that follow each other; `seed` is that of scenes without one.

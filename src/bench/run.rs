@@ -101,6 +101,7 @@ pub fn run(
             Some(all_together(
                 settings,
                 &networks,
+                &compute,
                 decoder.stream(),
                 steady_from,
                 encoder,
@@ -192,9 +193,10 @@ fn rollout(settings: &BenchSettings, networks: &Networks, chunks: usize) -> Resu
 }
 
 /// A video whose file goes nowhere.
-fn writer(settings: &BenchSettings) -> Result<VideoWriter> {
+fn writer(settings: &BenchSettings, compute: &Compute) -> Result<VideoWriter> {
     let video = VideoSettings {
         fps: settings.fps,
+        gpu: compute.gpu(),
         ..VideoSettings::new(settings.size.width as u32, settings.size.height as u32)
     };
     Ok(VideoWriter::stream(std::io::sink(), Form::Mp4, video)?)
@@ -220,7 +222,7 @@ impl<'a> Stages<'a> {
         let prepared = clock.lap()?;
         let stream = networks.decoder.as_ref().map(|decoder| decoder.stream());
         let writer = match settings.encode && stream.is_some() {
-            true => Some(writer(settings)?),
+            true => Some(writer(settings, compute)?),
             false => None,
         };
         Ok(Self {
@@ -402,6 +404,7 @@ fn memory(chunks: &[ChunkTimes], from: usize, compute: &Compute, cache: u64) -> 
 fn all_together(
     settings: &BenchSettings,
     networks: &Networks,
+    compute: &Compute,
     stream: DecodeStream,
     steady_from: usize,
     encoder: Option<String>,
@@ -409,7 +412,7 @@ fn all_together(
 ) -> Result<SideBySide> {
     let rollout = rollout(settings, networks, settings.chunks)?;
     let mut writer = match &encoder {
-        Some(_) => Some(writer(settings)?),
+        Some(_) => Some(writer(settings, compute)?),
         None => None,
     };
     let begun = Instant::now();

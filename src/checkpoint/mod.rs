@@ -11,6 +11,9 @@ mod kind;
 mod pickle;
 mod require;
 mod safetensors_file;
+#[cfg(feature = "cuda")]
+mod staged_cuda;
+mod staging;
 mod stored;
 mod torch_file;
 mod torch_objects;

@@ -494,5 +494,4 @@ fn pairs(items: Vec<Id>) -> Step<Vec<(Id, Id)>> {
 }
 
 #[cfg(test)]
-#[path = "pickle_tests.rs"]
 mod tests;

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::{
     CheckpointError,
     element::{Element, Source, Target},
+    staging::{self, Staged},
 };
 
 /// Values that one thread converts at a time.
@@ -43,11 +44,12 @@ impl Label<'_> {
     }
 }
 
-/// Why values could not be converted.
-enum Bad {
+/// Why values could not be converted, or brought to the device.
+pub(super) enum Bad {
     NotFinite,
     TooLarge,
     OutOfFile,
+    Device(candle_core::Error),
 }
 
 impl Stored {
@@ -165,19 +167,19 @@ impl Stored {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor, CheckpointError> {
-        let host = match self.element {
-            Element::F64 => self.convert::<f64>(parts, shape, dtype),
-            Element::F32 => self.convert::<f32>(parts, shape, dtype),
-            Element::F16 => self.convert::<f16>(parts, shape, dtype),
-            Element::Bf16 => self.convert::<bf16>(parts, shape, dtype),
-            Element::I64 => self.convert::<i64>(parts, shape, dtype),
-            Element::I32 => self.convert::<i32>(parts, shape, dtype),
-            Element::I16 => self.convert::<i16>(parts, shape, dtype),
-            Element::I8 => self.convert::<i8>(parts, shape, dtype),
-            Element::U64 => self.convert::<u64>(parts, shape, dtype),
-            Element::U32 => self.convert::<u32>(parts, shape, dtype),
-            Element::U16 => self.convert::<u16>(parts, shape, dtype),
-            Element::U8 | Element::Bool => self.convert::<u8>(parts, shape, dtype),
+        let read = match self.element {
+            Element::F64 => self.bring::<f64>(parts, shape, dtype, device),
+            Element::F32 => self.bring::<f32>(parts, shape, dtype, device),
+            Element::F16 => self.bring::<f16>(parts, shape, dtype, device),
+            Element::Bf16 => self.bring::<bf16>(parts, shape, dtype, device),
+            Element::I64 => self.bring::<i64>(parts, shape, dtype, device),
+            Element::I32 => self.bring::<i32>(parts, shape, dtype, device),
+            Element::I16 => self.bring::<i16>(parts, shape, dtype, device),
+            Element::I8 => self.bring::<i8>(parts, shape, dtype, device),
+            Element::U64 => self.bring::<u64>(parts, shape, dtype, device),
+            Element::U32 => self.bring::<u32>(parts, shape, dtype, device),
+            Element::U16 => self.bring::<u16>(parts, shape, dtype, device),
+            Element::U8 | Element::Bool => self.bring::<u8>(parts, shape, dtype, device),
             Element::Other(stored) => {
                 return Err(CheckpointError::StoredDtype {
                     name: label.name.into(),
@@ -190,8 +192,9 @@ impl Stored {
             name: label.name.into(),
             source,
         };
-        match host {
-            Ok(tensor) => tensor.and_then(|t| t.to_device(device)).map_err(device_error),
+        match read {
+            Ok(tensor) => Ok(tensor),
+            Err(Bad::Device(source)) => Err(device_error(source)),
             Err(Bad::NotFinite) => Err(CheckpointError::NotFinite {
                 name: label.name.into(),
                 origin: label.origin(),
@@ -207,6 +210,34 @@ impl Stored {
                 reason: "it reaches beyond the end of the file".into(),
             }),
         }
+    }
+
+    /// Reads the parts onto the device: a large tensor's values go through page-locked memory where there is a GPU, all
+    /// others through a tensor of the host.
+    fn bring<S: Source>(
+        &self,
+        parts: &[Part],
+        shape: Vec<usize>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor, Bad> {
+        if let [part] = parts {
+            let runs = Runs::new(part, S::SIZE);
+            let fill = Fill {
+                runs: &runs,
+                file: &self.file,
+            };
+            let staged = match dtype {
+                DType::F32 => staging::upload::<f32>(&shape, device, |at, out| fill.of::<S, f32>(at, out))?,
+                DType::BF16 => staging::upload::<bf16>(&shape, device, |at, out| fill.of::<S, bf16>(at, out))?,
+                _ => Staged::No,
+            };
+            if let Staged::Yes(tensor) = staged {
+                return Ok(tensor);
+            }
+        }
+        let host = self.convert::<S>(parts, shape, dtype)?;
+        host.and_then(|tensor| tensor.to_device(device)).map_err(Bad::Device)
     }
 
     fn convert<S: Source>(
@@ -243,14 +274,31 @@ impl Stored {
             let runs = Runs::new(part, S::SIZE);
             let (own, others) = rest.split_at_mut(runs.count().min(rest.len()));
             rest = others;
-            let fill = |(chunk, out): (usize, &mut [T])| runs.fill::<S, T>(&self.file, chunk * CHUNK, out);
-            if own.len() <= CHUNK {
-                fill((0, own))?;
-            } else {
-                own.par_chunks_mut(CHUNK).enumerate().try_for_each(fill)?;
-            }
+            let fill = Fill {
+                runs: &runs,
+                file: &self.file,
+            };
+            fill.of::<S, T>(0, own)?;
         }
         Ok(values)
+    }
+}
+
+/// Converts parts of a tensor, on all threads.
+struct Fill<'a> {
+    runs: &'a Runs,
+    file: &'a [u8],
+}
+
+impl Fill<'_> {
+    /// Values number `from`, `from + 1`, … into `out`.
+    fn of<S: Source, T: Target>(&self, from: usize, out: &mut [T]) -> Result<(), Bad> {
+        if out.len() <= CHUNK {
+            return self.runs.fill::<S, T>(self.file, from, out);
+        }
+        out.par_chunks_mut(CHUNK)
+            .enumerate()
+            .try_for_each(|(chunk, out)| self.runs.fill::<S, T>(self.file, from + chunk * CHUNK, out))
     }
 }
 

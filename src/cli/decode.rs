@@ -23,7 +23,7 @@ use crate::{
     recipe::Recipe,
     rollout::CancelToken,
     vae::{SPATIAL_FACTOR, frames_to_rgb8, pictures_of_latents},
-    video::{Metadata, Target, VideoSettings, VideoSummary, VideoWriter},
+    video::{EncoderInfo, Metadata, Target, VideoSettings, VideoSummary, VideoWriter},
 };
 
 /// Latent frames that are decoded at a time.
@@ -93,9 +93,8 @@ impl Decode {
             fps: fps.unwrap_or(model.settings.fps.value),
             crf: model.settings.crf.value,
             preset: model.settings.encoder_preset.value,
-            metadata: recipe
-                .map(|recipe| self.metadata(recipe, &model, &target))
-                .unwrap_or_default(),
+            encoder: model.settings.encoder.value,
+            gpu: compute.gpu(),
             ..VideoSettings::new((width * SPATIAL_FACTOR) as u32, (height * SPATIAL_FACTOR) as u32)
         };
         let work = VideoWork {
@@ -104,7 +103,10 @@ impl Decode {
             pictures,
             fps: settings.fps,
         };
-        let mut video = VideoWriter::create(&target, settings)?;
+        let mut video = VideoWriter::create_described(&target, settings, |encoder| {
+            let described = recipe.map(|recipe| self.metadata(recipe, &model, &target, encoder));
+            described.unwrap_or_default()
+        })?;
         printer.encoder(video.info());
         let progress = printer.progress(work, started);
         for (chunk, start) in (0..frames).step_by(CHUNK).enumerate() {
@@ -144,9 +146,10 @@ impl Decode {
         Model::locate(&layers, false, cancel, printer)
     }
 
-    fn metadata(&self, mut recipe: Recipe, model: &Model, target: &Target) -> Metadata {
+    fn metadata(&self, mut recipe: Recipe, model: &Model, target: &Target, encoder: &EncoderInfo) -> Metadata {
         recipe.model.decoder = model.outline().decoder;
         recipe.encoding.container = target.form().to_string();
+        recipe.encoding.written_by(encoder);
         Metadata {
             title: recipe.prompts.first().map(|prompt| prompt.text.clone()),
             comment: Some(recipe.to_json()),

@@ -12,7 +12,7 @@ use crate::{
     memory::ByteSize,
     models::DecoderKind,
     request::PictureSize,
-    video::{self, Form, Target},
+    video::{self, EncoderChoice, Form, Target},
 };
 
 /// Which model, and where its files are.
@@ -150,6 +150,10 @@ pub(super) struct EncodingFlags {
     /// Speed against file size, x264's names: ultrafast to veryslow [default: veryfast]
     #[arg(long, value_name = "NAME")]
     pub encoder_preset: Option<video::Preset>,
+    /// Video encoder, by FFmpeg's name: libx264, h264_nvenc, libopenh264 or mpeg4 for mp4, libvpx-vp9, libvpx or
+    /// libsvtav1 for webm; auto takes the first that works, on a GPU its own [default: auto]
+    #[arg(long, value_name = "NAME")]
+    pub encoder: Option<EncoderChoice>,
     /// Pictures per second of the file; the models are trained at 16 [default: the preset's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=240))]
     pub fps: Option<u32>,
@@ -161,6 +165,7 @@ impl EncodingFlags {
         Layer {
             crf: self.crf,
             encoder_preset: self.encoder_preset,
+            encoder: self.encoder,
             fps: self.fps,
             ..layer
         }

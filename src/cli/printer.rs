@@ -22,7 +22,7 @@ use crate::{
     Error,
     hub::human_bytes,
     pipeline::Update,
-    video::{EncoderInfo, VideoSummary},
+    video::{Encoder, EncoderInfo, VideoSummary},
 };
 
 /// Time between progress lines when stderr is no terminal.
@@ -232,7 +232,9 @@ impl Printer {
 
     /// Says when the encoder is not the first choice.
     pub(super) fn encoder(&self, info: &EncoderInfo) {
-        if !info.rejected.is_empty() {
+        // x264 in the place of a GPU's encoder is as good.
+        let worse = !info.rejected.is_empty() && info.encoder() != Some(Encoder::X264);
+        if worse || self.level >= Level::Verbose {
             self.note(&format!("encoding with {info}"));
         }
     }

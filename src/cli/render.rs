@@ -156,6 +156,7 @@ fn finished(work: &Work, outcome: &Outcome, engine: &Engine, show: &Show, printe
     };
     printer.finished(summary, outcome.complete);
     let mut recipe = work.job.recipe.clone();
+    recipe.encoding.written_by(&summary.encoder);
     if !outcome.complete {
         recipe.stopped_after(summary.frames as usize);
     }

@@ -21,6 +21,7 @@ use crate::{
     request::PictureSize,
     rollout::CancelToken,
     start::StartPictures,
+    video::{EncoderChoice, Form, VideoSettings, find_encoder},
 };
 
 const EXAMPLES: &str = "\
@@ -95,6 +96,7 @@ impl Rerun {
         recipe.model = record;
         recipe.complete();
         recipe.encoding.container = target.form().to_string();
+        keep_encoder(&mut recipe, target.form(), printer);
         let job = Job {
             recipe,
             target,
@@ -144,6 +146,27 @@ impl Rerun {
         };
         let most = recipe.cache.window.saturating_sub(recipe.rollout.chunk);
         StartPictures::read(&file, size, recipe.video.fps, recipe.rollout, most).map(Some)
+    }
+}
+
+/// Keeps the encoder of the recipe where it makes this form; says when it is not to be had here.
+fn keep_encoder(recipe: &mut Recipe, form: Form, printer: &Printer) {
+    let encoder = recipe
+        .encoding
+        .choice()
+        .named()
+        .filter(|encoder| encoder.form() == form);
+    recipe.encoding.encoder = encoder.map(|encoder| encoder.name().into());
+    let Some(encoder) = encoder else { return };
+    let settings = VideoSettings {
+        encoder: EncoderChoice::Named(encoder),
+        ..VideoSettings::new(recipe.video.width as u32, recipe.video.height as u32)
+    };
+    if find_encoder(form, &settings).is_err() {
+        printer.note(&format!(
+            "the video was encoded by {encoder}, which does not work here: its pictures are encoded by another one"
+        ));
+        recipe.encoding.encoder = None;
     }
 }
 

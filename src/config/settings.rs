@@ -13,7 +13,7 @@ use crate::{
     models::DecoderKind,
     request::PictureSize,
     sampler::SamplerSettings,
-    video,
+    video::{self, EncoderChoice},
 };
 
 /// The name of a setting, as it stands in the config file: `seed`, `cache.sink`.
@@ -202,6 +202,8 @@ settings! {
         crf: u8 = "crf" in (0, 51), "quality of H.264, 0 (lossless) to 51", 18;
         /// Speed of the video encoder against file size.
         encoder_preset: video::Preset = "encoder-preset", "speed of the video encoder", video::Preset::default();
+        /// Encoder of mp4 and webm.
+        encoder: EncoderChoice = "encoder", "video encoder, by FFmpeg's name", EncoderChoice::Auto;
         /// Whether pictures are shown while they are made.
         preview: PreviewMode = "preview", "pictures shown in the terminal", PreviewMode::Off;
         cache_policy: PolicyName = "cache.policy", "which latent frames stay", CacheSettings::default().policy;

@@ -90,6 +90,7 @@ fn every_setting_can_be_set_by_every_source() {
         ("fps", "8", "8"),
         ("crf", "0", "0"),
         ("encoder-preset", "\"slow\"", "slow"),
+        ("encoder", "\"h264_nvenc\"", "h264_nvenc"),
         ("preview", "true", "auto"),
         ("cache.policy", "\"deep-sink\"", "deep-sink"),
         ("cache.window", "9", "9"),

@@ -13,7 +13,7 @@ use crate::{
     nearest::nearest,
     request::PictureSize,
     sampler::SamplerSettings,
-    video,
+    video::{self, EncoderChoice},
 };
 
 /// How a value is written in TOML.
@@ -201,6 +201,7 @@ words! {
     PreviewMode: Choice, Self::NAMES;
     DeviceChoice: Text, Self::NAMES;
     DtypeChoice: Text, Self::NAMES;
+    EncoderChoice: Text, Self::NAMES;
     video::Preset: Text, &video::Preset::ALL.map(Self::as_str);
 }
 

@@ -1,7 +1,7 @@
 //! GPUs through CUDA: what is there, and opening one.
 //!
-//! Libraries are looked for by name before anything of CUDA is called, because a call without its library ends the
-//! process.
+//! Libraries are looked for by name before anything of CUDA is called: the program starts without them (`build/on_demand`),
+//! and a call whose library is missing would fail with a number that tells nobody what to install.
 
 use candle_core::{
     CudaDevice, Device,

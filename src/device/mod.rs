@@ -13,7 +13,7 @@ mod probe;
 
 use std::{fmt, str::FromStr};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, DeviceLocation};
 
 pub use probe::{Gpu, Library, Probe};
 
@@ -284,6 +284,14 @@ impl Compute {
             device: Device::Cpu,
             dtype: DType::F32,
             text_on_cpu: false,
+        }
+    }
+
+    /// Number of the GPU, if it is one.
+    pub fn gpu(&self) -> Option<usize> {
+        match self.device.location() {
+            DeviceLocation::Cuda { gpu_id } => Some(gpu_id),
+            _ => None,
         }
     }
 

@@ -80,17 +80,18 @@ impl Probe {
             let plural = if missing.len() == 1 { "is" } else { "are" };
             return Some(format!("{names} {plural} missing: {}", first.todo));
         }
+        // Kernels are in a form that the driver compiles, which a driver older than the compiler does not know.
         if let (Some(runs), Some(needed)) = (self.driver_runs, self.built_for)
-            && runs / 1000 < needed / 1000
+            && runs < needed
         {
             let driver = self.kernel_driver.as_ref().map(|driver| format!(" {driver}"));
             return Some(format!(
                 "the NVIDIA driver{} runs CUDA up to {}, and this program was built for {}: update the driver, or build \
-                 with a toolkit of CUDA {}",
+                 with a toolkit of CUDA {} or older",
                 driver.unwrap_or_default(),
                 version_text(runs),
                 version_text(needed),
-                runs / 1000
+                version_text(runs)
             ));
         }
         self.failure.clone()

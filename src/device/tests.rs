@@ -116,11 +116,14 @@ fn an_old_driver_is_named_with_its_version() {
     let mut probe = machine(1);
     probe.driver_runs = Some(12040);
     let obstacle = probe.obstacle().unwrap();
-    for part in ["580.65.06", "up to 12.4", "built for 13.0", "toolkit of CUDA 12"] {
+    for part in ["580.65.06", "up to 12.4", "built for 13.0", "toolkit of CUDA 12.4"] {
         assert!(obstacle.contains(part), "{obstacle} should say {part}");
     }
     probe.driver_runs = Some(13020);
     assert_eq!(probe.obstacle(), None);
+    // Kernels of a later minor version are unknown to the driver, too.
+    probe.built_for = Some(13030);
+    assert!(probe.obstacle().unwrap().contains("up to 13.2"));
 }
 
 #[test]

@@ -12,11 +12,12 @@ use ureq::{
     http::{Response, StatusCode},
 };
 
+use crate::file_hash::{hexadecimal, is_sha256};
+
 use super::{
     HubError, PullEvent, Source, Watch,
     layout::{RepoFolder, not_writable},
     remote::{Failed, Remote, RemoteFile},
-    source::is_sha256,
 };
 
 /// Bytes that are read, hashed and written at once.
@@ -237,9 +238,4 @@ fn continues(response: &Response<Body>, from: u64) -> bool {
         .and_then(|range| range.to_str().ok())
         .and_then(|range| range.trim().strip_prefix("bytes ")?.split('-').next()?.parse().ok());
     response.status() == StatusCode::PARTIAL_CONTENT && start == Some(from)
-}
-
-/// Bytes as hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

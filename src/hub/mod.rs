@@ -21,6 +21,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::file_hash::is_sha256;
+
 pub use error::{HubError, human_bytes};
 pub use remote::RemoteFile;
 pub use removal::Removal;
@@ -29,10 +31,8 @@ pub use source::Source;
 pub use watch::{PullEvent, Waiting};
 
 use download::Download;
-pub(crate) use download::hexadecimal;
 use layout::RepoFolder;
 use remote::Remote;
-pub(crate) use source::is_sha256;
 use watch::Watch;
 
 /// Failures in a row, without a byte in between, before a download gives up.

@@ -4,6 +4,8 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
+use crate::file_hash::{is_lower_hex, is_sha256};
+
 use super::HubError;
 
 /// One file of a repository on the hub.
@@ -82,16 +84,8 @@ fn is_plain_path(path: &str) -> bool {
         && Path::new(path).components().all(plain)
 }
 
-pub(crate) fn is_sha256(text: &str) -> bool {
-    is_lower_hex(text, 64)
-}
-
 pub(super) fn is_commit(text: &str) -> bool {
     is_lower_hex(text, 40)
-}
-
-fn is_lower_hex(text: &str, digits: usize) -> bool {
-    text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]

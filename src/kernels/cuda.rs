@@ -172,9 +172,11 @@ pub(crate) fn allocate(device: &CudaDevice, dtype: DType, shape: &Shape) -> Resu
 
 /// Copies bytes within the device, on its stream.
 pub(crate) fn copy(device: &CudaDevice, from: u64, to: u64, bytes: usize) -> Result<()> {
+    let stream = device.cuda_stream();
+    stream.context().bind_to_thread().w()?;
     // SAFETY: both ranges are within tensors that live until the stream has done this: memory is given back in the
     // stream's order.
-    unsafe { memcpy_dtod_async(to, from, bytes, device.cuda_stream().cu_stream()) }.w()
+    unsafe { memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }.w()
 }
 
 /// A tensor whose contents are undefined until a kernel writes them.

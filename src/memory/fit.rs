@@ -251,5 +251,4 @@ fn changes(base: &Fit, fit: &Fit) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "fit_tests.rs"]
 mod tests;

@@ -175,9 +175,11 @@ pub const ROLLED_BACK: Metric = Metric {
     key: "rolled_back",
     name: "rolled back",
     unit: "share of pictures",
-    formula: "pictures whose d to one that is 2 s older at least is a quarter or less of the largest d to it in between, \
-              where that was 8 grey levels at least; a motion to and fro counts too",
-    source: OURS,
+    formula: "pictures in stretches of a chunk or more whose d to one that is 2 s older at least is a quarter or less of \
+              the largest d to it in between, where half of the thumbnail had changed at once by 8 grey levels, and \
+              that begin by a jump (from half of that d on, 1.5 times the steps of the second before) or a fade (within 3 \
+              s, its halfway picture 0.15 of that d or more from all that was shown before): no motion to and fro",
+    source: "deepforcing, for what LoL (arXiv 2601.16914) describes as sink-collapse; the formula is ours",
     change: Change::Difference,
 };
 

@@ -58,7 +58,7 @@ pub use side::{Measuring, measure_file};
 use colour::{colour, delta_e};
 use luma::Histogram;
 use motion::Pyramid;
-use repetition::Repetition;
+use repetition::{Repetition, RolledBack};
 use report::Part;
 use tally::{Facts, Pair, Tally};
 use work::WorkPicture;
@@ -148,7 +148,6 @@ struct Before {
 /// A second that is over.
 struct SecondSoFar {
     second: Second,
-    rolls_back_to: Option<u64>,
     /// Until the first seconds are known, which it is compared with.
     histogram: Option<Histogram>,
 }
@@ -179,7 +178,7 @@ impl Metrics {
             before: Before::default(),
             work: WorkPicture::default(),
             luma: vec![0; width * height],
-            repetition: Repetition::new(fps, options.sink_pictures),
+            repetition: Repetition::new(fps, rest, options.sink_pictures),
             whole: Tally::empty(),
             first: Tally::empty(),
             last: VecDeque::new(),
@@ -255,7 +254,6 @@ impl Metrics {
     fn close_second(&mut self) {
         let tally = std::mem::replace(&mut self.second, Tally::empty());
         self.seconds.push(SecondSoFar {
-            rolls_back_to: tally.rolls_back_to,
             second: Second {
                 second: self.seconds.len() as u64,
                 pictures: tally.pictures,
@@ -270,7 +268,7 @@ impl Metrics {
                 motion: tally.motion.get(),
                 sink_similarity: tally.sink_similarity.get(),
                 earlier_similarity: tally.earlier_similarity.get(),
-                rolled_back: tally.rolled_back.get(),
+                rolled_back: None,
             },
             histogram: Some(tally.histogram),
         });
@@ -303,12 +301,9 @@ impl Metrics {
         self.close_second();
         self.compare_with_first();
         let (chunks, sink_pictures) = (self.options.chunks, self.options.sink_pictures);
-        let backs: Vec<_> = self
-            .seconds
-            .iter()
-            .map(|so_far| (so_far.second.second, so_far.rolls_back_to))
-            .collect();
-        let seconds: Vec<_> = self.seconds.into_iter().map(|so_far| so_far.second).collect();
+        let mut seconds: Vec<_> = self.seconds.into_iter().map(|so_far| so_far.second).collect();
+        let rolled_back = self.repetition.finish();
+        let backs = rolled_back_seconds(&rolled_back, &mut seconds);
         let in_window = self.last.len() as u64;
         let mut last = Tally::empty();
         for (at, facts) in self.last.iter().enumerate() {
@@ -324,6 +319,7 @@ impl Metrics {
             tally,
             motions: motions.to_vec(),
             seams: chunks.seams_within(before, end),
+            rolled_back: rolled_back.share(before, end),
         };
         let windows = Windows::new(pictures, in_window, self.fps);
         let first = part(self.first, &self.motions[..within], 0, in_window);
@@ -345,6 +341,19 @@ impl Metrics {
             per_second: seconds,
         })
     }
+}
+
+/// Fills in what of the seconds is rolled back; gives them with the picture that their first stretch is most like.
+fn rolled_back_seconds(rolled_back: &RolledBack, seconds: &mut [Second]) -> Vec<(u64, Option<u64>)> {
+    let mut from = 0;
+    let fill = |second: &mut Second| {
+        let end = from + second.pictures;
+        second.rolled_back = rolled_back.share(from, end);
+        let to = rolled_back.first_within(from, end);
+        from = end;
+        (second.second, to)
+    };
+    seconds.iter_mut().map(fill).collect()
 }
 
 impl Windows {

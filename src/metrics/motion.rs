@@ -67,7 +67,7 @@ impl Plane {
             sum += own
                 .iter()
                 .zip(other)
-                .map(|(a, b)| u32::from(a.abs_diff(*b)))
+                .map(|(a, b)| (i32::from(*a) - i32::from(*b)).unsigned_abs())
                 .sum::<u32>();
         }
         Some(sum)

@@ -1,28 +1,63 @@
-//! Whether a video repeats itself or falls back to its beginning.
+//! Whether a video falls back to its beginning, or to anything that it has shown before.
 //!
-//! Pictures are compared by 8×8 thumbnails: the root of the mean squared difference over cells and channels, in grey
-//! levels. Kept for comparison are all pictures of the sink, and one every quarter of a second for two minutes.
+//! Pictures are compared by 8×8 thumbnails: `d` is the root of the mean squared difference over cells and channels, in
+//! grey levels. Kept for comparison are all pictures of the sink, and one every quarter of a second for two minutes.
 //!
-//! A picture **rolls back** to a kept one that is at least two seconds older if the video has been far from it in between
-//! ([`FAR`] grey levels at least) and is now at most a quarter as far. So a scene that stands still never rolls back, and
-//! neither does one that changes steadily; a loop, a sink that takes over, and a motion to and fro do.
+//! A picture has **returned** to a kept one that is at least two seconds older if the whole picture had changed in
+//! between (half of the cells at once, by [`FAR`] grey levels or more) and `d` is now a quarter of its largest value in
+//! between, or less. Pictures that have returned one after the other (gaps of a quarter of a second left aside) are a **roll-back** if they make a chunk or more and
+//! the first of them came there
+//!
+//! * by a jump: `d` to the kept picture fell from half of its largest value to a quarter from one picture to the next, and
+//!   that step is 1.5 times the largest of the second before, or more; or
+//! * by a fade: within three seconds, over pictures that were new. What lies halfway (the last picture at half of the
+//!   largest `d`) is unlike (`d` above 0.15 of the largest, and above 0.6 of its own step) all that was shown before the
+//!   return began.
+//!
+//! So a still scene and a steady change never roll back, neither does what moves before a background, and neither does a
+//! motion to and fro of the whole picture, which returns over what it has shown on its way out, nor a pattern that comes
+//! round again and again within three seconds. A loop rolls back, a cut back and a sink that takes over, at once or faded.
+//! Counted as well, as nothing tells them apart by these means: what changes the whole picture and comes round in a full
+//! circle that takes longer than that, and a light that goes off and on at once.
 
 use std::collections::VecDeque;
 
-/// Cells of a thumbnail in each direction.
+use multiversion::multiversion;
+
+/// Rows and columns of a thumbnail.
 const CELLS: usize = 8;
-/// Seconds between pictures that are compared.
-pub(super) const GAP: f64 = 2.0;
-/// Grey levels between which and less pictures count as alike.
+/// Cells of a thumbnail.
+const AREA: usize = CELLS * CELLS;
+/// Seconds that a picture must be older to be compared with.
+const GAP: f64 = 2.0;
+/// Grey levels from which on a cell, or a picture, is another one.
 const FAR: f32 = 8.0;
-/// How much nearer than the farthest picture in between a roll-back is.
+/// Cells that have to be other ones at once for the whole picture to have changed.
+const CHANGED: u32 = AREA as u32 / 2;
+/// How much nearer than the farthest picture in between a picture is that has returned.
 const NEARER: f32 = 4.0;
+/// Seconds that a fade takes at most.
+const FADE: f64 = 3.0;
+/// Share of the largest distance at which a return begins.
+const BEGIN: f32 = 0.75;
+/// Share of the largest distance that is halfway.
+const HALFWAY: f32 = 0.5;
+/// Share of the largest distance up to which pictures look like what is halfway.
+const ALIKE: f32 = 0.15;
+/// The same in steps from one picture to the next, where these are large.
+const ALIKE_STEPS: f32 = 0.6;
+/// The same of pictures of which only one every quarter of a second is kept.
+const ALIKE_KEPT: f32 = 0.35;
+const ALIKE_KEPT_STEPS: f32 = 2.2;
+/// How much larger than the steps of the second before a jump is.
+const JUMP: f32 = 1.5;
 /// Kept pictures per second, besides the sink's.
 const KEPT_PER_SECOND: f64 = 4.0;
 /// Seconds for which they are kept.
 const KEPT_FOR: f64 = 120.0;
 
-type Thumbnail = [f32; CELLS * CELLS * 3];
+/// Means of the cells, channel by channel.
+type Thumbnail = [f32; AREA * 3];
 
 /// What a picture has in common with earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -31,8 +66,17 @@ pub(super) struct Echo {
     pub sink: Option<f64>,
     /// Highest similarity to any kept picture that is old enough.
     pub earlier: Option<f64>,
-    /// Number of the picture that this one rolls back to, the most similar one.
-    pub rolls_back_to: Option<u64>,
+}
+
+/// Pictures that are rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    /// Number of the first of them.
+    pub from: u64,
+    /// Number of the one after the last of them.
+    pub end: u64,
+    /// Number of the picture that the first one is most like.
+    pub to: u64,
 }
 
 /// A picture that others are compared with.
@@ -41,10 +85,29 @@ struct Kept {
     thumbnail: Thumbnail,
     /// How far the video has been from it since.
     farthest: f32,
+    /// How many cells have been other ones at once.
+    changed: u32,
+}
+
+/// One of the last pictures.
+struct Recent {
+    thumbnail: Thumbnail,
+    /// Distance from the one before it.
+    step: f32,
+}
+
+/// Pictures that have returned one after the other.
+struct Returned {
+    /// Number of the newest one.
+    newest: u64,
+    /// Number of the first one that came there by a jump or a fade, and of the one that it is like.
+    rolled_back: Option<(u64, u64)>,
 }
 
 pub(super) struct Repetition {
     sink_pictures: u64,
+    /// Pictures that a roll-back has at least.
+    chunk: u64,
     /// Pictures between those that are compared.
     gap: u64,
     /// Pictures between those that are kept.
@@ -52,19 +115,33 @@ pub(super) struct Repetition {
     most: usize,
     sink: Vec<Kept>,
     others: VecDeque<Kept>,
+    /// Those of the last seconds, as many as a fade can have.
+    recent: VecDeque<Recent>,
+    fade: usize,
+    second: usize,
     next: u64,
+    returned: Option<Returned>,
+    stretches: Vec<Stretch>,
 }
 
 impl Repetition {
-    pub fn new(fps: f64, sink_pictures: u64) -> Self {
+    /// For `fps` pictures in a second, chunks of `chunk` pictures and a sink of `sink_pictures`.
+    pub fn new(fps: f64, chunk: u64, sink_pictures: u64) -> Self {
+        let pictures = |seconds: f64| (seconds * fps).round().max(1.0);
         Self {
             sink_pictures,
-            gap: (GAP * fps).round().max(1.0) as u64,
-            every: (fps / KEPT_PER_SECOND).round().max(1.0) as u64,
+            chunk,
+            gap: pictures(GAP) as u64,
+            every: pictures(1.0 / KEPT_PER_SECOND) as u64,
             most: (KEPT_PER_SECOND * KEPT_FOR) as usize,
             sink: Vec::new(),
             others: VecDeque::new(),
+            recent: VecDeque::new(),
+            fade: pictures(FADE) as usize,
+            second: pictures(1.0) as usize,
             next: 0,
+            returned: None,
+            stretches: Vec::new(),
         }
     }
 
@@ -74,36 +151,118 @@ impl Repetition {
         let picture = self.next;
         self.next += 1;
         let (mut sink, mut earlier) = (f32::INFINITY, f32::INFINITY);
-        let mut back: Option<(f32, u64)> = None;
+        let mut nearest: Option<(f32, usize)> = None;
         let in_sink = self.sink.len();
         for (at, kept) in self.sink.iter_mut().chain(&mut self.others).enumerate() {
-            let distance = distance(&kept.thumbnail, &thumbnail);
+            let (distance, changed) = compare(&kept.thumbnail, &thumbnail);
             if kept.picture + self.gap <= picture {
                 earlier = earlier.min(distance);
                 if at < in_sink {
                     sink = sink.min(distance);
                 }
-                let returned = kept.farthest >= FAR && NEARER * distance <= kept.farthest;
-                if returned && back.is_none_or(|(nearest, _)| distance < nearest) {
-                    back = Some((distance, kept.picture));
+                let left = kept.changed >= CHANGED && kept.farthest >= FAR;
+                let returned = left && NEARER * distance <= kept.farthest;
+                if returned && nearest.is_none_or(|(nearest, _)| distance < nearest) {
+                    nearest = Some((distance, at));
                 }
             }
             kept.farthest = kept.farthest.max(distance);
+            kept.changed = kept.changed.max(changed);
         }
-        self.keep(picture, thumbnail);
+        let step = self
+            .recent
+            .back()
+            .map_or(0.0, |last| compare(&last.thumbnail, &thumbnail).0);
+        self.follow(picture, nearest.map(|(_, at)| at), step);
+        self.keep(picture, thumbnail, step);
         let similarity = |distance: f32| distance.is_finite().then(|| 1.0 - f64::from(distance) / 255.0);
         Echo {
             sink: similarity(sink),
             earlier: similarity(earlier),
-            rolls_back_to: back.map(|(_, picture)| picture),
         }
     }
 
-    fn keep(&mut self, picture: u64, thumbnail: Thumbnail) {
+    /// Takes note of what the newest picture has returned to, if it has.
+    fn follow(&mut self, picture: u64, to: Option<usize>, step: f32) {
+        let Some(kept) = to.and_then(|at| self.sink.iter().chain(&self.others).nth(at)) else {
+            // What is like a picture between two that are kept can be unlike both.
+            let is_over = |returned: &Returned| picture - returned.newest > self.every;
+            if self.returned.as_ref().is_some_and(is_over) {
+                self.close();
+            }
+            return;
+        };
+        let earlier = self.returned.as_ref().and_then(|returned| returned.rolled_back);
+        let rolled_back = earlier.or_else(|| {
+            let came = self.jumped(kept, step) || (self.returned.is_none() && self.faded(kept));
+            came.then_some((picture, kept.picture))
+        });
+        let newest = picture;
+        self.returned = Some(Returned { newest, rolled_back });
+    }
+
+    /// Whether the newest picture, a `step` from the one before, came to one that it has returned to by a jump.
+    fn jumped(&self, to: &Kept, step: f32) -> bool {
+        let Some(last) = self.recent.back() else { return false };
+        let (last, _) = compare(&to.thumbnail, &last.thumbnail);
+        let before = self.recent.iter().rev().take(self.second);
+        let largest = before.map(|recent| recent.step).fold(0.0, f32::max);
+        last >= HALFWAY * to.farthest && step >= JUMP * largest
+    }
+
+    /// Whether the newest picture came to one that it has returned to by a fade.
+    fn faded(&self, to: &Kept) -> bool {
+        let distances: Vec<f32> = self
+            .recent
+            .iter()
+            .map(|recent| compare(&to.thumbnail, &recent.thumbnail).0)
+            .collect();
+        let last_at = |share: f32| distances.iter().rposition(|distance| *distance >= share * to.farthest);
+        let (Some(begin), Some(halfway)) = (last_at(BEGIN), last_at(HALFWAY)) else {
+            return false;
+        };
+        !self.shown_before(begin, halfway, to.farthest)
+    }
+
+    /// Whether the recent picture number `halfway` was shown before: by one before number `begin`, or by one after which
+    /// came something else. `far` is the largest distance.
+    fn shown_before(&self, begin: usize, halfway: usize, far: f32) -> bool {
+        let Recent { thumbnail, step } = &self.recent[halfway];
+        // A fast motion goes back between the places that were shown on its way out.
+        let alike = f32::max(ALIKE * far, ALIKE_STEPS * step);
+        let is_alike = |at: &usize| compare(&self.recent[*at].thumbnail, thumbnail).0 <= alike;
+        let own = (0..halfway).rev().take_while(is_alike).count();
+        if (0..begin.max(halfway - own)).any(|at| is_alike(&at)) {
+            return true;
+        }
+        // Of those before, not every picture is kept.
+        let alike = alike.max(f32::min(ALIKE_KEPT * far, ALIKE_KEPT_STEPS * step));
+        let oldest = self.next - 1 - self.recent.len() as u64;
+        let kept = self.sink.iter().chain(&self.others);
+        let mut kept = kept.filter(|kept| kept.picture < oldest);
+        kept.any(|kept| compare(&kept.thumbnail, thumbnail).0 <= alike)
+    }
+
+    /// Ends what has returned.
+    fn close(&mut self) {
+        let Some(returned) = self.returned.take() else { return };
+        let Some((from, to)) = returned.rolled_back else { return };
+        let end = returned.newest + 1;
+        if end - from >= self.chunk {
+            self.stretches.push(Stretch { from, end, to });
+        }
+    }
+
+    fn keep(&mut self, picture: u64, thumbnail: Thumbnail, step: f32) {
+        if self.recent.len() == self.fade {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Recent { thumbnail, step });
         let kept = Kept {
             picture,
             thumbnail,
             farthest: 0.0,
+            changed: 0,
         };
         if picture < self.sink_pictures {
             self.sink.push(kept);
@@ -114,12 +273,46 @@ impl Repetition {
             self.others.push_back(kept);
         }
     }
+
+    /// What is rolled back in the whole video.
+    pub fn finish(mut self) -> RolledBack {
+        self.close();
+        RolledBack {
+            gap: self.gap,
+            stretches: self.stretches,
+        }
+    }
+}
+
+/// What of a video is rolled back.
+#[derive(Debug)]
+pub(super) struct RolledBack {
+    /// Pictures before this one are compared with none.
+    gap: u64,
+    /// In their order.
+    pub stretches: Vec<Stretch>,
+}
+
+impl RolledBack {
+    /// The share of the pictures from `from` to before `end`, of those that are compared at all.
+    pub fn share(&self, from: u64, end: u64) -> Option<f64> {
+        let from = from.max(self.gap);
+        let within = |stretch: &Stretch| stretch.end.min(end).saturating_sub(stretch.from.max(from));
+        let rolled: u64 = self.stretches.iter().map(within).sum();
+        (from < end).then(|| rolled as f64 / (end - from) as f64)
+    }
+
+    /// The picture that the first of those from `from` to before `end` rolls back to.
+    pub fn first_within(&self, from: u64, end: u64) -> Option<u64> {
+        let within = |stretch: &&Stretch| stretch.from < end && stretch.end > from;
+        self.stretches.iter().find(within).map(|stretch| stretch.to)
+    }
 }
 
 /// Means of the cells of a picture; a picture smaller than the cells has pixels in several of them.
 fn thumbnail(rgb: &[u8], width: usize) -> Thumbnail {
     let height = rgb.len() / 3 / width;
-    let mut cells = [0.0; CELLS * CELLS * 3];
+    let mut cells = [0.0; AREA * 3];
     let bounds = |cell: usize, size: usize| {
         let from = (cell * size / CELLS).min(size - 1);
         from..((cell + 1) * size / CELLS).max(from + 1)
@@ -139,24 +332,30 @@ fn thumbnail(rgb: &[u8], width: usize) -> Thumbnail {
             }
             let area = (rows.len() * columns.len()) as f32;
             for (channel, sum) in sums.into_iter().enumerate() {
-                cells[(row * CELLS + column) * 3 + channel] = sum as f32 / area;
+                cells[channel * AREA + row * CELLS + column] = sum as f32 / area;
             }
         }
     }
     cells
 }
 
-/// Root of the mean squared difference.
-fn distance(a: &Thumbnail, b: &Thumbnail) -> f32 {
+/// Root of the mean squared difference, and how many cells differ by [`FAR`] or more.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx2", "x86_64+avx2"))]
+fn compare(a: &Thumbnail, b: &Thumbnail) -> (f32, u32) {
     const LANES: usize = 16;
     let mut sums = [0f32; LANES];
-    let (a, b) = (a.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0);
-    for (a, b) in a.iter().zip(b) {
+    let mut changed = [0u32; LANES];
+    for from in (0..AREA).step_by(LANES) {
         for at in 0..LANES {
-            sums[at] += (a[at] - b[at]) * (a[at] - b[at]);
+            let difference = |channel: usize| a[channel * AREA + from + at] - b[channel * AREA + from + at];
+            let [red, green, blue] = [difference(0), difference(1), difference(2)];
+            let square = red * red + green * green + blue * blue;
+            sums[at] += square;
+            changed[at] += u32::from(square >= 3.0 * FAR * FAR);
         }
     }
-    (sums.iter().sum::<f32>() / (CELLS * CELLS * 3) as f32).sqrt()
+    let mean = sums.iter().sum::<f32>() / (AREA * 3) as f32;
+    (mean.sqrt(), changed.iter().sum())
 }
 
 #[cfg(test)]
@@ -164,55 +363,179 @@ mod tests {
     use super::*;
 
     const FPS: f64 = 8.0;
+    const CHUNK: u64 = 6;
 
-    /// What a video of one-pixel pictures has in common with itself.
-    fn echoes(greys: impl IntoIterator<Item = u8>, sink: u64) -> Vec<Echo> {
-        let mut repetition = Repetition::new(FPS, sink);
-        greys.into_iter().map(|grey| repetition.push(&[grey; 3], 1)).collect()
+    /// What is rolled back in a video of one-pixel pictures with a sink of four: first, end, to.
+    fn backs(greys: impl IntoIterator<Item = u8>) -> Vec<(u64, u64, u64)> {
+        of_pictures(greys.into_iter().map(|grey| vec![grey; 3]), 1)
     }
 
-    fn backs(echoes: &[Echo]) -> Vec<(usize, u64)> {
-        let back = |(at, echo): (usize, &Echo)| Some((at, echo.rolls_back_to?));
-        echoes.iter().enumerate().filter_map(back).collect()
+    fn of_pictures(pictures: impl IntoIterator<Item = Vec<u8>>, width: usize) -> Vec<(u64, u64, u64)> {
+        let mut repetition = Repetition::new(FPS, CHUNK, 4);
+        for picture in pictures {
+            repetition.push(&picture, width);
+        }
+        let found = repetition.finish().stretches.into_iter();
+        found.map(|stretch| (stretch.from, stretch.end, stretch.to)).collect()
+    }
+
+    fn echoes(greys: impl IntoIterator<Item = u8>) -> Vec<Echo> {
+        let mut repetition = Repetition::new(FPS, CHUNK, 4);
+        greys.into_iter().map(|grey| repetition.push(&[grey; 3], 1)).collect()
     }
 
     #[test]
     fn still_and_steady_videos_do_not_roll_back() {
-        let still = echoes([100; 80], 4);
-        assert_eq!(backs(&still), []);
+        let still = echoes([100; 80]);
         assert_eq!(still[15], Echo::default());
         assert_eq!((still[16].sink, still[16].earlier), (Some(1.0), Some(1.0)));
-        assert_eq!(backs(&echoes(0..160, 4)), []);
-        // To and fro by less than anybody sees.
-        assert_eq!(backs(&echoes((0..80).map(|at| 100 + at % 24 / 4), 4)), []);
+        assert_eq!(backs([100; 80]), []);
+        assert_eq!(backs(0..160), []);
+        // By less than anybody sees.
+        assert_eq!(backs((0..80).map(|at| 100 + at % 24 / 4)), []);
     }
 
     #[test]
     fn a_loop_rolls_back_from_its_second_round_on() {
-        let found = backs(&echoes((0..60).map(|at| (at % 24 * 8) as u8), 4));
-        assert_eq!(found.first(), Some(&(24, 0)));
-        assert_eq!(found.len(), 60 - 24);
+        assert_eq!(backs((0..60).map(|at| (at % 24 * 8) as u8)), [(24, 60, 0)]);
     }
 
     #[test]
-    fn a_return_to_the_sink_is_told_from_one_to_later_pictures() {
+    fn a_jump_back_is_found_and_needs_a_chunk() {
         let ramp = (0..40).map(|at| 3 * at as u8);
-        let sink = echoes(ramp.clone().chain([1; 3]), 4);
-        assert_eq!(backs(&sink), [(40, 0), (41, 0), (42, 0)]);
-        assert!(sink[40].sink.unwrap() > 0.99);
-        let later = echoes(ramp.chain([60; 3]), 4);
-        assert_eq!(backs(&later)[0], (40, 20));
-        assert!(later[40].sink.unwrap() < 0.9);
-        assert_eq!(later[40].earlier, Some(1.0));
+        assert_eq!(backs(ramp.clone().chain([1; 6])), [(40, 46, 0)]);
+        assert_eq!(backs(ramp.clone().chain([1; 5])), []);
+        assert_eq!(backs(ramp.clone().chain([60; 6])), [(40, 46, 20)]);
+        // Somewhere else it is none.
+        assert_eq!(backs(ramp.chain([200; 6])), []);
+    }
+
+    /// A smooth pattern without a period in sight, seen from column `at`.
+    fn pattern(at: f64, x: f64, y: f64) -> f64 {
+        let x = x + at;
+        128.0 + 40.0 * ((x * 0.13 + y * 0.05).sin() + (y * 0.11 - x * 0.031).sin() + (x * 0.0713).sin())
+    }
+
+    const SIZE: usize = 64;
+
+    fn picture(grey: impl Fn(f64, f64) -> f64) -> Vec<u8> {
+        let grey = &grey;
+        let pixels = (0..SIZE).flat_map(|y| (0..SIZE).map(move |x| grey(x as f64, y as f64) as u8));
+        pixels.flat_map(|grey| [grey; 3]).collect()
+    }
+
+    fn seen_from(at: f64) -> Vec<u8> {
+        picture(|x, y| pattern(at, x, y))
+    }
+
+    fn mixed(a: &[u8], b: &[u8], share: f64) -> Vec<u8> {
+        let mix = |(a, b): (&u8, &u8)| (f64::from(*a) * (1.0 - share) + f64::from(*b) * share) as u8;
+        a.iter().zip(b).map(mix).collect()
+    }
+
+    #[test]
+    fn a_fade_back_is_found_however_long_it_takes() {
+        for fade in [4, 8, 16] {
+            // Forty pictures of one scene that moves, and then the first picture again, or the first ones.
+            for moves in [0.0, 0.7] {
+                let there = (0..40).map(|at| seen_from(1.5 * f64::from(at)));
+                let returning = (0..30).map(|at| {
+                    let share = (f64::from(at + 1) / f64::from(fade)).min(1.0);
+                    let (ahead, back) = (1.5 * f64::from(40 + at), moves * f64::from(at));
+                    mixed(&seen_from(ahead), &seen_from(back), share)
+                });
+                let found = of_pictures(there.chain(returning), SIZE);
+                let [(from, 70, to)] = found[..] else {
+                    panic!("{fade} {moves}: {found:?}")
+                };
+                assert!(
+                    (40..40 + fade as u64).contains(&from) && to < 16,
+                    "{fade} {moves}: {found:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_camera_to_and_fro_and_light_that_swells_are_motion() {
+        for period in [12.0, 20.0, 32.0, 50.0, 100.0] {
+            let phase = |at: u32| f64::from(at) * std::f64::consts::TAU / period;
+            for wide in [6.0, 20.0, 60.0] {
+                let sway = (0..240).map(|at| seen_from(wide * phase(at).sin()));
+                assert_eq!(of_pictures(sway, SIZE), [], "sways by {wide} in {period}");
+                let bounce = (0..240).map(|at| seen_from(wide * phase(at).sin().abs()));
+                assert_eq!(of_pictures(bounce, SIZE), [], "bounces by {wide} in {period}");
+                let even = |at: u32| (f64::from(at) / period).fract();
+                let there_and_back = (0..240).map(|at| seen_from(wide * (1.0 - (2.0 * even(at) - 1.0).abs())));
+                assert_eq!(of_pictures(there_and_back, SIZE), [], "goes {wide} in {period}");
+            }
+            let swells = (0..240).map(|at| (120.0 + 80.0 * phase(at).sin()) as u8);
+            assert_eq!(backs(swells), [], "swells in {period}");
+        }
+    }
+
+    #[test]
+    fn what_bounces_circles_or_spins_before_a_background_is_motion() {
+        for period in [10.0, 17.0, 29.0, 64.0] {
+            for radius in [4.0, 8.0, 12.0] {
+                let ball = |at: u32, circles: bool| {
+                    let phase = f64::from(at) * std::f64::consts::TAU / period;
+                    let (x, y) = match circles {
+                        true => (32.0 + 16.0 * phase.cos(), 32.0 + 16.0 * phase.sin()),
+                        false => (32.0, 50.0 - 36.0 * (phase / 2.0).sin().abs()),
+                    };
+                    picture(|column, row| match (column - x).hypot(row - y) < radius {
+                        true => 250.0,
+                        false => pattern(0.0, column, row) / 2.0,
+                    })
+                };
+                for circles in [false, true] {
+                    let found = of_pictures((0..200).map(|at| ball(at, circles)), SIZE);
+                    assert_eq!(found, [], "radius {radius}, {period} pictures, circles: {circles}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_comes_round_within_three_seconds_is_motion() {
+        let stripes = |at: u32| picture(|x, y| 128.0 + 90.0 * ((x + y * 0.3 + 2.5 * f64::from(at)) * 0.2).sin());
+        assert_eq!(of_pictures((0..200).map(stripes), SIZE), []);
+    }
+
+    #[test]
+    fn a_jump_in_the_middle_of_a_motion_to_and_fro_is_found() {
+        let sway = |at: u32| 60.0 * (f64::from(at) * std::f64::consts::TAU / 50.0).sin();
+        // A period and a quarter, and the first second again from there on.
+        let pictures = (0..62).map(sway).chain((0..12).map(sway)).map(seen_from);
+        assert_eq!(of_pictures(pictures, SIZE), [(62, 74, 0)]);
+    }
+
+    #[test]
+    fn shares_count_pictures_that_are_old_enough() {
+        let stretch = |from, end, to| Stretch { from, end, to };
+        let rolled = RolledBack {
+            gap: 16,
+            stretches: vec![stretch(20, 30, 3), stretch(40, 44, 9)],
+        };
+        assert_eq!(rolled.share(0, 10), None);
+        assert_eq!(rolled.share(0, 66), Some(14.0 / 50.0));
+        assert_eq!(rolled.share(25, 41), Some(6.0 / 16.0));
+        assert_eq!(
+            (rolled.first_within(24, 32), rolled.first_within(30, 40)),
+            (Some(3), None)
+        );
+        assert_eq!(rolled.first_within(43, 50), Some(9));
     }
 
     #[test]
     fn memory_is_bounded() {
-        let mut repetition = Repetition::new(4.0, 5);
+        let mut repetition = Repetition::new(4.0, 12, 5);
         for _ in 0..2000 {
             repetition.push(&[0; 3], 1);
         }
         assert_eq!((repetition.sink.len(), repetition.others.len()), (5, 480));
+        assert_eq!((repetition.recent.len(), repetition.stretches.len()), (12, 0));
     }
 
     #[test]
@@ -221,7 +544,7 @@ mod tests {
             .flat_map(|at| [(at % 16) as u8, (at / 16) as u8, 7])
             .collect();
         let cells = thumbnail(&rgb, 16);
-        assert_eq!(cells[..6], [0.5, 1.0, 7.0, 2.5, 1.0, 7.0]);
-        assert_eq!(cells[CELLS * CELLS * 3 - 3..], [14.5, 22.0, 7.0]);
+        assert_eq!((cells[0], cells[AREA], cells[2 * AREA]), (0.5, 1.0, 7.0));
+        assert_eq!((cells[1], cells[AREA - 1], cells[2 * AREA - 1]), (2.5, 14.5, 22.0));
     }
 }

@@ -119,11 +119,12 @@ impl Report {
     }
 }
 
-/// A part of a video: its pictures, the motions within it, and its number of seams.
+/// A part of a video: its pictures, the motions within it, its number of seams, and the share that is rolled back.
 pub(super) struct Part {
     pub tally: Tally,
     pub motions: Vec<f64>,
     pub seams: u64,
+    pub rolled_back: Option<f64>,
 }
 
 /// Puts the values of all metrics together.
@@ -174,7 +175,7 @@ pub(super) fn measured(whole: &Part, first: &Part, last: &Part, seconds: &[Secon
         parts(c::SEAM_DISCONTINUITY, &|part| discontinuity(&part.motions, part.seams)),
         parts(c::SINK_SIMILARITY, &|part| part.tally.sink_similarity.get()),
         parts(c::EARLIER_SIMILARITY, &|part| part.tally.earlier_similarity.get()),
-        parts(c::ROLLED_BACK, &|part| part.tally.rolled_back.get()),
+        parts(c::ROLLED_BACK, &|part| part.rolled_back),
     ]
 }
 

@@ -61,9 +61,6 @@ pub(super) struct Tally {
     pub histogram: Histogram,
     pub sink_similarity: Mean,
     pub earlier_similarity: Mean,
-    pub rolled_back: Mean,
-    /// The first picture that rolls back: to which one.
-    pub rolls_back_to: Option<u64>,
     pub difference: Mean,
     pub motion: Mean,
 }
@@ -80,8 +77,6 @@ impl Tally {
             histogram: Histogram::empty(),
             sink_similarity: mean,
             earlier_similarity: mean,
-            rolled_back: mean,
-            rolls_back_to: None,
             difference: mean,
             motion: mean,
         }
@@ -105,10 +100,6 @@ impl Tally {
         let echo = facts.echo;
         self.sink_similarity.add_some(echo.sink);
         self.earlier_similarity.add_some(echo.earlier);
-        if echo.earlier.is_some() {
-            self.rolled_back.add(f64::from(u8::from(echo.rolls_back_to.is_some())));
-        }
-        self.rolls_back_to = self.rolls_back_to.or(echo.rolls_back_to);
     }
 
     fn add_pair(&mut self, facts: &Facts) {

@@ -15,7 +15,7 @@ pub(super) struct WorkPicture {
     pub width: usize,
     pub height: usize,
     pub rgb: Vec<u8>,
-    /// Sums of a row of pixels.
+    /// Sums of the bytes of `reduction` rows, column by column.
     sums: Vec<u32>,
 }
 
@@ -29,22 +29,39 @@ impl WorkPicture {
             self.rgb.extend_from_slice(rgb);
             return;
         }
-        let area = (reduction * reduction) as u32;
-        let used = self.width * reduction * 3;
-        for rows in rgb.chunks_exact(width * 3 * reduction) {
-            self.sums.clear();
-            self.sums.resize(used, 0);
-            for row in rows.chunks_exact(width * 3) {
-                for (sum, &byte) in self.sums.iter_mut().zip(row) {
-                    *sum += u32::from(byte);
-                }
+        self.sums.resize(self.width * reduction * 3, 0);
+        self.rgb.resize(self.width * self.height * 3, 0);
+        let rows = rgb.chunks_exact(width * 3 * reduction);
+        for (rows, reduced) in rows.zip(self.rgb.chunks_exact_mut(self.width * 3)) {
+            match reduction {
+                // Sizes of the usual videos, for which the loops are unrolled.
+                2 => reduce_rows(rows, width, 2, &mut self.sums, reduced),
+                3 => reduce_rows(rows, width, 3, &mut self.sums, reduced),
+                _ => reduce_rows(rows, width, reduction, &mut self.sums, reduced),
             }
-            for pixels in self.sums.chunks_exact(3 * reduction) {
-                for channel in 0..3 {
-                    let sum: u32 = pixels.iter().skip(channel).step_by(3).sum();
-                    self.rgb.push(((sum + area / 2) / area) as u8);
-                }
+        }
+    }
+}
+
+/// One row of reduced pixels, of `reduction` rows of `width` pixels.
+#[inline(always)]
+fn reduce_rows(rows: &[u8], width: usize, reduction: usize, sums: &mut [u32], reduced: &mut [u8]) {
+    sums.fill(0);
+    for row in rows.chunks_exact(width * 3) {
+        for (sum, &byte) in sums.iter_mut().zip(row) {
+            *sum += u32::from(byte);
+        }
+    }
+    let area = (reduction * reduction) as u32;
+    for (pixels, pixel) in sums.chunks_exact(3 * reduction).zip(reduced.chunks_exact_mut(3)) {
+        let mut total = [area / 2; 3];
+        for column in pixels.chunks_exact(3) {
+            for (total, sum) in total.iter_mut().zip(column) {
+                *total += sum;
             }
+        }
+        for (byte, total) in pixel.iter_mut().zip(total) {
+            *byte = (total / area) as u8;
         }
     }
 }

@@ -272,5 +272,4 @@ fn text_of(bytes: &[u8], first: bool, offset: u64) -> Result<&str, LineProblem> 
 }
 
 #[cfg(test)]
-#[path = "file_tests.rs"]
 mod tests;

@@ -21,7 +21,9 @@ pub(super) const ID: &str = "id";
 pub(super) const IMAGE: &str = "image";
 /// Why a video could not be made, for people.
 pub(super) const FAILURE: &str = "error";
-const KEYS: [&str; 9] = [
+/// Which videos of a sweep could not be made, for the sweep.
+pub(crate) const VIDEOS: &str = "videos";
+const KEYS: [&str; 10] = [
     PROMPT,
     PROMPTS,
     SWITCH,
@@ -31,6 +33,7 @@ const KEYS: [&str; 9] = [
     ID,
     IMAGE,
     FAILURE,
+    VIDEOS,
 ];
 
 /// Letters of a wrong value that a message repeats.

@@ -29,8 +29,8 @@
 //! | `seconds` | length of the video |
 //! | `id` | name of the video, for its file name; each only once in a file |
 //! | `image` | picture that the video starts from; relative to the folder of the prompt file |
-//!
 //! | `error` | why a batch could not make the video, in its `failed.jsonl`; not read |
+//! | `videos` | which videos of the prompt a sweep could not make, in its `failed.jsonl`; not read |
 //!
 //! Other keys are refused.
 //!
@@ -50,6 +50,7 @@ use std::path::PathBuf;
 
 pub use error::{LineProblem, PromptError};
 pub use file::{Format, read_prompts, read_prompts_from};
+pub(crate) use jsonl::VIDEOS as FAILED_VIDEOS;
 pub use moment::{Moment, MomentError, parse_moment, parse_switch};
 pub use names::{NameError, output_names, safe_file_name};
 pub use resolve::{MovedSwitch, PromptSpan, Resolved, SwitchError, resolve_switches};

@@ -84,7 +84,10 @@ impl Recipe {
         };
         text += &row("chunks", &format!("{} latent frames{alone}", self.rollout.chunk));
         let encoding = &self.encoding;
-        let quality = format!("crf {}, preset {}", encoding.crf, encoding.preset);
+        let mut quality = format!("crf {}, preset {}", encoding.crf, encoding.preset);
+        if let Some(encoder) = &encoding.encoder {
+            quality = format!("{}, {quality}", printable(encoder));
+        }
         text += &row("encoding", &format!("{}, {quality}", printable(&encoding.container)));
         text + &row(
             "device",

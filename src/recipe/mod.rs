@@ -27,7 +27,7 @@ use crate::{
     rollout::RolloutSettings,
     sampler::SamplerSettings,
     vae::SPATIAL_FACTOR,
-    video::Preset as EncoderPreset,
+    video::{Encoder, EncoderChoice, EncoderInfo, Preset as EncoderPreset},
 };
 
 /// Number of the format that this program writes, the highest that it reads.
@@ -121,6 +121,22 @@ pub struct Encoding {
     pub crf: u8,
     #[serde(with = "EncoderPresetName")]
     pub preset: EncoderPreset,
+    /// FFmpeg's name of the encoder: the one that was asked for, in a file the one that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
+}
+
+impl Encoding {
+    /// The encoder to take: the one that is named if this program knows it.
+    pub fn choice(&self) -> EncoderChoice {
+        let named = self.encoder.as_deref().and_then(Encoder::of_name);
+        named.map_or(EncoderChoice::Auto, EncoderChoice::Named)
+    }
+
+    /// Notes the encoder that writes the file; forms without one have none.
+    pub fn written_by(&mut self, info: &EncoderInfo) {
+        self.encoder = info.encoder().map(|encoder| encoder.name().into());
+    }
 }
 
 /// Gives [`DecoderKind`] the names of `--vae`.
@@ -215,6 +231,7 @@ impl Recipe {
                 container: "mp4".into(),
                 crf: 18,
                 preset: EncoderPreset::default(),
+                encoder: None,
             },
             device: "cpu".into(),
             dtype: "f32".into(),

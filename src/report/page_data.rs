@@ -104,7 +104,12 @@ fn one_curve(curves: &Curves) -> Value {
         };
         json!({ "mean": of(|stat| Some(stat.mean)), "std": of(|stat| stat.std) })
     });
+    let list = |video: &Vec<Option<f64>>| -> Vec<Value> {
+        let values = video.iter().map(|value| value.map_or(Value::Null, rounded));
+        values.collect()
+    };
     json!({
+        "videos": curves.videos.iter().map(list).collect::<Vec<_>>(),
         "key": curves.metric.key,
         "name": curves.metric.name,
         "unit": curves.unit(),

@@ -10,6 +10,8 @@ use crate::metrics::{Change, METRICS, Metric};
 
 /// Seconds of the longest curve that is drawn.
 const LONGEST: usize = 24 * 3600;
+/// Seconds of all videos up to which a page has the curve of each, some 70 bytes for each second.
+const SINGLE: f64 = 100_000.0;
 
 /// Mean and spread of some values.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -138,6 +140,9 @@ pub(super) struct Curves {
     pub relative: bool,
     /// For every row, one per second.
     pub rows: Vec<Vec<Option<Stat>>>,
+    /// For every video, one per second, so that some of a row can be chosen; nothing where rows have no choice, or where
+    /// it would be too much for a page.
+    pub videos: Vec<Vec<Option<f64>>>,
 }
 
 impl Curves {
@@ -167,10 +172,16 @@ pub(super) fn curves(study: &Study) -> Vec<Curves> {
         let place = IMPORTANT.iter().position(|key| *key == metric.key);
         place.unwrap_or(IMPORTANT.len())
     });
+    let seconds: f64 = study.videos.iter().filter_map(Video::seconds).sum();
+    let single = study.compares() && seconds <= SINGLE;
     let all = metrics.into_iter().map(|metric| Curves {
         metric,
         relative: metric.change == Change::Ratio,
         rows: (0..study.rows.len()).map(|row| row_curve(study, row, metric)).collect(),
+        videos: match single {
+            true => study.videos.iter().map(|video| video_curve(video, metric)).collect(),
+            false => Vec::new(),
+        },
     });
     all.filter(|curves| curves.rows.iter().flatten().any(Option::is_some))
         .collect()
@@ -187,6 +198,17 @@ fn row_curve(study: &Study, row: usize, metric: Metric) -> Vec<Option<Stat>> {
         }
     }
     seconds.iter().map(|values| Stat::of(values)).collect()
+}
+
+fn video_curve(video: &Video, metric: Metric) -> Vec<Option<f64>> {
+    let mut seconds = Vec::new();
+    for (second, value) in values(video, metric) {
+        if second >= seconds.len() {
+            seconds.resize(second + 1, None);
+        }
+        seconds[second] = Some(value);
+    }
+    seconds
 }
 
 /// The values of a video second by second.

@@ -399,5 +399,4 @@ pub fn relative_bucket(relative: i64, buckets: usize, max_distance: usize) -> u3
 }
 
 #[cfg(test)]
-#[path = "umt5_tests.rs"]
 mod tests;

@@ -10,7 +10,10 @@ use candle_core::{
     CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor,
     backend::BackendStorage,
     bail,
-    cuda::{WrapErr, cudarc::driver::PinnedHostSlice},
+    cuda::{
+        WrapErr,
+        cudarc::driver::{PinnedHostSlice, sys::CUevent_flags},
+    },
 };
 
 use super::conv3d::{CausalConv3d, ConvOp};
@@ -215,7 +218,10 @@ pub(super) fn download(bytes: &Tensor) -> Result<Vec<Vec<u8>>> {
         return Ok(Vec::new());
     };
     stream.memcpy_dtoh(&slice, pinned).w()?;
-    // Waits for the copy alone, not for what other threads have queued behind it.
+    // Waits for the copy alone, not for what other threads have queued behind it. The memory's own event would not do:
+    // it is not recorded on a device without event tracking (see `crate::device`).
+    let copied = stream.record_event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC)).w()?;
+    copied.synchronize().w()?;
     Ok(pinned
         .as_slice()
         .w()?

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::{Codec, EncoderInfo, Form, Metadata, VideoError, VideoSettings, destination::Destination, raw::RawStream};
+use super::{
+    Codec, Encoder, EncoderInfo, Form, Metadata, VideoError, VideoSettings, destination::Destination, raw::RawStream,
+};
 
 /// Writes one form.
 pub(super) trait Backend: Send {
@@ -21,7 +23,7 @@ pub(super) type OpenBackend = Box<dyn FnOnce(Destination, &VideoSettings) -> io:
 pub(super) fn open_backend(
     form: Form,
     settings: &VideoSettings,
-    encoders: Option<&[&'static str]>,
+    encoders: Option<&[Encoder]>,
 ) -> Result<(OpenBackend, EncoderInfo), VideoError> {
     match form {
         Form::Mp4 | Form::Webm => open_encoded(form, settings, encoders),
@@ -37,14 +39,23 @@ pub(super) fn open_backend(
 fn open_encoded(
     form: Form,
     settings: &VideoSettings,
-    encoders: Option<&[&'static str]>,
+    encoders: Option<&[Encoder]>,
 ) -> Result<(OpenBackend, EncoderInfo), VideoError> {
     use super::{
-        codec::{open_encoder, preferred, quiet},
+        EncoderChoice,
+        codec::{open_encoder, quiet},
         encoded::{EncodedStream, to_io},
     };
     quiet();
-    let (encoder, info) = open_encoder(encoders.unwrap_or(preferred(form)), settings)?;
+    let opened = match (encoders, settings.encoder) {
+        (Some(encoders), _) => open_encoder(encoders, settings),
+        (None, EncoderChoice::Auto) => open_encoder(Encoder::preferred(form, settings.gpu.is_some()), settings),
+        (None, EncoderChoice::Named(encoder)) => open_encoder(&[encoder], settings).map_err(|error| match error {
+            VideoError::NoEncoder { rejected } => VideoError::NamedEncoder { rejected },
+            error => error,
+        }),
+    };
+    let (encoder, info) = opened?;
     let open: OpenBackend = Box::new(move |to, settings| {
         let stream = EncodedStream::create(to, form, encoder, settings).map_err(to_io)?;
         Ok(Box::new(stream))
@@ -56,9 +67,21 @@ fn open_encoded(
 fn open_encoded(
     _form: Form,
     _settings: &VideoSettings,
-    _encoders: Option<&[&'static str]>,
+    _encoders: Option<&[Encoder]>,
 ) -> Result<(OpenBackend, EncoderInfo), VideoError> {
     Err(VideoError::NoFfmpeg)
+}
+
+/// The encoder that a video of this form and these settings gets, found by opening it; what is opened is closed again.
+///
+/// # Errors
+/// As [`create`](super::VideoWriter::create) for settings and encoder.
+pub fn find_encoder(form: Form, settings: &VideoSettings) -> Result<EncoderInfo, VideoError> {
+    settings.check_for(form)?;
+    match form {
+        Form::Mp4 | Form::Webm => open_backend(form, settings, None).map(|(_, info)| info),
+        _ => Ok(plain_info(form)),
+    }
 }
 
 /// For forms that this crate writes by itself.

@@ -1,4 +1,4 @@
-//! The choice of FFmpeg encoder: libx264 where it is, else what the installed FFmpeg has.
+//! Opening an encoder of FFmpeg: the first that is wanted and works.
 
 use std::sync::Once;
 
@@ -8,25 +8,7 @@ use ffmpeg_next::{
     log::{self, Level},
 };
 
-use super::{Codec, EncoderInfo, Form, RejectedEncoder, VideoError, VideoSettings};
-
-/// Encoders in order of preference. Debian's FFmpeg has the first, other builds for reasons of licence may not.
-pub(super) fn preferred(form: Form) -> &'static [&'static str] {
-    match form {
-        Form::Webm => &["libvpx-vp9", "libvpx", "libsvtav1"],
-        _ => &["libx264", "h264_nvenc", "libopenh264", "mpeg4"],
-    }
-}
-
-fn codec_of(name: &str) -> Codec {
-    match name {
-        "mpeg4" => Codec::Mpeg4,
-        "libvpx-vp9" => Codec::Vp9,
-        "libvpx" => Codec::Vp8,
-        "libsvtav1" => Codec::Av1,
-        _ => Codec::H264,
-    }
-}
+use super::{Codec, Encoder, EncoderInfo, RejectedEncoder, VideoError, VideoSettings};
 
 /// Keeps FFmpeg from printing, and gives its return codes their texts: they come back as [`VideoError`].
 pub(super) fn quiet() {
@@ -37,30 +19,32 @@ pub(super) fn quiet() {
     });
 }
 
-/// Opens the first encoder of `names` that works with `settings`, for yuv420p BT.709 with headers apart from packets,
+/// Opens the first of `encoders` that works with `settings`, for yuv420p BT.709 with headers apart from packets,
 /// as mp4 wants them. No encoder in its options here holds frames back: a frame sent is a packet to be had.
 pub(super) fn open_encoder(
-    names: &[&'static str],
+    encoders: &[Encoder],
     settings: &VideoSettings,
 ) -> Result<(encoder::video::Encoder, EncoderInfo), VideoError> {
     let mut rejected = Vec::new();
-    for &name in names {
+    for &wanted in encoders {
+        let (name, codec) = (wanted.name(), wanted.codec());
         let opened = match encoder::find_by_name(name) {
-            Some(codec) => open(name, codec, settings).map_err(|error| error.to_string()),
+            Some(codec) => open(wanted, codec, settings).map_err(|error| error.to_string()),
             None => Err("not in this FFmpeg".to_owned()),
         };
         match opened {
-            Ok(encoder) => {
-                let codec = codec_of(name);
-                return Ok((encoder, EncoderInfo { name, codec, rejected }));
-            }
+            Ok(encoder) => return Ok((encoder, EncoderInfo { name, codec, rejected })),
             Err(reason) => rejected.push(RejectedEncoder { name, reason }),
         }
     }
     Err(VideoError::NoEncoder { rejected })
 }
 
-fn open(name: &str, codec: ffmpeg::Codec, settings: &VideoSettings) -> Result<encoder::video::Encoder, ffmpeg::Error> {
+fn open(
+    wanted: Encoder,
+    codec: ffmpeg::Codec,
+    settings: &VideoSettings,
+) -> Result<encoder::video::Encoder, ffmpeg::Error> {
     let mut video = codec::context::Context::new_with_codec(codec).encoder().video()?;
     video.set_width(settings.width);
     video.set_height(settings.height);
@@ -73,22 +57,22 @@ fn open(name: &str, codec: ffmpeg::Codec, settings: &VideoSettings) -> Result<en
     video.set_color_range(color::Range::MPEG);
     video.set_color_primaries(color::Primaries::BT709);
     video.set_color_transfer_characteristic(color::TransferCharacteristic::BT709);
-    let flags = match name {
-        "mpeg4" => codec::Flags::GLOBAL_HEADER | codec::Flags::QSCALE,
+    let flags = match wanted {
+        Encoder::Mpeg4 => codec::Flags::GLOBAL_HEADER | codec::Flags::QSCALE,
         _ => codec::Flags::GLOBAL_HEADER,
     };
     video.set_flags(flags);
-    let options = match codec_of(name) {
-        Codec::H264 | Codec::Mpeg4 => mp4_options(name, &mut video, settings),
-        _ => webm_options(name, &mut video, settings),
+    let options = match wanted.codec() {
+        Codec::H264 | Codec::Mpeg4 => mp4_options(wanted, &mut video, settings),
+        _ => webm_options(wanted, &mut video, settings),
     };
     video.open_with(options)
 }
 
-fn mp4_options(name: &str, video: &mut encoder::video::Video, settings: &VideoSettings) -> Dictionary<'static> {
+fn mp4_options(wanted: Encoder, video: &mut encoder::video::Video, settings: &VideoSettings) -> Dictionary<'static> {
     let crf = settings.crf.to_string();
-    match name {
-        "libx264" => {
+    match wanted {
+        Encoder::X264 => {
             let preset = settings.preset.as_str();
             // zerolatency: a killed run loses no frame to look-ahead. Scene cuts would move the keyframes.
             [
@@ -100,10 +84,20 @@ fn mp4_options(name: &str, video: &mut encoder::video::Video, settings: &VideoSe
             .iter()
             .collect()
         }
-        "h264_nvenc" => [("rc", "constqp"), ("qp", &crf), ("zerolatency", "1"), ("delay", "0")]
+        Encoder::Nvenc => {
+            // The GPU that computes; FFmpeg would take the first.
+            let gpu = settings.gpu.unwrap_or(0).to_string();
+            [
+                ("rc", "constqp"),
+                ("qp", &*crf),
+                ("zerolatency", "1"),
+                ("delay", "0"),
+                ("gpu", &*gpu),
+            ]
             .iter()
-            .collect(),
-        "libopenh264" => {
+            .collect()
+        }
+        Encoder::OpenH264 => {
             // It has no constant quality: a bit rate generous enough for crf 18 to 23.
             video.set_bit_rate(generous_bit_rate(settings));
             Dictionary::new()
@@ -117,17 +111,17 @@ fn mp4_options(name: &str, video: &mut encoder::video::Video, settings: &VideoSe
 }
 
 /// None of them looks ahead: a killed run loses no frame to it.
-fn webm_options(name: &str, video: &mut encoder::video::Video, settings: &VideoSettings) -> Dictionary<'static> {
+fn webm_options(wanted: Encoder, video: &mut encoder::video::Video, settings: &VideoSettings) -> Dictionary<'static> {
     // From x264's 0..51 to 0..63.
     let crf = (u32::from(settings.crf) * 63 / 51).max(4).to_string();
     let slowness = settings.preset.slowness();
     let speed = (8 - slowness).to_string();
-    match name {
-        "libvpx-vp9" | "libvpx" => {
+    match wanted {
+        Encoder::Vp9 | Encoder::Vp8 => {
             let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(16));
             video.set_threading(codec::threading::Config::count(threads));
             // VP8 takes the bit rate as a limit for its constant quality, VP9 as one that is not wanted.
-            let limit = if name == "libvpx" {
+            let limit = if wanted == Encoder::Vp8 {
                 generous_bit_rate(settings)
             } else {
                 0
@@ -142,12 +136,11 @@ fn webm_options(name: &str, video: &mut encoder::video::Video, settings: &VideoS
             ]
             .iter()
             .collect();
-            if name == "libvpx-vp9" {
+            if wanted == Encoder::Vp9 {
                 options.set("row-mt", "1");
             }
             options
         }
-        // libsvtav1
         _ => {
             let preset = (12 - slowness).to_string();
             [
@@ -171,28 +164,41 @@ fn generous_bit_rate(settings: &VideoSettings) -> usize {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_missing_encoder_is_replaced_and_reported() {
+    /// Whether this FFmpeg has it and it opens for a picture of the usual size.
+    fn works(encoder: Encoder) -> bool {
         quiet();
-        let settings = VideoSettings::new(64, 64);
-        let (_, info) = open_encoder(&["libnothing", "mpeg4"], &settings).unwrap();
+        open_encoder(&[encoder], &VideoSettings::new(832, 480)).is_ok()
+    }
+
+    #[test]
+    fn an_encoder_that_does_not_open_is_replaced_and_reported() {
+        quiet();
+        // Smaller than NVENC takes, so that it is refused where there is a GPU as well.
+        let settings = VideoSettings::new(32, 32);
+        let (_, info) = open_encoder(&[Encoder::Nvenc, Encoder::Mpeg4], &settings).unwrap();
         assert_eq!((info.name, info.codec), ("mpeg4", Codec::Mpeg4));
         assert_eq!(info.rejected.len(), 1);
-        assert_eq!(
-            info.to_string(),
-            "MPEG-4 Part 2 (mpeg4), as libnothing: not in this FFmpeg"
-        );
+        let said = info.to_string();
+        assert!(said.starts_with("MPEG-4 Part 2 (mpeg4), as h264_nvenc: "), "{said}");
     }
 
     #[test]
     fn without_any_encoder_all_are_named() {
-        let error = open_encoder(&["libnothing", "libnone"], &VideoSettings::new(64, 64))
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(
-            error.contains("libnothing") && error.contains("libnone") && error.contains("libx264"),
-            "{error}"
-        );
+        let error = open_encoder(&[Encoder::Nvenc], &VideoSettings::new(32, 32));
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains("h264_nvenc") && error.contains("libx264"), "{error}");
+    }
+
+    #[test]
+    fn a_gpu_encodes_where_it_can_and_x264_elsewhere() {
+        let settings = VideoSettings::new(832, 480);
+        let (_, info) = open_encoder(Encoder::preferred(super::super::Form::Mp4, true), &settings).unwrap();
+        let wanted = match (works(Encoder::Nvenc), works(Encoder::X264)) {
+            (true, _) => "h264_nvenc",
+            (false, true) => "libx264",
+            (false, false) => return eprintln!("skipped: this FFmpeg has neither NVENC nor x264"),
+        };
+        assert_eq!(info.name, wanted);
+        assert_eq!(info.rejected.len(), usize::from(wanted == "libx264"));
     }
 }

@@ -101,6 +101,13 @@ pub enum VideoError {
         settings::list_rejected(.rejected)
     )]
     NoEncoder { rejected: Vec<RejectedEncoder> },
+    /// The encoder that was asked for is not there or does not open.
+    #[error(
+        "the encoder that was asked for cannot be used ({}): name another one, or leave the choice to the program with \
+         --encoder auto; `deepforcing doctor` lists what is there",
+        settings::list_rejected(.rejected)
+    )]
+    NamedEncoder { rejected: Vec<RejectedEncoder> },
     /// The encoder or the file writer failed; what was safe on the disk before stays there.
     #[error(
         "cannot write '{path}' after {frames} frames ({reason}): check the free space of its disk; {}",

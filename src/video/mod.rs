@@ -8,7 +8,8 @@
 //! | `backend` | what all forms have in common, and the choice between them |
 //! | `destination` | bytes on their way to a file, safe against a kill |
 //! | `encoded`, `gif`, `pictures`, `raw` | the forms: mp4 and webm, GIF, PNG and JPEG pictures, y4m and RGB |
-//! | `codec`, `colour` | the choice of FFmpeg encoder and its options; BT.709 conversion between RGB and YUV |
+//! | `encoders` | [`Encoder`]: those that can be used, and which a video wants |
+//! | `codec`, `colour` | opening an encoder of FFmpeg with its options; BT.709 conversion between RGB and YUV |
 //! | `metadata` | [`Metadata`]: title and comment, and [`read_metadata`] |
 //! | `clip` | [`Clip`]: frames of an existing video or image, as a tensor |
 //! | `still`, `reader`, `decode` | reading an image, a clip, and the frames in it |
@@ -18,6 +19,7 @@ mod backend;
 mod clip;
 #[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 mod destination;
+mod encoders;
 mod error;
 mod gif;
 mod metadata;
@@ -41,7 +43,9 @@ mod decode;
 #[cfg(feature = "ffmpeg")]
 mod encoded;
 
+pub use backend::find_encoder;
 pub use clip::Clip;
+pub use encoders::{Encoder, EncoderChoice};
 pub use error::VideoError;
 pub use metadata::{Metadata, read_metadata};
 pub use pictures::{check_picture, save_picture};

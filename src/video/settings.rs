@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use super::{Form, Metadata, VideoError};
+use super::{Encoder, EncoderChoice, Form, Metadata, VideoError};
 
 /// How a video is encoded.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,10 @@ pub struct VideoSettings {
     /// Speed against file size, for mp4 and webm: x264's preset, or the encoder's nearest speed in its real-time mode
     /// (libvpx `cpu-used` 8 for `ultrafast` to 0 for `veryslow`).
     pub preset: Preset,
+    /// Encoder of mp4 and webm.
+    pub encoder: EncoderChoice,
+    /// Number of the GPU that computes the video, if it is one: its encoder is preferred.
+    pub gpu: Option<usize>,
     /// Frames from one keyframe to the next; 12 are one chunk of three latent frames.
     pub keyframe_interval: u32,
     /// Written into the file for players to show.
@@ -36,6 +40,8 @@ impl VideoSettings {
             fps: 16,
             crf: 18,
             preset,
+            encoder: EncoderChoice::Auto,
+            gpu: None,
             keyframe_interval: 12,
             metadata,
         }
@@ -79,9 +85,21 @@ impl VideoSettings {
     ///
     /// # Errors
     /// As [`check`](Self::check); [`VideoError::Setting`] for more than 50 frames per second in a GIF, which players
-    /// show slowly.
+    /// show slowly, and for a webm encoder in an mp4 or the reverse. Forms that need no encoder take any.
     pub fn check_for(&self, form: Form) -> Result<(), VideoError> {
         self.check()?;
+        if let (Form::Mp4 | Form::Webm, EncoderChoice::Named(encoder)) = (form, self.encoder)
+            && encoder.form() != form
+        {
+            return Err(VideoError::Setting {
+                name: "encoder",
+                value: encoder.to_string(),
+                expected: match form {
+                    Form::Webm => "libvpx-vp9, libvpx or libsvtav1 for a webm",
+                    _ => "libx264, h264_nvenc, libopenh264 or mpeg4 for an mp4",
+                },
+            });
+        }
         if form == Form::Gif && self.fps > 50 {
             return Err(VideoError::Setting {
                 name: "fps",
@@ -220,6 +238,13 @@ pub struct RejectedEncoder {
     pub reason: String,
 }
 
+impl EncoderInfo {
+    /// The encoder of FFmpeg; `None` for forms that need none.
+    pub fn encoder(&self) -> Option<Encoder> {
+        Encoder::of_name(self.name)
+    }
+}
+
 impl fmt::Display for EncoderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.codec, self.name)?;
@@ -320,6 +345,19 @@ mod tests {
                 .to_string()
                 .contains("at most 50")
         );
+    }
+
+    #[test]
+    fn an_encoder_belongs_to_its_form() {
+        let vp9 = VideoSettings {
+            encoder: "libvpx-vp9".parse().unwrap(),
+            ..VideoSettings::new(64, 64)
+        };
+        for form in [Form::Webm, Form::Gif, Form::Png, Form::Y4m] {
+            assert!(vp9.check_for(form).is_ok(), "{form}");
+        }
+        let error = vp9.check_for(Form::Mp4).unwrap_err().to_string();
+        assert!(error.contains("libvpx-vp9") && error.contains("libx264"), "{error}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::{
 };
 
 use super::{
-    EncoderInfo, Form, Kept, Metadata, Target, VideoError, VideoSettings, VideoSummary,
+    Encoder, EncoderInfo, Form, Kept, Metadata, Target, VideoError, VideoSettings, VideoSummary,
     backend::{Backend, open_backend, plain_info},
     destination::Destination,
     gif::GifStream,
@@ -74,13 +74,30 @@ impl VideoWriter {
     /// [`VideoError`]: settings out of range, a place that cannot be written to, another run writing it, no encoder,
     /// standard output that is a terminal.
     pub fn create(target: &Target, settings: VideoSettings) -> Result<Self, VideoError> {
+        let metadata = settings.metadata.clone();
+        Self::create_described(target, settings, |_| metadata)
+    }
+
+    /// The same with the metadata that `describe` gives for the encoder, which is chosen before anything is written.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_described(
+        target: &Target,
+        settings: VideoSettings,
+        describe: impl FnOnce(&EncoderInfo) -> Metadata,
+    ) -> Result<Self, VideoError> {
         settings.check_for(target.form())?;
         match &target.place {
-            Place::File(output) => Self::file(target, output, settings, None),
-            Place::Pictures(pattern) => Self::pictures(target, pattern, settings),
+            Place::File(output) => Self::file(target, output, settings, None, describe),
+            Place::Pictures(pattern) => {
+                let info = plain_info(Form::Png);
+                let metadata = describe(&info);
+                Self::pictures(target, pattern, VideoSettings { metadata, ..settings }, info)
+            }
             Place::Stdout => {
                 check_stdout()?;
-                Self::stream(io::stdout(), target.form(), settings)
+                Self::stream_described(io::stdout(), target.form(), settings, describe)
             }
         }
     }
@@ -91,6 +108,16 @@ impl VideoWriter {
     /// # Errors
     /// [`VideoError::StdoutForm`] for a form that cannot be streamed; settings out of range, no encoder.
     pub fn stream(to: impl Write + Send + 'static, form: Form, settings: VideoSettings) -> Result<Self, VideoError> {
+        let metadata = settings.metadata.clone();
+        Self::stream_described(to, form, settings, |_| metadata)
+    }
+
+    fn stream_described(
+        to: impl Write + Send + 'static,
+        form: Form,
+        mut settings: VideoSettings,
+        describe: impl FnOnce(&EncoderInfo) -> Metadata,
+    ) -> Result<Self, VideoError> {
         settings.check_for(form)?;
         let target = Target::parse("-", Some(form))?;
         let bytes = Arc::new(AtomicU64::new(0));
@@ -99,6 +126,7 @@ impl VideoWriter {
             bytes: Arc::clone(&bytes),
         };
         let (backend, info) = open_backend(form, &settings, None)?;
+        settings.metadata = describe(&info);
         let mut writer = Self::new(target, settings, info, None, bytes);
         let opened = backend(Destination::Stream(Box::new(counted)), &writer.settings);
         writer.backend = Some(opened.map_err(|error| writer.failure(&error))?);
@@ -108,8 +136,9 @@ impl VideoWriter {
     fn file(
         target: &Target,
         output: &Output,
-        settings: VideoSettings,
-        encoders: Option<&[&'static str]>,
+        mut settings: VideoSettings,
+        encoders: Option<&[Encoder]>,
+        describe: impl FnOnce(&EncoderInfo) -> Metadata,
     ) -> Result<Self, VideoError> {
         output.check_folder()?;
         let form = target.form();
@@ -121,6 +150,7 @@ impl VideoWriter {
                 (Some(backend), info)
             }
         };
+        settings.metadata = describe(&info);
         let held = output.open_partial()?;
         let opened = held.try_clone().and_then(|file| match backend {
             Some(backend) => backend(Destination::File(file), &settings),
@@ -131,11 +161,16 @@ impl VideoWriter {
         Ok(writer)
     }
 
-    fn pictures(target: &Target, pattern: &Pattern, settings: VideoSettings) -> Result<Self, VideoError> {
+    fn pictures(
+        target: &Target,
+        pattern: &Pattern,
+        settings: VideoSettings,
+        info: EncoderInfo,
+    ) -> Result<Self, VideoError> {
         let held = open_sequence(pattern)?;
         let bytes = Arc::new(AtomicU64::new(0));
         let files = PictureFiles::new(pattern.clone(), &settings, Arc::clone(&bytes));
-        let mut writer = Self::new(target.clone(), settings, plain_info(Form::Png), Some(held), bytes);
+        let mut writer = Self::new(target.clone(), settings, info, Some(held), bytes);
         writer.backend = Some(Box::new(files));
         Ok(writer)
     }
@@ -429,7 +464,8 @@ mod tests {
             unreachable!()
         };
         let settings = VideoSettings::new(64, 32);
-        let mut writer = VideoWriter::file(&target, output, settings, Some(&["libnothing", "mpeg4"])).unwrap();
+        let none = |_: &EncoderInfo| Metadata::default();
+        let mut writer = VideoWriter::file(&target, output, settings, Some(&[Encoder::Mpeg4]), none).unwrap();
         let colour = [200u8, 60, 40].repeat(64 * 32);
         for _ in 0..14 {
             writer.push(&colour).unwrap();
@@ -449,7 +485,8 @@ mod tests {
     #[test]
     fn webm_has_other_encoders_to_fall_back_on() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["libvpx", "libsvtav1"] {
+        for encoder in [Encoder::Vp8, Encoder::SvtAv1] {
+            let name = encoder.name();
             if ffmpeg_next::encoder::find_by_name(name).is_none() {
                 eprintln!("skipped: this FFmpeg has no {name}");
                 continue;
@@ -458,7 +495,9 @@ mod tests {
             let Place::File(output) = &target.place else {
                 unreachable!()
             };
-            let mut writer = VideoWriter::file(&target, output, VideoSettings::new(128, 96), Some(&[name])).unwrap();
+            let settings = VideoSettings::new(128, 96);
+            let none = |_: &EncoderInfo| Metadata::default();
+            let mut writer = VideoWriter::file(&target, output, settings, Some(&[encoder]), none).unwrap();
             for _ in 0..9 {
                 writer.push(&[200u8, 60, 40].repeat(128 * 96)).unwrap();
             }

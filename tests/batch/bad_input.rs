@@ -154,14 +154,15 @@ fn a_bad_item_is_skipped_and_can_be_fed_back() {
 
 #[test]
 fn two_processes_do_not_share_a_part() {
-    let batches = Batches::new();
-    batches.write("list.txt", "a\nb\n");
     for (mine, others, refused) in [
         (&[][..], &[][..], true),
         (&["--shard", "0/2"], &["--shard", "0/2"], true),
         (&["--shard", "0/2"], &[], true),
         (&["--shard", "0/2"], &["--shard", "1/2"], false),
     ] {
+        // A folder for each: what a killed process leaves would look like the work of the next.
+        let batches = Batches::new();
+        batches.write("list.txt", "a\nb\n");
         let long = [mine, &["--seconds", "3600"]].concat();
         let mut child = batches.start("list.txt", "out", &long);
         let work = if mine.is_empty() {

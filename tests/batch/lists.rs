@@ -85,6 +85,59 @@ fn parts_share_a_folder_and_make_all_of_it() {
     assert!(stdout.is_empty() && stderr.contains("4 were there already"), "{stderr}");
 }
 
+/// The text behind `key:` in the only line of a file that has it, without comment and quotes.
+fn field<'a>(text: &'a str, key: &str) -> &'a str {
+    let values = text.lines().filter_map(|line| {
+        let line = line.trim_start().trim_start_matches("- ");
+        line.strip_prefix(key)?.strip_prefix(": ")
+    });
+    let values: Vec<_> = values.collect();
+    assert_eq!(values.len(), 1, "{key}: {values:?}");
+    values[0].split(" #").next().unwrap().trim().trim_matches('"')
+}
+
+#[test]
+fn the_example_of_a_kubernetes_job_renders_every_part_once() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/cluster/batch-job.yaml")).unwrap();
+    assert_eq!((field(&text, "apiVersion"), field(&text, "kind")), ("batch/v1", "Job"));
+    assert_eq!(field(&text, "completionMode"), "Indexed");
+    // Pods that have failed are replaced by others only under this policy, which `podFailurePolicy` needs.
+    assert_eq!(field(&text, "restartPolicy"), "Never");
+    let completions: usize = field(&text, "completions").parse().unwrap();
+    assert_eq!(field(&text, "parallelism"), completions.to_string());
+    let (_, count) = text.split_once("- name: JOB_COMPLETIONS\n").unwrap();
+    assert_eq!(
+        count.lines().next().unwrap().trim(),
+        format!("value: \"{completions}\"")
+    );
+    let command = field(&text, "command");
+    assert!(
+        command.starts_with("[deepforcing, batch, ") && !command.contains("--shard"),
+        "{command}"
+    );
+    // Kubernetes sets the index.
+    let batches = Batches::new();
+    let prompts: Vec<_> = (0..completions + 1)
+        .map(|number| format!("prompt {number}\n"))
+        .collect();
+    batches.write("list.txt", prompts.concat());
+    let mut made = Vec::new();
+    for index in 0..completions {
+        let mut pod = batches.command("list.txt", "out", &["--dry-run"]);
+        pod.envs([
+            ("JOB_COMPLETION_INDEX", index.to_string()),
+            ("JOB_COMPLETIONS", completions.to_string()),
+        ]);
+        let (stdout, stderr) = crate::desk::said(&pod.output().unwrap(), 0);
+        let says = format!("JOB_COMPLETION_INDEX is set: rendering part {index}/{completions}");
+        assert!(stderr.contains(&says), "{stderr}");
+        made.extend(stdout.lines().map(|line| line.split(' ').next().unwrap().to_owned()));
+    }
+    made.sort();
+    let all: Vec<_> = (0..completions + 1).map(|number| format!("{number:05}.mp4")).collect();
+    assert_eq!(made, all);
+}
+
 #[test]
 fn a_dry_run_tells_the_plan_and_writes_nothing() {
     let batches = Batches::new();

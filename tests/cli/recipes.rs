@@ -52,6 +52,26 @@ fn a_video_tells_how_it_was_made() {
 }
 
 #[test]
+fn the_encoder_is_recorded_and_taken_again() {
+    let desk = Desk::new();
+    let folder = desk.model.folder().display().to_string();
+    let encoder = |file: &str| json(desk.run(&["inspect", file, "--json"]))["encoding"]["encoder"].clone();
+    desk.render("out.mp4", &["--encoder", "mpeg4", "--sidecar"]);
+    assert_eq!(encoder("out.mp4"), "mpeg4");
+    assert_eq!(encoder("out.json"), "mpeg4");
+    for (name, same) in [("again.mp4", true), ("again.webm", false)] {
+        let output = desk.run(&["rerun", "out.mp4", "-o", name, "--model", &folder]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(encoder(name) == "mpeg4", same, "{name}");
+    }
+    // Without a choice the one that was found is recorded; forms without an encoder have none.
+    desk.render("auto.mp4", &[]);
+    assert!(encoder("auto.mp4").is_string());
+    desk.render("out.gif", &["--encoder", "mpeg4"]);
+    assert!(encoder("out.gif").is_null());
+}
+
+#[test]
 fn a_rerun_gives_the_same_pictures_bit_for_bit() {
     let desk = Desk::new();
     let small = [

@@ -53,6 +53,19 @@ fn lengths() {
 }
 
 #[test]
+fn encoders() {
+    let desk = Desk::new();
+    desk.refused(2, &["--encoder", "h265"], &["h265", "--encoder", "h264_nvenc"]);
+    desk.refused(
+        1,
+        &["--encoder", "libvpx-vp9"],
+        &["libvpx-vp9", "libx264", "for an mp4"],
+    );
+    // NVENC takes no pictures as small as these, wherever it is.
+    desk.refused(1, &["--encoder", "h264_nvenc"], &["h264_nvenc", "--encoder auto"]);
+}
+
+#[test]
 fn outputs() {
     let desk = Desk::new();
     desk.refused(

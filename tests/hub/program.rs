@@ -4,7 +4,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Command, Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -185,17 +185,18 @@ fn a_killed_pull_goes_on() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while desk.server.transfers().is_empty() {
+    let partial = desk
+        .repo()
+        .join("blobs")
+        .join(format!("{}.incomplete", sha256(&desk.transformer)));
+    let began = Instant::now();
+    while !partial.exists() {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing begins");
         std::thread::sleep(Duration::from_millis(10));
     }
     child.kill().unwrap();
     child.wait().unwrap();
     desk.server.faults().slowness = Duration::ZERO;
-    let partial = desk
-        .repo()
-        .join("blobs")
-        .join(format!("{}.incomplete", sha256(&desk.transformer)));
-    assert!(partial.exists());
     fs::write(&partial, &desk.transformer[..123_456]).unwrap();
     let (_, stderr) = desk.done(&["pull", "model.toml"]);
     assert!(

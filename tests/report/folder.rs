@@ -27,6 +27,8 @@ pub struct Shape {
     pub seeds: Vec<u64>,
     pub seconds: u64,
     pub size: (u32, u32),
+    /// Whether pictures are grain that no codec makes small.
+    pub grain: bool,
 }
 
 impl Default for Shape {
@@ -40,6 +42,7 @@ impl Default for Shape {
             seeds: vec![0, 1],
             seconds: 4,
             size: (96, 64),
+            grain: false,
         }
     }
 }
@@ -165,7 +168,15 @@ impl Folder {
         let file = self.name(item);
         let (path, pictures) = (self.file(&file), self.shape.seconds * u64::from(FPS));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let metrics = make_video(&path, self.shape.size, pictures, item.sink as f64 + 1.0, item.seed);
+        let grain = self.shape.grain.then_some(item.sink as u32);
+        let metrics = make_video(
+            &path,
+            self.shape.size,
+            pictures,
+            item.sink as f64 + 1.0,
+            item.seed,
+            grain,
+        );
         Entry {
             bytes: fs::metadata(&path).unwrap().len(),
             file,
@@ -246,8 +257,15 @@ fn prompt((number, text): (usize, &String)) -> Value {
     json!({ "id": number.to_string(), "text": text })
 }
 
-/// A ball that moves over a background which fades by `drift`, and what is measured of it.
-pub fn make_video(path: &Path, (width, height): (u32, u32), pictures: u64, drift: f64, seed: u64) -> Report {
+/// A ball that moves over a background which fades by `drift`, or `grain`, and what is measured of it.
+pub fn make_video(
+    path: &Path,
+    (width, height): (u32, u32),
+    pictures: u64,
+    drift: f64,
+    seed: u64,
+    grain: Option<u32>,
+) -> Report {
     let mut settings = VideoSettings::new(width, height);
     settings.fps = FPS;
     let target = Target::parse(path, Some(Form::Mp4)).unwrap();
@@ -255,12 +273,31 @@ pub fn make_video(path: &Path, (width, height): (u32, u32), pictures: u64, drift
     let (columns, rows) = (width as usize, height as usize);
     let mut metrics = Metrics::new(columns, rows, FPS.into(), Options::default()).unwrap();
     for number in 0..pictures {
-        let rgb = picture(columns, rows, number as f64 / f64::from(FPS), drift, seed);
+        let second = number as f64 / f64::from(FPS);
+        let rgb = match grain {
+            None => picture(columns, rows, second, drift, seed),
+            Some(kind) => grainy(columns, rows, kind.wrapping_mul(7919) + second as u32),
+        };
         metrics.push(&rgb).unwrap();
         writer.push(&rgb).unwrap();
     }
     writer.finish().unwrap();
     metrics.finish().unwrap()
+}
+
+/// Random colours in squares that are as large as a pixel of a contact sheet, other ones for each `seed`.
+fn grainy(columns: usize, rows: usize, seed: u32) -> Vec<u8> {
+    let square = rows.div_ceil(72);
+    let byte = |column: usize, row: usize, channel: u32| {
+        let at = (row / square * 4096 + column / square) as u32;
+        let mixed =
+            (at.wrapping_mul(3).wrapping_add(channel) ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
+        (((mixed ^ (mixed >> 13)).wrapping_mul(0xc2b2_ae35)) >> 24) as u8
+    };
+    let pixels = (0..rows).flat_map(|row| (0..columns).map(move |column| (column, row)));
+    pixels
+        .flat_map(|(column, row)| [0, 1, 2].map(|channel| byte(column, row, channel)))
+        .collect()
 }
 
 fn picture(columns: usize, rows: usize, second: f64, drift: f64, seed: u64) -> Vec<u8> {

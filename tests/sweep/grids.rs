@@ -1,6 +1,6 @@
 //! What a sweep renders, and what its folder says of it.
 
-use deepforcing::{batch::Entry, file_hash::sha256, sweep::SweepPlan};
+use deepforcing::{batch::Entry, file_hash::sha256, sweep::SweepPlan, trace::Trace};
 
 use crate::sweeps::{Sweeps, THREE};
 
@@ -182,4 +182,40 @@ fn parts_make_the_whole_sweep() {
     }
     let (paths, stderr) = sweeps.ends(0, "out", &short);
     assert!(paths.is_empty() && stderr.contains("6 were there already"), "{stderr}");
+}
+
+#[test]
+fn traces_lie_beside_the_videos_of_every_point() {
+    let sweeps = Sweeps::new();
+    let traced = [
+        &THREE[..],
+        &["--limit", "1", "--traces", "--attention", "1", "--attention-every", "2"],
+    ]
+    .concat();
+    let (paths, _) = sweeps.ends(0, "out", &traced);
+    assert_eq!(paths.len(), 3);
+    for path in &paths {
+        let video = sweeps.desk.path(path);
+        let trace = Trace::read(&video.with_extension("trace.jsonl")).unwrap();
+        assert!(trace.end.unwrap().complete, "{path}");
+        let point = path.split('/').nth(1).unwrap();
+        let policy = serde_json::to_value(&trace.header.recipe).unwrap()["cache"]["policy"].clone();
+        assert_eq!(policy, point.split('-').next().unwrap());
+        assert!(
+            !trace.attention.is_empty() && trace.attention.iter().all(|line| line.layer == 1),
+            "{path}"
+        );
+        assert_eq!(sweeps.desk.path(&trace.header.video.unwrap()), video);
+    }
+    // Known from the folder, as videos are.
+    let (again, _) = sweeps.ends(0, "out", &traced);
+    assert!(again.is_empty());
+    for (more, says) in [
+        (&["--attention", "0"][..], "--traces"),
+        (&["--traces", "--attention", "9"], "the model has"),
+    ] {
+        let output = sweeps.run("list.txt", "other", &[&THREE[..], more].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && stderr.contains(says), "{stderr}");
+    }
 }

@@ -126,11 +126,35 @@ fn what_cannot_be_made_is_skipped_and_tried_again() {
     ] {
         assert!(stderr.contains(part), "{stderr}");
     }
+    // A line is a prompt, not a video: the settings are the grid's.
     let failed = sweeps.desk.lines("out/failed.jsonl");
-    assert_eq!((failed.len(), &failed[0]["id"]), (3, &"fifo/00000-seed0".into()));
+    assert_eq!((failed.len(), &failed[0]["id"]), (1, &"00000".into()));
+    let videos = ["fifo/00000-seed0", "sink-sink-1/00000-seed0", "sink-sink-3/00000-seed0"];
+    assert_eq!(failed[0]["videos"], serde_json::json!(videos));
+    // Only that prompt is tried again, and fails again.
+    let (stdout, stderr) = crate::desk::said(&sweeps.run("out/failed.jsonl", "out", &half), 3);
+    assert!(
+        stdout.is_empty() && stderr.contains("0 rendered, 3 could not be made"),
+        "{stderr}"
+    );
+    assert_eq!(sweeps.desk.lines("out/failed.jsonl")[0]["videos"], failed[0]["videos"]);
     let picture = image::RgbImage::from_pixel(32, 32, image::Rgb([200, 30, 30]));
     picture.save(sweeps.desk.path("later.png")).unwrap();
-    let (stdout, _) = crate::desk::said(&sweeps.run("list.jsonl", "out", &half), 0);
-    assert_eq!(stdout.lines().count(), 3);
+    // One point of three leaves the other two in the list.
+    let one = ["--policy", "fifo", "--window", "6", "--seconds", "0.5"];
+    let (stdout, _) = crate::desk::said(&sweeps.run("out/failed.jsonl", "out", &one), 0);
+    assert_eq!(stdout, "out/fifo/00000-seed0.mp4\n");
+    let left = sweeps.desk.lines("out/failed.jsonl");
+    assert_eq!(left[0]["videos"], serde_json::json!(videos[1..]));
+    fs::copy(sweeps.desk.path("out/failed.jsonl"), sweeps.desk.path("kept.jsonl")).unwrap();
+    let (stdout, _) = crate::desk::said(&sweeps.run("out/failed.jsonl", "out", &half), 0);
+    assert_eq!(
+        stdout,
+        "out/sink-sink-1/00000-seed0.mp4\nout/sink-sink-3/00000-seed0.mp4\n"
+    );
     assert!(!sweeps.desk.path("out/failed.jsonl").exists());
+    assert_eq!(sweeps.plan("out")["prompts"].as_array().unwrap().len(), 2);
+    // It is a prompt file for everything else too.
+    let (stdout, _) = sweeps.desk.ends(0, "kept.jsonl", "single", &[]);
+    assert_eq!(stdout, "single/00000.mp4\n");
 }

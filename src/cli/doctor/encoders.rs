@@ -1,17 +1,8 @@
 //! FFmpeg and its encoders.
 
 use super::{Report, Section};
-
-/// Encoders that this program can use, and those that make a video without special hardware.
 #[cfg(feature = "ffmpeg")]
-const ENCODERS: [(&str, bool); 6] = [
-    ("libx264", true),
-    ("h264_nvenc", false),
-    ("libopenh264", true),
-    ("mpeg4", true),
-    ("libvpx-vp9", true),
-    ("libsvtav1", true),
-];
+use crate::video::{Encoder, Form, VideoSettings, find_encoder};
 
 #[cfg(feature = "ffmpeg")]
 pub(super) fn examine(report: &mut Report) {
@@ -34,16 +25,19 @@ pub(super) fn examine(report: &mut Report) {
         section.row(name, version_text(version));
     }
     let (mut present, mut absent, mut usable) = (Vec::new(), Vec::new(), false);
-    for (name, software) in ENCODERS {
-        match ffmpeg::encoder::find_by_name(name) {
+    for encoder in Encoder::ALL {
+        match ffmpeg::encoder::find_by_name(encoder.name()) {
             Some(_) => {
-                usable |= software && matches!(name, "libx264" | "libopenh264" | "mpeg4");
-                present.push(name);
+                usable |= encoder.form() == Form::Mp4 && encoder != Encoder::Nvenc;
+                present.push(encoder.name());
             }
-            None => absent.push(name),
+            None => absent.push(encoder.name()),
         }
     }
-    let has_x264 = present.contains(&"libx264");
+    let has_x264 = present.contains(&Encoder::X264.name());
+    for (name, gpu) in [("mp4 on the CPU", None), ("mp4 on a GPU", Some(0))] {
+        section.row(name, chosen(gpu));
+    }
     section.row("encoders", present);
     section.row("encoders not there", absent);
     report.sections.push(section);
@@ -57,6 +51,16 @@ pub(super) fn examine(report: &mut Report) {
             todo,
         );
     }
+}
+
+/// What encodes an mp4 of the usual size.
+#[cfg(feature = "ffmpeg")]
+fn chosen(gpu: Option<usize>) -> String {
+    let settings = VideoSettings {
+        gpu,
+        ..VideoSettings::new(832, 480)
+    };
+    find_encoder(Form::Mp4, &settings).map_or_else(|error| error.to_string(), |info| info.to_string())
 }
 
 #[cfg(not(feature = "ffmpeg"))]

@@ -18,7 +18,7 @@ pub(super) use run::run;
 pub(super) use show::show;
 pub(super) use work::List;
 
-use super::printer::Printer;
+use super::{printer::Printer, trace::flags::TracesFlags};
 use crate::{
     Error,
     batch::{BatchError, Item, Shard},
@@ -49,9 +49,8 @@ pub(super) struct FolderFlags {
     /// Do not measure the videos; else what `deepforcing metrics` measures goes into the manifest
     #[arg(long)]
     pub no_metrics: bool,
-    /// Record what the cache keeps and drops beside each video, as NAME.trace.jsonl; `deepforcing trace` draws it
-    #[arg(long)]
-    pub traces: bool,
+    #[command(flatten)]
+    pub trace: TracesFlags,
 }
 
 impl FolderFlags {

@@ -29,7 +29,6 @@ use crate::{
     recipe::{Recipe, VideoRecord},
     render::{Job, Outcome},
     rollout::CancelToken,
-    trace::TraceOptions,
     video::{Target, VideoError},
 };
 
@@ -70,6 +69,7 @@ pub(in crate::cli) fn run(
     let output = &list.folder.output;
     let folder = OutputFolder::take(output, shard).map_err(Error::from)?;
     let files = list.model.files(cancel, printer)?;
+    list.folder.trace.check_heads(&files)?;
     let record = list.model.record(&files)?;
     let mut manifest = Manifest::read(output, shard).map_err(Error::from)?;
     let failures = Failures::read(output, shard).map_err(Error::from)?;
@@ -221,11 +221,10 @@ impl Desk<'_> {
             save_latents: None,
             thumbnail: None,
             metrics: list.measuring().then(|| metrics::Options::of(recipe)).transpose()?,
-            trace: list.folder.traces.then(|| TraceOptions {
-                path: self.folder.in_work(TRACE_IN_WORK),
-                video: Some(list.path(item)),
-                ..TraceOptions::default()
-            }),
+            trace: {
+                let traces = &list.folder.trace;
+                traces.options(self.folder.in_work(TRACE_IN_WORK), list.path(item))
+            },
             overwrite: true,
         };
         let shown = VideoWork {
@@ -256,7 +255,7 @@ impl Desk<'_> {
             metrics: outcome.metrics,
             ..self.entry(item, recipe, &summary.path, times)?
         };
-        if self.list.folder.traces {
+        if self.list.folder.trace.traces {
             let made = self.folder.in_work(TRACE_IN_WORK);
             self.folder
                 .finish(&made, &item.file("trace.jsonl"))

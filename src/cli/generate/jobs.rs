@@ -18,7 +18,7 @@ use crate::{
     start::{StartFile, StartPictures},
     trace::check_output,
     vae::pictures_of_latents,
-    video::{Form, Target, check_picture},
+    video::{EncoderChoice, Form, Target, VideoSettings, check_picture, find_encoder},
 };
 
 /// Name of a single video when none is given.
@@ -116,6 +116,14 @@ pub(in crate::cli) fn recipe(
     )?;
     let resolved = resolve_switches(&scene.segments, &plans, length.pictures, fps)?;
     resolved.moved.iter().for_each(|moved| printer.note(&moved.to_string()));
+    if settings.encoder.value != EncoderChoice::Auto {
+        // What is missing is said before the model is loaded.
+        let video = VideoSettings {
+            encoder: settings.encoder.value,
+            ..VideoSettings::new(size.width as u32, size.height as u32)
+        };
+        find_encoder(form, &video)?;
+    }
     let start = match start {
         Some((file, pictures)) => Some(StartRecord::of(file, pictures.latent_frames)?),
         None => None,
@@ -132,6 +140,7 @@ pub(in crate::cli) fn recipe(
             container: form.to_string(),
             crf: settings.crf.value,
             preset: settings.encoder_preset.value,
+            encoder: settings.encoder.value.named().map(|encoder| encoder.name().into()),
         },
         device: model.selection.kind().into(),
         dtype: model.selection.dtype_name().into(),

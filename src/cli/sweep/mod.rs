@@ -56,8 +56,9 @@ Sink; with Participative Compression), paper-scorer (which queries score); or a 
 
 The folder has sweep.json (points, prompts, seeds), POINT/PROMPT-seedS.mp4 and manifest.jsonl
 with the measures of every video. Stop it at any moment, run the same command again, and it goes
-on; with more values it adds what is missing. What cannot be made is skipped and listed in
-failed.jsonl. At the end a report on the folder is written: see `deepforcing report --help`.
+on; with more values it adds what is missing. What cannot be made is skipped, and its prompts are
+listed in failed.jsonl, which is a prompt file: the same command with it in place of PROMPTS tries
+only them again. At the end a report on the folder is written: see `deepforcing report --help`.
 
 Exit codes: 0 all is made, 1 failed, 2 wrong usage, 3 some videos could not be made,
 130 interrupted.";

@@ -47,6 +47,8 @@ static LIBRARIES: Mutex<Vec<(DeviceId, Option<Library>)>> = Mutex::new(Vec::new(
 
 /// Calls `work` with the library on the device; `None` when there is no usable library.
 fn with<T>(device: &CudaDevice, work: impl FnOnce(&mut Library) -> Result<T>) -> Result<Option<T>> {
+    // The library works on the calling thread's device.
+    device.cuda_stream().context().bind_to_thread().w()?;
     let mut known = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
     let index = match known.iter().position(|(id, _)| *id == device.id()) {
         Some(index) => index,

@@ -5,6 +5,43 @@
   const [WIDTH, HEIGHT] = [420, 220];
   const FRAME = { left: 46, right: 8, top: 8, bottom: 24 };
   const charts = [];
+  const of = report.byId("of");
+
+  /** Mean and spread over some videos of a row, second by second. */
+  function mixed(lists) {
+    const seconds = Math.max(0, ...lists.map((list) => list.length));
+    const made = { mean: [], std: [] };
+    for (let second = 0; second < seconds; second++) {
+      const values = lists.map((list) => list[second] ?? null).filter((value) => value !== null);
+      const mean = values.length ? values.reduce((a, b) => a + b, 0) / values.length : null;
+      const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+      made.mean.push(mean);
+      made.std.push(values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : null);
+    }
+    return made;
+  }
+
+  /** The curves of all rows over the videos that are chosen. */
+  function chosen(curves) {
+    if (!of.value || of.value === "all") return curves;
+    const { prompt, seed } = report.state;
+    const fits = (video) =>
+      (of.value === "seed" || video.prompt === prompt) && (of.value === "prompt" || video.seed === seed);
+    const lists = curves.rows.map(() => []);
+    report.data.videos.forEach((video, number) => {
+      if (fits(video)) lists[video.row].push(curves.videos[number]);
+    });
+    return { ...curves, rows: lists.map(mixed) };
+  }
+
+  function offer() {
+    const { prompts, seeds } = report.data;
+    const offered = [["all", "all", true], ["prompt", "the prompt chosen above", prompts.length > 1], ["seed", "the seed chosen above", seeds.length > 1], ["video", "prompt and seed chosen above", prompts.length > 1 && seeds.length > 1]];
+    const given = offered.filter(([, , there]) => there && report.data.curves.some((curves) => curves.videos.length));
+    of.append(...given.map(([value, text]) => element("option", { value }, text)));
+    of.closest("label").style.display = given.length < 2 ? "none" : "";
+    of.addEventListener("change", () => charts.forEach((chart) => chart.draw()));
+  }
 
   /** Round numbers between two ends. */
   function ticks(low, high, count) {
@@ -94,6 +131,7 @@
 
   class Chart {
     constructor(curves) {
+      this.all = curves;
       this.curves = curves;
       this.svg = element("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
       this.now = element("line", { class: "now", y1: FRAME.top, y2: HEIGHT - FRAME.bottom });
@@ -108,6 +146,7 @@
     }
 
     draw() {
+      this.curves = chosen(this.all);
       const rows = report.shown().filter((row) => this.curves.rows[row].mean.some((value) => value !== null));
       this.rows = rows;
       this.scales = scales(this.curves, rows);
@@ -173,6 +212,7 @@
     report.byId(curves.important ? "charts" : "more-charts").append(chart.figure);
     charts.push(chart);
   }
+  offer();
   report.byId("curves").hidden = charts.length === 0;
   report.byId("more-box").hidden = !report.byId("more-charts").hasChildNodes();
   report.on("choice", () => charts.forEach((chart) => chart.draw()));
