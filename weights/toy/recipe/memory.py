@@ -36,7 +36,7 @@ NEAR = 12            # latent frames before and after that tell what the place l
 KINDS = {"fifo": "fifo", "sink": "sink3", "deep-sink": "sink10", "deep-forcing": "deep", "deep-forcing-3": "deep3"}  # ours and rollout.py's
 LABELS = {**LABELS, "deep-forcing-3": "Deep Forcing, sink 3"}
 PROGRAM = {**PROGRAM, "deep-forcing-3": ("", ["--sink", "3"])}
-COMPARED = ("came", "remembered", "same_as_before")
+COMPARED = ("first_came", "first_remembered", "came", "remembered", "same_as_before")
 
 
 def features(latents):
@@ -155,9 +155,11 @@ def rates(videos, frames):
     pairs = [pair for visits in videos for pair in zip(visits, visits[1:])]
     later = [(visits[0], visit) for visits in videos for visit in visits[1:]]
     on_time = lambda a, b: abs((b[0] - a[0] + visitor.PERIOD // 2) % visitor.PERIOD - visitor.PERIOD // 2) <= 2
+    returns = [a[1] == b[1] for a, b, *_ in (visits for visits in videos if len(visits) > 1) if abs(b[0] - a[0] - visitor.PERIOD) <= 2]
     counts = [sum(color == number for _, (_, color) in later) for number in range(len(NAMES))]
     share = lambda hits, total: round(sum(hits) / max(1, total), 4)
     return dict(videos=len(videos), with_birds=sum(len(visits) > 0 for visits in videos), due=due, came=share([1 for _ in later], due),
+                first_came=share([1 for _ in returns], len(videos)), first_remembered=share(returns, len(videos)),
                 remembered=share([a[1] == b[1] and on_time(a, b) for a, b in later], due),
                 same_as_before=share([a[1] == b[1] for a, b in pairs], len(pairs)), same_as_first=share([a[1] == b[1] for a, b in later], len(later)),
                 period_kept=share([abs(b[0] - a[0] - visitor.PERIOD) <= 1 for a, b in pairs], len(pairs)), colors=dict(zip(NAMES, counts)))
@@ -193,16 +195,17 @@ def draw(found, path, seconds):
 
 
 def stills(exported, latents, found, path, visits=6):
-    """A row per policy: the first video with enough birds (in the last policy), a picture from the middle of every visit."""
+    """A row per policy: of one video the picture when a visit is due, from the first visit on."""
     _, vae, _ = exported
     mean, std = wan_constants(torch.get_default_device())
-    enough = [row for row in range(len(next(iter(latents.values())))) if all(len(seeds[0][row]) >= visits for seeds in found.values())]
+    ever = next(iter(found.values()))[0]  # the video of the first policy in which the bird comes most often
+    row = max(range(len(ever)), key=lambda row: len(ever[row]))
     cells = []
     for policy, values in latents.items():
-        row = enough[0] if enough else 0
-        for frame, _ in found[policy][0][row][:visits]:
+        first = found[policy][0][row][0][0] if found[policy][0][row] else START
+        for frame in range(first, first + visits * visitor.PERIOD, visitor.PERIOD):
+            frame = min(frame, values.shape[1] - 1)
             cells.append(pictures(vae, values[row, frame - 3:frame + 1].float()[None], mean, std)[0, -1])
-        cells += [torch.zeros_like(cells[-1])] * (-len(cells) % visits)
     world.sheet(cells, visits, path, scale=1)
 
 

@@ -146,6 +146,7 @@ def test_rates_of_visits():
     found = memory.rates([kept, lost, []], 51)
     assert (found["videos"], found["with_birds"], found["due"], found["came"]) == (3, 2, 6, 0.6667)
     assert (found["same_as_before"], found["same_as_first"], found["period_kept"], found["remembered"]) == (0.5, 0.75, 0.75, 0.3333)
+    assert (found["first_came"], found["first_remembered"]) == (0.6667, 0.3333)
     assert memory.interval(dict(a=[[kept, kept]], b=[[lost, lost]]), "same_as_before", ["b", "a"], 51) == (1, 1)
 
 
