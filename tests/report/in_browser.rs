@@ -282,7 +282,6 @@ fn opens_at_once(grain: bool, size: (u32, u32)) {
         seconds: 60,
         size,
         grain,
-        ..Shape::default()
     };
     let folder = Folder::sweep_of_copies(shape);
     let page = page(&folder);

@@ -204,7 +204,13 @@ impl List<'_> {
             return Ok(State::Todo(recipe));
         }
         let found = read_metadata(&path).ok().and_then(|metadata| metadata.comment);
-        let found = found.and_then(|text| Recipe::from_json(&text).ok());
+        let found = found.and_then(|text| Recipe::from_json(&text).ok()).map(|mut found| {
+            // A file names the encoder that wrote it, though any was asked for.
+            if recipe.encoding.encoder.is_none() {
+                found.encoding.encoder = None;
+            }
+            found
+        });
         if found.is_some_and(|found| found.is_complete() && Key::of(&found).hash == Key::of(&recipe).hash) {
             return Ok(State::Unlisted(recipe));
         }

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from presets import FIRST_LATENTS, PRESETS
+from presets import FIRST_LATENTS, LATENT_FRAMES, PRESETS, SHORT_WINDOW
 
 
 def stage_arguments(description, minutes=None, seed=0):
@@ -155,18 +155,29 @@ class Clips:
 
 
 class TransformerData:
-    """Latents, subject weights and specs of whole clips and of first chunks (those of the whole clips included)."""
+    """Latents, subject weights and specs of whole clips, with and without a bird, and of first chunks (those of the whole clips included)."""
 
     def __init__(self, args, preset):
-        latents = load(f"{args.runs}/latents.pt")
-        self.clips, self.starts = latents["clips"], torch.cat([latents["clips"][:, :FIRST_LATENTS], latents["starts"]])
-        self.clip_masks = load_masks(args.data)[:preset.whole]
-        self.start_masks = torch.cat([self.clip_masks[:, :FIRST_LATENTS], load_masks(args.data, "starts")[:preset.starts]])
-        self.specs = load_specs(args.data)[:preset.whole] + load_specs(args.data, "starts")[:preset.starts]
-        self.count = dict(clips=len(self.clips), starts=len(self.starts))
+        latents, counts = load(f"{args.runs}/latents.pt"), dict(clips=preset.whole, starts=preset.starts, visits=preset.visits)
+        self.values = {kind: latents[kind][:count] for kind, count in counts.items()}
+        self.masks = {kind: load_masks(args.data, kind)[:count] for kind, count in counts.items()}
+        self.specs = {kind: load_specs(args.data, kind)[:count] for kind, count in counts.items()}
+        for table in (self.values, self.masks):
+            table["starts"] = torch.cat([table[kind][:, :FIRST_LATENTS] for kind in counts])
+        self.specs["starts"] = [spec for kind in counts for spec in self.specs[kind]]
 
     def draw(self, rng, count, kind):
-        """(latents f32 [n,F,16,h,w], subject weight [n,F,1,h,w], specs) of random clips or first chunks."""
-        rows = [rng.randrange(self.count[kind]) for _ in range(count)]
-        values, masks = (self.clips, self.clip_masks) if kind == "clips" else (self.starts, self.start_masks)
-        return values[rows].float(), masks[rows].float()[:, :, None], [self.specs[row] for row in rows]
+        """(latents f32 [n,F,16,h,w], subject weight [n,F,1,h,w], specs) of random clips, visits or first chunks."""
+        rows = [rng.randrange(len(self.specs[kind])) for _ in range(count)]
+        return self.values[kind][rows].float(), self.masks[kind][rows].float()[:, :, None], [self.specs[kind][row] for row in rows]
+
+    def draw_windows(self, rng, count, step):
+        """As `draw`: windows cut to their first SHORT_WINDOW frames, which is cheaper, and in every second step whole ones.
+
+        A bird comes twice in whole windows only, so most of these have one.
+        """
+        whole = step % 2 == 1
+        kinds = ["visits" if rng.random() < (0.8 if whole else 0.1) else "clips" for _ in range(count)]
+        values, masks, specs = zip(*(self.draw(rng, 1, kind) for kind in kinds))
+        length = LATENT_FRAMES if whole else SHORT_WINDOW
+        return torch.cat(values)[:, :length], torch.cat(masks)[:, :length], [spec for one in specs for spec in one]

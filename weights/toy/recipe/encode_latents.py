@@ -1,4 +1,6 @@
-"""Encode the rendered videos and normalise: runs/latents.pt = dict(clips f16 [N,21,16,h,w], starts [M,3,16,h,w], mean [16], scale [16]).
+"""Encode the rendered videos and normalise: runs/latents.pt = dict(clips f16 [N,21,16,h,w], starts [M,3,16,h,w], visits [L,21,16,h,w], mean [16], scale [16]).
+
+Kinds that the file has already are kept, and so are its mean and scale.
 
 z = (raw - mean) / scale with scale = std / 2, so that z has standard deviation 2 per channel. The few-step schedule
 (shift 5) was made for pictures with a hundred times more values per chunk; at unit deviation its last noise level would
@@ -10,7 +12,7 @@ import os
 import torch
 import torch.distributed as dist
 
-from common import Clips, autocast, load, stage_arguments, start_workers
+from common import Clips, autocast, load, save_atomic, stage_arguments, start_workers
 from presets import FIRST_LATENTS, LATENT_FRAMES, PRESETS
 from vae import WanVAE, compile_norms
 
@@ -38,22 +40,28 @@ def main():
     compile_norms()
     model = WanVAE(**preset.vae)
     model.load_state_dict(load(f"{args.runs}/vae.pt")["model"])
-    clips, starts = Clips(args.data), Clips(args.data, "starts")
-    whole = encode(model, clips, range(rank, preset.whole, workers), batch=1 if args.device == "cpu" else 8)
-    first = encode(model, starts, range(rank, preset.starts, workers), batch=8 if args.device == "cpu" else 64)
-    torch.save(dict(clips=whole, starts=first), f"{args.runs}/latents{rank}.pt")
+    path = f"{args.runs}/latents.pt"
+    done = torch.load(path, weights_only=True) if os.path.exists(path) else {}
+    wanted = dict(clips=(preset.whole, LATENT_FRAMES), starts=(preset.starts, FIRST_LATENTS), visits=(preset.visits, LATENT_FRAMES))
+    wanted = {kind: sizes for kind, sizes in wanted.items() if kind not in done}
+    mine = {}
+    for kind, (count, frames) in wanted.items():
+        batch = {("cpu", True): 1, ("cpu", False): 8, ("cuda", True): 8, ("cuda", False): 64}[args.device, frames == LATENT_FRAMES]
+        mine[kind] = encode(model, Clips(args.data, kind), range(rank, count, workers), batch)
+    torch.save(mine, f"{args.runs}/latents{rank}.pt")
     if workers > 1:
         dist.barrier()
     if rank == 0:
         parts = [torch.load(f"{args.runs}/latents{worker}.pt", weights_only=True) for worker in range(workers)]
-        shape = (16, preset.latent, preset.latent)
-        z = dict(clips=torch.empty(preset.whole, LATENT_FRAMES, *shape, device="cpu"), starts=torch.empty(preset.starts, FIRST_LATENTS, *shape, device="cpu"))
+        z = {kind: torch.empty(count, frames, 16, preset.latent, preset.latent, device="cpu") for kind, (count, frames) in wanted.items()}
         for kind in z:
             for worker, part in enumerate(parts):
                 z[kind][worker::workers] = part[kind].float()
-        mean, scale = z["clips"].mean((0, 1, 3, 4)), z["clips"].std((0, 1, 3, 4)) / TARGET_STD
+        if not done:
+            done = dict(mean=z["clips"].mean((0, 1, 3, 4)), scale=z["clips"].std((0, 1, 3, 4)) / TARGET_STD)
+        mean, scale = done["mean"], done["scale"]
         normal = {kind: ((values - mean.view(-1, 1, 1)) / scale.view(-1, 1, 1)).half() for kind, values in z.items()}
-        torch.save(dict(**normal, mean=mean, scale=scale), f"{args.runs}/latents.pt")
+        save_atomic({**done, **normal}, path)
         for worker in range(workers):
             os.remove(f"{args.runs}/latents{worker}.pt")
         print("mean", [round(v, 3) for v in mean.tolist()], "std", [round(2 * v, 3) for v in scale.tolist()], flush=True)

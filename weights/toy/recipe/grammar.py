@@ -1,10 +1,13 @@
 """What a toy-world prompt can say, and the many ways of saying it.
 
 A *spec* is a dict: color, shape, motion, bg, sky, cam, size (words of the tables below), layout (which of the
-few scenes a background has) and seed (phases, speeds and the subject's start).
+few scenes a background has) and seed (phases, speeds and the subject's start); in some also bird (its colour, which no prompt
+names) and first (the chunk of its first visit), see visitor.py.
 """
 
 import random
+
+import visitor
 
 COLORS = dict(red=(228, 48, 44), orange=(250, 140, 30), yellow=(252, 216, 48), green=(58, 186, 78),
               blue=(46, 108, 236), purple=(150, 68, 212), pink=(250, 120, 182), white=(246, 246, 246))
@@ -48,6 +51,7 @@ CAMERA_WORDS = dict(static=["", "", "static camera", "the camera is still"],
                     left=["camera panning left", "the camera pans to the left", "camera moving left"],
                     right=["camera panning right", "the camera pans to the right", "camera moving right"],
                     zoom=["camera zooming in and out", "the camera slowly zooms", "camera zooming"])
+BIRD_WORDS = ["a bird flying by", "and a bird", "with a bird"]
 SIZE_WORDS = dict(small=["small", "little", "tiny"], medium=[""], big=["big", "large", "huge"])
 WORD_TABLES = [COLOR_WORDS, SHAPE_WORDS, MOTION_WORDS, BACKGROUND_WORDS, SKY_WORDS, CAMERA_WORDS, SIZE_WORDS]
 
@@ -62,6 +66,12 @@ def sample_spec(rng):
                 bg=rng.choice(BACKGROUNDS), sky=rng.choice(SKIES), cam=cam,
                 size=rng.choice(["small", "medium", "medium", "big"]), layout=rng.randrange(LAYOUTS),
                 seed=rng.randrange(1 << 30))
+
+
+def sample_visited_spec(rng):
+    """Draw a spec with a bird: by day, the camera still."""
+    spec = dict(sample_spec(rng), cam="static", sky=rng.choice(visitor.SKIES))
+    return dict(spec, bird=rng.choice(list(visitor.COLORS)), first=rng.randrange(visitor.FIRST_CHUNKS))
 
 
 def prompt_of(spec, rng=None):
@@ -81,8 +91,8 @@ def prompt_of(spec, rng=None):
         text = f"{sky}, {article} {subject} {motion} {place}" if sky else f"{article} {subject} {motion} {place}"
     else:
         text = f"{article} {subject} is {motion} {place} {sky}"
-    text = " ".join(text.split())
-    return f"{text}, {cam}" if cam else text
+    parts = [" ".join(text.split()), cam, pick(BIRD_WORDS) if "bird" in spec else ""]
+    return ", ".join(part for part in parts if part)
 
 
 def training_prompt(spec, rng, null_rate=0.08):

@@ -1,6 +1,6 @@
 """Render the training and held-out videos to shards.
 
-clipsNNN.npy uint8 [n,81,side,side,3] and startsNNN.npy [n,9,side,side,3] (first chunks only), each with a .json of specs
+clipsNNN.npy uint8 [n,81,side,side,3], visitsNNN.npy the same with a bird (visitor.py) and startsNNN.npy [n,9,side,side,3] (first chunks only), each with a .json of specs
 and *_masksNNN.npy f16 [n,frames,side/8,side/8]: the share of each latent cell that the subject covers (mean over the
 frames of the latent), a loss weight later. Finished shards are skipped; workers share the shards among them.
 """
@@ -18,7 +18,8 @@ import world
 from common import stage_arguments, start_workers
 from presets import FIRST_PICTURES, PRESETS
 
-PER_SHARD = dict(clips=100, starts=500)
+PER_SHARD = dict(clips=100, starts=500, visits=100)
+SPECS = dict(clips=grammar.sample_spec, starts=grammar.sample_spec, visits=grammar.sample_visited_spec)
 
 
 def latent_mask(coverage):
@@ -30,7 +31,7 @@ def latent_mask(coverage):
 def render_shard(data, kind, number, count, size, frames):
     """Render one shard; the clips file appears last, complete."""
     rng = random.Random(f"{kind} {number}")
-    specs = [grammar.sample_spec(rng) for _ in range(count)]
+    specs = [SPECS[kind](rng) for _ in range(count)]
     clips = np.zeros((count, frames, size, size, 3), np.uint8)
     masks = np.zeros((count, frames // 4 + 1, size // 8, size // 8), np.float16)
     for i, spec in enumerate(specs):
@@ -46,13 +47,13 @@ def render_shard(data, kind, number, count, size, frames):
 
 def main():
     parser = stage_arguments(__doc__.split("\n")[0])
-    parser.add_argument("--kinds", default="clips,starts")
+    parser.add_argument("--kinds", default="clips,starts,visits")
     args = parser.parse_args()
     preset = PRESETS[args.preset]
     rank, workers = start_workers(args.device)
     os.makedirs(args.data, exist_ok=True)
     jobs = []
-    wanted = dict(clips=(preset.clips, 81), starts=(preset.starts, FIRST_PICTURES))
+    wanted = dict(clips=(preset.clips, 81), starts=(preset.starts, FIRST_PICTURES), visits=(preset.visits, 81))
     for kind in args.kinds.split(","):
         total, frames = wanted[kind]
         size = min(total, PER_SHARD[kind])

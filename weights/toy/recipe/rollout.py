@@ -18,7 +18,7 @@ class Policy:
     recent: int = 4
 
 
-POLICIES = dict(fifo=Policy("fifo"), sink3=Policy("sink", sink=3), sink10=Policy("sink"), deep=Policy("deep"))
+POLICIES = dict(fifo=Policy("fifo"), sink3=Policy("sink", sink=3), sink10=Policy("sink"), deep=Policy("deep"), deep3=Policy("deep", sink=3))
 
 
 class LayerCache:
@@ -28,6 +28,7 @@ class LayerCache:
         self.policy, self.h, self.w = policy, h, w
         self.tokens = h * w
         self.k = self.v = self.positions = None
+        self.turned = None  # the rotated keys of all but the chunk being made
         self.query_sums = []  # per frame of every forward: rotated queries summed over its tokens [B,H,hd]
 
     def mix(self, q, k, v, start, first_step):
@@ -45,10 +46,13 @@ class LayerCache:
         self.query_sums = (self.query_sums + list(q.unflatten(1, (frames, -1)).sum(2).unbind(1)))[-self.policy.recent:]
         if first_step and self.k.shape[1] > self.policy.window * self.tokens:
             self.evict()
-        return attend(q, self.rotated(), self.v)
+        if first_step:
+            self.turned = self.rotated(0, self.k.shape[1] - n)
+        return attend(q, torch.cat([self.turned, self.rotated(self.k.shape[1] - n, self.k.shape[1])], 1), self.v)
 
-    def rotated(self):
-        return rotate(self.k, *rope_table(self.k.shape[-1], *self.positions))
+    def rotated(self, first, last):
+        """Keys first .. last, rotated to their positions."""
+        return rotate(self.k[:, first:last], *rope_table(self.k.shape[-1], *self.positions[:, :, first:last]))
 
     def kept(self):
         """Indices [B,m] of the tokens that stay."""
@@ -59,7 +63,7 @@ class LayerCache:
         if p.kind == "sink":
             return torch.cat([span(0, p.sink * n), span(total - (p.window - p.sink) * n, total)], 1)
         first, last = p.sink * n, total - p.recent * n
-        scores = (self.rotated()[:, first:last] * sum(self.query_sums)[:, None]).sum((2, 3))
+        scores = (self.rotated(first, last) * sum(self.query_sums)[:, None]).sum((2, 3))
         best = scores.topk(min((p.budget - p.sink - p.recent) * n, last - first)).indices.sort(1).values + first
         return torch.cat([span(0, first), best, span(last, total)], 1)
 
@@ -79,16 +83,25 @@ class LayerCache:
 
 
 @torch.no_grad()
-def rollout(model, ids, frames, policy, seeds, size, sigmas=SAMPLER_SIGMAS):
-    """Latents [B,frames,16,size,size] for token ids [B,32], one noise seed each."""
+def rollout(model, ids, frames, policy, seeds, size, sigmas=SAMPLER_SIGMAS, later=None, opening=None):
+    """Latents [B,frames,16,size,size] for token ids [B,32], one noise seed each.
+
+    later: (frame, ids) from which the prompt is another; opening: the first frames, given instead of made [B,n,16,size,size].
+    """
     dit, context = model.dit, model.context(ids)
     generators = [torch.Generator(ids.device).manual_seed(seed) for seed in seeds]
     caches = [LayerCache(policy, size // 2, size // 2) for _ in dit.blocks]
     noise = lambda: torch.stack([torch.randn(CHUNK, dit.channels, size, size, generator=generator) for generator in generators])
     chunks = []
     for start in range(0, frames, CHUNK):
+        if later is not None and start == later[0]:
+            context = model.context(later[1])
         forward = lambda x, sigma, first: dit.chunk(x, 1000 * sigma, context, [
             (lambda q, k, v, cache=cache: cache.mix(q, k, v, start, first)) for cache in caches]).float()
+        if opening is not None and start < opening.shape[1]:
+            chunks.append(opening[:, start:start + CHUNK])
+            forward(chunks[-1], 0.0, True)
+            continue
         x = noise()
         for i, sigma in enumerate(sigmas):
             x0 = x - sigma * forward(x, sigma, i == 0)

@@ -45,6 +45,7 @@ def stages(args):
         return several(os.cpu_count() if gpu else args.workers, line)
 
     yield Stage(rendering("clips"))
+    yield Stage(rendering("visits"))
     yield Stage(rendering("starts"), beside=gpu)
     yield Stage([sys.executable, f"{HERE}/tokenizer.py", "--out", f"{args.runs}/tokenizer.json"], done=f"{args.runs}/tokenizer.json")
     yield Stage(together("train_vae.py", *warm))

@@ -3,8 +3,8 @@
 Every step trains windows of latent frames by teacher forcing (noisy copies beside the clean one, one noise level per
 chunk, half of them exactly the sampler's) and, beside them, lone first chunks: the first chunk is image generation from
 text, the hardest part, and only one of seven in a window. The context the noisy chunks see is made imperfect, as it is
-in a rollout: slightly noisy, or replaced by the model's own one-step estimates. Three of four windows are cut
-to their first 12 frames, which is cheaper.
+in a rollout: slightly noisy, or replaced by the model's own one-step estimates. Every other window is cut
+to its first 12 frames, which is cheaper.
 """
 
 import copy
@@ -13,8 +13,9 @@ import random
 
 import torch
 
+import visitor
 from common import Clock, Meter, TransformerData, agree, autocast, average_gradients, cosine, load, save_atomic, stage_arguments, start_workers
-from dit import CHUNK, WINDOW, Block
+from dit import CHUNK, Block
 from export import exported_transformer
 from grammar import training_prompt
 from model import SAMPLER_SIGMAS, Prompts, ToyModel, mix, per_frame
@@ -22,7 +23,6 @@ from muon import Muon
 from presets import PRESETS
 
 MUON_LR, ADAM_LR = 0.02, 1.5e-3
-SHORT = 12  # frames of the cheaper windows
 
 
 def draw_sigmas(rows, chunks, sampler_share):
@@ -31,6 +31,19 @@ def draw_sigmas(rows, chunks, sampler_share):
     levels = torch.tensor(SAMPLER_SIGMAS)[torch.randint(0, 4, (rows, chunks))]
     sigma = torch.where(torch.rand(rows, chunks) < sampler_share, levels, 3 * u / (1 + 2 * u)).clamp(0.02, 1)
     return sigma.repeat_interleave(CHUNK, 1)
+
+
+def emphasise_returns(levels, specs, high):
+    """Draw most noise levels [rows,F], in place, of chunks in which a bird comes back from the values `high`.
+
+    What the bird looks like is then known from its last visit only.
+    """
+    for row in range(len(levels)):
+        first = specs[row % len(specs)].get("first")
+        if first is not None and torch.rand(()) < 0.8:
+            back = slice(CHUNK * first + visitor.PERIOD, CHUNK * (first + 1) + visitor.PERIOD)
+            levels[row, back] = high[torch.randint(0, len(high), ())]
+    return levels
 
 
 def imperfect_context(eager, x, context, own_estimates):
@@ -120,14 +133,14 @@ def main():
         (first_loss * (1.0 if opening else 0.35)).backward()
 
         if not opening or step % 10 == 0:
-            x, subject, specs = data.draw(rng, preset.windows, "clips")
-            length = WINDOW if step % 4 == 3 else SHORT
-            x, subject = x[:, :length], subject[:, :length].repeat(preset.copies, 1, 1, 1, 1)
+            x, subject, specs = data.draw_windows(rng, preset.windows, step)
+            subject = subject.repeat(preset.copies, 1, 1, 1, 1)
             with autocast():
                 context = embedded(specs)
                 past, past_sigma = imperfect_context(eager, x, context, own_estimates=step // 4 % 2 == 0)
                 target = x.repeat(preset.copies, 1, 1, 1, 1)
-                noise, sigma = torch.randn_like(target), draw_sigmas(len(target), length // CHUNK, 0.5)
+                noise, sigma = torch.randn_like(target), draw_sigmas(len(target), target.shape[1] // CHUNK, 0.5)
+                sigma = emphasise_returns(sigma, specs, SAMPLER_SIGMAS[:3])
                 flow = model.dit.window(past, past_sigma * 1000, mix(target, noise, sigma), sigma * 1000, context)
             error = (flow.float() - (noise - target)).square()
             ((error * (1 + args.subject * subject)).mean() * 0.65).backward()

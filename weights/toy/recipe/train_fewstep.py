@@ -13,11 +13,11 @@ import random
 import torch
 
 from common import Clock, Meter, TransformerData, agree, autocast, average_gradients, load, save_atomic, stage_arguments, start_workers
-from dit import CHUNK, WINDOW, Block
+from dit import CHUNK, Block
 from grammar import training_prompt
 from model import Prompts, ToyModel, mix, per_frame
 from presets import PRESETS
-from train_dit import SHORT
+from train_dit import emphasise_returns
 
 GRID = [1., .97, .9375, .89, .8333333, .74, .625, .45, .28, .12, 0.]
 SAMPLER_ROWS = [0, 2, 4, 6]
@@ -69,26 +69,23 @@ def main():
     torch.manual_seed(seed)
     params, meter = list(model.parameters()), Meter()
     saved = logged = clock.seconds()
-    eager_window, compiled_window = Block.window, torch.compile(Block.window, dynamic=False)
+    torch._dynamo.config.cache_size_limit = 32  # three shapes, with gradients and without, and what autocast makes of them
+    Block.window = torch.compile(Block.window, dynamic=False)
 
     def flows(specs, forward, guidance):
         """(student, teacher, average) as functions of (noisy, sigma); forward(model, noisy, sigma, context)."""
         ids = prompts.batch([training_prompt(spec, rng) for spec in specs])
         empty = prompts.batch([""] * len(specs))
 
-        def of(network, ids, compiled):
+        def of(network, ids):
             context = network.context(ids)
-
-            def flow(noisy, sigma):
-                Block.window = compiled_window if compiled else eager_window
-                return forward(network, noisy, sigma, context).float()
-            return flow
-        guided, unguided = of(teacher, ids, False), of(teacher, empty, False)
+            return lambda noisy, sigma: forward(network, noisy, sigma, context).float()
+        guided, unguided = of(teacher, ids), of(teacher, empty)
 
         def guided_teacher(noisy, sigma):
             flow = guided(noisy, sigma)
             return flow if guidance == 1 else torch.lerp(unguided(noisy, sigma), flow, guidance)
-        return of(model, ids, True), guided_teacher, of(average, ids, False)
+        return of(model, ids), guided_teacher, of(average, ids)
 
     def save():
         if rank == 0:
@@ -106,13 +103,13 @@ def main():
             networks = flows(specs, lambda net, noisy, sigma, context: net.dit.first_chunk(noisy, sigma * 1000, context), args.guidance)
             first = consistency_loss(*networks, x, draw_levels(len(x), 1, 0.6)).mean()
             (0.35 * first).backward()
-            x, _, specs = data.draw(rng, preset.windows, "clips")
-            length = WINDOW if step % 4 == 3 else SHORT
-            x, chunks = x[:, :length], length // CHUNK
+            x, _, specs = data.draw_windows(rng, preset.windows, step)
+            chunks = x.shape[1] // CHUNK
             sigma = (torch.rand(len(x), chunks) * 0.1 * (torch.rand(len(x), chunks) < 0.5)).repeat_interleave(CHUNK, 1)
             past = mix(x, torch.randn_like(x), sigma)
             networks = flows(specs, lambda net, noisy, level, context: net.dit.window(past, sigma * 1000, noisy, level * 1000, context), 1)
-            window = consistency_loss(*networks, x.repeat(preset.copies, 1, 1, 1, 1), draw_levels(preset.copies * len(x), chunks, 0.5)).mean()
+            level = emphasise_returns(draw_levels(preset.copies * len(x), chunks, 0.5), specs, range(5))
+            window = consistency_loss(*networks, x.repeat(preset.copies, 1, 1, 1, 1), level).mean()
             (0.65 * window).backward()
         average_gradients(params)
         torch.nn.utils.clip_grad_norm_(params, 1.0)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+import visitor
 from grammar import COLORS, SIZES
 
 PERIOD = 4.0          # width of a panorama, in picture heights
@@ -319,7 +320,7 @@ def draw_line(image, x0, y0, x1, y1, gx, gy, pixel):
 
 
 def render(spec, frames=81, size=64, fps=16.0, start=0.0, with_mask=False):
-    """Render a clip: [T,3,size,size] in [0,1]; with_mask also returns the subject's coverage [T,size,size]."""
+    """Render a clip: [T,3,size,size] in [0,1]; with_mask also returns the coverage [T,size,size] by the subject (and the bird)."""
     t = torch.arange(frames, dtype=torch.float32) / fps + start
     backdrop, stars, clouds, far, near = scene(spec["bg"], spec["sky"], spec["layout"], size)
     track = Track(spec, t)
@@ -379,6 +380,9 @@ def render(spec, frames=81, size=64, fps=16.0, start=0.0, with_mask=False):
     color = over(color, torch.ones(1, 3, 1, 1), (highlight * .6 * ambient)[:, None])
     color = color * (1 - unit((distance + .14) / soft * .8)[:, None] * .42)
     image = over(image, color, coverage[:, None]).clamp(0, 1)
+    if "bird" in spec:
+        image, bird = visitor.draw_bird(image, spec["bird"], spec["first"], t * fps)
+        coverage = torch.maximum(coverage, bird)
     return (image, coverage) if with_mask else image
 
 

@@ -15,7 +15,9 @@ sys.path.insert(0, RECIPE)
 import drift
 import grammar
 import judge
+import memory
 import tokenizer
+import visitor
 import world
 from dit import CausalDiT
 from export import check_fold, fold_normalisation, unfold_normalisation
@@ -107,6 +109,45 @@ def test_world_is_a_function_of_time():
     clip = world.render(spec, frames=8)
     assert clip.shape == (8, 3, 64, 64) and 0 <= clip.min() and clip.max() <= 1
     assert torch.allclose(world.render(spec, frames=4, start=4 / 16), clip[4:], atol=1e-3)
+
+
+def test_the_bird_comes_back_and_no_prompt_names_its_colour():
+    rng = random.Random(5)
+    spec = dict(grammar.sample_visited_spec(rng), first=1, bird="magenta", sky="noon")
+    clip, coverage = world.render(spec, frames=81, size=96, with_mask=True)
+    without = world.render({name: value for name, value in spec.items() if name != "bird"}, frames=81, size=96)
+    changed = [f for f in range(81) if (clip[f] - without[f]).abs().max() > 0]
+    assert set(changed) == set(range(9, 21)) | set(range(57, 69)), "chunks 1 and 5 of 12 pictures"
+    assert coverage[15, 16, 16] == 1
+    for _ in range(200):
+        spec = grammar.sample_visited_spec(rng)
+        prompts = [grammar.prompt_of({**spec, "bird": color}, random.Random(7)) for color in visitor.COLORS]
+        assert "a bird" in prompts[0] and len(set(prompts)) == 1
+    assert "bird" not in grammar.prompt_of(grammar.sample_spec(rng))
+
+
+def test_visits_are_found_in_latents():
+    """Latents of noise around a fixed picture, a bird of every colour being a direction of its own at its place."""
+    torch.manual_seed(0)
+    looks, specs = torch.randn(4, 16, 1, 1) * 3, [dict(bird=memory.NAMES[n % 4], first=n // 4 % 5) for n in range(80)]
+    clips = torch.randn(80, 1, 16, 12, 12) + 0.3 * torch.randn(80, 21, 16, 12, 12)
+    for clip, spec in zip(clips, specs):
+        for frame in memory.middles(spec):
+            clip[frame - 1:frame + 1, :, 1:3, 1:3] += looks[memory.NAMES.index(spec["bird"])]
+    weights, found = memory.train_classifier(clips, specs)
+    assert found["middles"] == found["seen"] == found["right_color"] and found["false"] == 0
+    assert found["pairs"] == found["same_color"] == 24
+    assert [frame // 12 for frame, color in memory.visits_of(clips[5], weights) if color == 1] == [0, 1]
+    assert memory.visits_of(torch.randn(1, 16, 12, 12) + 0.3 * torch.randn(30, 16, 12, 12), weights) == []
+
+
+def test_rates_of_visits():
+    kept, lost = [(13, 1), (25, 1), (37, 1)], [(13, 1), (25, 2), (41, 1)]
+    found = memory.rates([kept, lost, []], 51)
+    assert (found["videos"], found["with_birds"], found["due"], found["came"]) == (3, 2, 6, 0.6667)
+    assert (found["same_as_before"], found["same_as_first"], found["period_kept"], found["remembered"]) == (0.5, 0.75, 0.75, 0.3333)
+    assert (found["first_came"], found["first_remembered"]) == (0.6667, 0.3333)
+    assert memory.interval(dict(a=[[kept, kept]], b=[[lost, lost]]), "same_as_before", ["b", "a"], 51) == (1, 1)
 
 
 def test_matches_find_the_pan():
