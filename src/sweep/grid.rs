@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Axis, Point, SweepError};
-use crate::{
-    cache::{CacheSettings, PolicyName},
-    config::Key,
-    sampler::SamplerSettings,
+use super::{
+    Axis, Point, SweepError,
+    meaning::{described, has_meaning, meant},
 };
+use crate::{cache::CacheSettings, config::Key, sampler::SamplerSettings};
 
 /// Most points of a grid.
 const MOST: usize = 10_000;
@@ -102,7 +101,8 @@ impl Grid {
                 resolved,
                 skipped: broken(&settings, chunk),
             };
-            points.push((point, settings));
+            let cache = meant(settings.cache);
+            points.push((point, PointSettings { cache, ..settings }));
         }
         Ok(Points { points, merged })
     }
@@ -203,49 +203,6 @@ impl Points {
     }
 }
 
-/// Whether a parameter has a meaning under a policy.
-pub(super) fn has_meaning(policy: PolicyName, key: &str) -> bool {
-    let parameters: &[&str] = match policy {
-        PolicyName::Global => &[],
-        PolicyName::Fifo => &["window"],
-        PolicyName::Sink | PolicyName::SinkRerope => &["window", "sink"],
-        PolicyName::DeepSink => &["window", "sink", "positions"],
-        PolicyName::DeepForcing => &[
-            "window",
-            "sink",
-            "budget",
-            "recent",
-            "reuse-limit",
-            "positions",
-            "scorer",
-        ],
-    };
-    match key.strip_prefix("cache.") {
-        Some("policy") | None => true,
-        Some(parameter) => parameters.contains(&parameter),
-    }
-}
-
-/// Every setting of a point that has a meaning there.
-fn described(settings: &PointSettings) -> Assignments {
-    let PointSettings { cache, sampler } = settings;
-    let steps: Vec<_> = sampler.steps.iter().map(u32::to_string).collect();
-    let all = [
-        ("cache.policy", cache.policy.to_string()),
-        ("cache.window", cache.window.to_string()),
-        ("cache.sink", cache.sink.to_string()),
-        ("cache.budget", cache.budget.to_string()),
-        ("cache.recent", cache.recent.to_string()),
-        ("cache.reuse-limit", cache.reuse_limit.to_string()),
-        ("cache.positions", cache.positions.to_string()),
-        ("cache.scorer", cache.scorer.to_string()),
-        ("sampler.steps", steps.join(",")),
-        ("sampler.shift", sampler.shift.to_string()),
-    ];
-    let meant = all.into_iter().filter(|(key, _)| has_meaning(cache.policy, key));
-    meant.map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
 /// Those of the settings that the grid sets.
 fn set(assignments: &Assignments, resolved: &Assignments) -> Assignments {
     let set = resolved.iter().filter(|(key, _)| assignments.contains_key(*key));
@@ -289,6 +246,7 @@ pub(super) fn unique(name: String, taken: &mut HashSet<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::PolicyName;
     use crate::config::{Environment, Layer, Layers};
     use crate::preset::Preset;
 
@@ -369,6 +327,9 @@ mod tests {
             ]
         );
         assert_eq!(points.merged, 20 - 10);
+        // The video of a point does not depend on what its policy leaves alone.
+        assert_eq!(points.points[0].1.cache.sink, CacheSettings::default().sink);
+        assert_eq!(points.points[1].1.cache.sink, 4);
         assert!(!points.points[0].0.settings.contains_key("cache.sink"));
         assert!(points.points[3].0.settings.contains_key("cache.positions"));
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `values` | lists and ranges as people write them |
 //! | `grid` | [`Grid`]: the product of lists as points, which are legal and which are the same |
+//! | `meaning` | which parameters have a meaning under which policy |
 //! | `preset` | [`SweepPreset`]: sweeps in TOML files, those of the paper among them |
 //! | `plan` | [`SweepPlan`]: points, prompts and seeds of a sweep, as its folder keeps them |
 //! | `extend` | a sweep in a folder that holds one already |
@@ -13,6 +14,7 @@ mod error;
 mod extend;
 mod grid;
 mod items;
+mod meaning;
 mod plan;
 mod preset;
 mod values;
