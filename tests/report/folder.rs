@@ -174,7 +174,7 @@ impl Folder {
             self.shape.size,
             pictures,
             item.sink as f64 + 1.0,
-            item.seed,
+            item.seed + 2 * item.index as u64,
             grain,
         );
         Entry {

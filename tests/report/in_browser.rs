@@ -151,7 +151,6 @@ fn prompts_seeds_and_settings_are_chosen() {
 }
 
 #[test]
-#[ignore = "fails: the curves stay when another prompt is chosen"]
 fn curves_are_those_of_the_videos_that_are_chosen() {
     let folder = Folder::sweep(Shape::default());
     let Some(browser) = Browser::open(1400, 900) else {

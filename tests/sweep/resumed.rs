@@ -109,7 +109,6 @@ fn a_sweep_of_something_else_is_noticed() {
 }
 
 #[test]
-#[ignore = "fails: a changed sink counts for a point whose policy has none"]
 fn what_cannot_be_made_is_skipped_and_tried_again() {
     let sweeps = Sweeps::new();
     sweeps.desk.write(
