@@ -28,43 +28,32 @@ pub(super) fn has_meaning(policy: PolicyName, key: &str) -> bool {
 
 /// Settings without a meaning under their policy as if nobody had set them: what a video is made with must not depend
 /// on the lists that its point was found by.
-pub(super) fn meant(cache: CacheSettings) -> CacheSettings {
-    let has = |key| has_meaning(cache.policy, key);
+pub(super) fn meant(mut cache: CacheSettings) -> CacheSettings {
     let plain = CacheSettings::default();
-    CacheSettings {
-        policy: cache.policy,
-        window: if has("cache.window") {
-            cache.window
-        } else {
-            plain.window
-        },
-        sink: if has("cache.sink") { cache.sink } else { plain.sink },
-        budget: if has("cache.budget") {
-            cache.budget
-        } else {
-            plain.budget
-        },
-        recent: if has("cache.recent") {
-            cache.recent
-        } else {
-            plain.recent
-        },
-        reuse_limit: if has("cache.reuse-limit") {
-            cache.reuse_limit
-        } else {
-            plain.reuse_limit
-        },
-        positions: if has("cache.positions") {
-            cache.positions
-        } else {
-            plain.positions
-        },
-        scorer: if has("cache.scorer") {
-            cache.scorer
-        } else {
-            plain.scorer
-        },
+    let policy = cache.policy;
+    let lacks = |key| !has_meaning(policy, key);
+    if lacks("cache.window") {
+        cache.window = plain.window;
     }
+    if lacks("cache.sink") {
+        cache.sink = plain.sink;
+    }
+    if lacks("cache.budget") {
+        cache.budget = plain.budget;
+    }
+    if lacks("cache.recent") {
+        cache.recent = plain.recent;
+    }
+    if lacks("cache.reuse-limit") {
+        cache.reuse_limit = plain.reuse_limit;
+    }
+    if lacks("cache.positions") {
+        cache.positions = plain.positions;
+    }
+    if lacks("cache.scorer") {
+        cache.scorer = plain.scorer;
+    }
+    cache
 }
 
 /// Every setting of a point that has a meaning there.
