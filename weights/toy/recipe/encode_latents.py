@@ -1,6 +1,7 @@
 """Encode the rendered videos and normalise: runs/latents.pt = dict(clips f16 [N,21,16,h,w], starts [M,3,16,h,w], visits [L,21,16,h,w], mean [16], scale [16]).
 
-Kinds that the file has already are kept, and so are its mean and scale.
+Kinds that the file has already are kept, and so are its mean and scale. `--keep-autoencoder WEIGHTS` goes on from exported files
+without training an autoencoder anew.
 
 z = (raw - mean) / scale with scale = std / 2, so that z has standard deviation 2 per channel. The few-step schedule
 (shift 5) was made for pictures with a hundred times more values per chunk; at unit deviation its last noise level would
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from common import Clips, autocast, load, save_atomic, stage_arguments, start_workers
+from export import exported_vae
 from presets import FIRST_LATENTS, LATENT_FRAMES, PRESETS
 from vae import WanVAE, compile_norms
 
@@ -33,15 +35,29 @@ def encode(model, videos, indices, batch):
     return torch.cat(parts)
 
 
+def keep_autoencoder(args, rank):
+    """Make the exported autoencoder the run's own; its raw latents are the transformer's already."""
+    if rank == 0:
+        os.makedirs(args.runs, exist_ok=True)
+        save_atomic(dict(model=exported_vae(args.keep_autoencoder)), f"{args.runs}/vae.pt")
+
+
 def main():
-    args = stage_arguments(__doc__.split("\n")[0]).parse_args()
+    parser = stage_arguments(__doc__.split("\n")[0])
+    parser.add_argument("--keep-autoencoder", help="folder of exported files whose autoencoder is kept as it is, latents included (written to runs/vae.pt)")
+    args = parser.parse_args()
     preset = PRESETS[args.preset]
     rank, workers = start_workers(args.device)
     compile_norms()
-    model = WanVAE(**preset.vae)
-    model.load_state_dict(load(f"{args.runs}/vae.pt")["model"])
     path = f"{args.runs}/latents.pt"
     done = torch.load(path, weights_only=True) if os.path.exists(path) else {}
+    if args.keep_autoencoder and not done:
+        keep_autoencoder(args, rank)
+        done = dict(mean=torch.zeros(16), scale=torch.ones(16))
+    if workers > 1:
+        dist.barrier()
+    model = WanVAE(**preset.vae)
+    model.load_state_dict(load(f"{args.runs}/vae.pt")["model"])
     wanted = dict(clips=(preset.whole, LATENT_FRAMES), starts=(preset.starts, FIRST_LATENTS), visits=(preset.visits, LATENT_FRAMES))
     wanted = {kind: sizes for kind, sizes in wanted.items() if kind not in done}
     mine = {}
