@@ -256,6 +256,9 @@ impl Error {
         if let Self::Trace(error) = self {
             return error.is_usage();
         }
+        if let Self::Video(error) = self {
+            return error.is_usage();
+        }
         matches!(
             self,
             Self::Text(TextError::EmptyPrompt { .. })

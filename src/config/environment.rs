@@ -91,8 +91,10 @@ impl Environment {
             .map(|name| {
                 // Compared without what all have in common, which would make everything near.
                 let word = name.trim_start_matches(PREFIX);
-                let words = known.iter().map(|known| known.trim_start_matches(PREFIX));
-                let hint = nearest(word, words).map(|near| format!("; did you mean `{PREFIX}{near}`?"));
+                let mut words = known.iter().map(|known| known.trim_start_matches(PREFIX));
+                // `POLICY` for `CACHE_POLICY`: the section was forgotten.
+                let near = nearest(word, words.clone()).or_else(|| words.find(|known| known.ends_with(&format!("_{word}"))));
+                let hint = near.map(|near| format!("; did you mean `{PREFIX}{near}`?"));
                 format!("the variable `{name}` means nothing here{}", hint.unwrap_or_default())
             })
             .collect()

@@ -101,7 +101,7 @@ impl Operand {
         Element::of(self.dtype, operation)
     }
 
-    pub(crate) fn expect(&self, dtype: DType, operation: &str) -> Result<u64> {
+    pub(crate) fn require(&self, dtype: DType, operation: &str) -> Result<u64> {
         if self.dtype != dtype {
             bail!("{operation} expected {dtype:?} on the GPU, got {:?}", self.dtype);
         }

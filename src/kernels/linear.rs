@@ -45,7 +45,7 @@ fn on_cuda(x: &Tensor, weight: &Tensor, bias: &Tensor, kind: launch::Activation)
     }
     if let candle_core::Device::Cuda(device) = product.device() {
         let at = cuda::Operand::of(&product, "linear")?;
-        let bias = cuda::Operand::of(bias, "linear")?.expect(at.dtype, "linear")?;
+        let bias = cuda::Operand::of(bias, "linear")?.require(at.dtype, "linear")?;
         let launch = launch::bias_activation(at.element("linear")?, at.at, bias, count, width, kind)?;
         cuda::run(device, &launch)?;
     }

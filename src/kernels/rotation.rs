@@ -63,8 +63,8 @@ impl CustomOp3 for Rotate {
     ) -> Result<(CudaStorage, Shape)> {
         let [tokens, heads, dim] = fitting(x_layout, cos_layout, sin_layout)?;
         let ([x_at], element) = cuda::alike("rotate", [(x, x_layout)])?;
-        let cos = cuda::Operand::new(cos, cos_layout, "rotate")?.expect(DType::F32, "rotate")?;
-        let sin = cuda::Operand::new(sin, sin_layout, "rotate")?.expect(DType::F32, "rotate")?;
+        let cos = cuda::Operand::new(cos, cos_layout, "rotate")?.require(DType::F32, "rotate")?;
+        let sin = cuda::Operand::new(sin, sin_layout, "rotate")?.require(DType::F32, "rotate")?;
         cuda::produce(x, x.dtype(), x_layout.shape(), |out| {
             launch::rotate(element, out, [x_at, cos, sin], [tokens, heads, dim / 2])
         })

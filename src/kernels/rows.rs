@@ -30,7 +30,7 @@ pub fn write_rows(buffer: &Tensor, rows: &Tensor, at: usize) -> Result<()> {
         let (count, width) = rows_of(rows.layout());
         let fits = rows_of(buffer.layout()).1 == width && at + count <= buffer.dim(0)?;
         let from = cuda::Operand::of(rows, "write_rows")?;
-        let to = cuda::Operand::of(buffer, "write_rows")?.expect(from.dtype, "write_rows")?;
+        let to = cuda::Operand::of(buffer, "write_rows")?.require(from.dtype, "write_rows")?;
         if !fits {
             bail!("write_rows: {:?} at {at} do not fit {:?}", rows.dims(), buffer.dims());
         }

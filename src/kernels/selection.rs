@@ -27,7 +27,7 @@ pub fn token_scores(keys: &Tensor, queries: &Tensor, scale: f64) -> Result<Tenso
     #[cfg(feature = "cuda")]
     if let candle_core::Device::Cuda(device) = keys.device() {
         let operand = Operand::of(keys, "token_scores")?;
-        let queries = Operand::of(queries, "token_scores")?.expect(DType::F32, "token_scores")?;
+        let queries = Operand::of(queries, "token_scores")?.require(DType::F32, "token_scores")?;
         let scores = cuda::empty(tokens, DType::F32, keys.device())?;
         let launch = launch::token_scores(
             operand.element("token_scores")?,
@@ -74,8 +74,8 @@ pub fn choose_on_device(scores: &Tensor, tags: &Tensor, count: usize, limit: u32
     if let candle_core::Device::Cuda(device) = scores.device() {
         let chosen = cuda::empty(count, DType::U32, scores.device())?;
         let chosen_at = Operand::of(&chosen, "choose")?.at;
-        let scores = Operand::of(scores, "choose")?.expect(DType::F32, "choose")?;
-        let tags = Operand::of(tags, "choose")?.expect(DType::U32, "choose")?;
+        let scores = Operand::of(scores, "choose")?.require(DType::F32, "choose")?;
+        let tags = Operand::of(tags, "choose")?.require(DType::U32, "choose")?;
         cuda::run(
             device,
             &launch::select_top(chosen_at, scores, tags, candidates, count, limit, first)?,
@@ -125,7 +125,7 @@ pub fn keep_chosen_rows(buffers: &[&Tensor], kept: Kept<'_>) -> Result<()> {
         let (chosen, count) = match kept.chosen {
             Some(chosen) => {
                 let operand = Operand::of(chosen, "keep_rows")?;
-                (operand.expect(DType::U32, "keep_rows")?, operand.count)
+                (operand.require(DType::U32, "keep_rows")?, operand.count)
             }
             None => (0, 0),
         };
@@ -217,10 +217,10 @@ pub fn rotate_slots(rotated: &Tensor, raw: &Tensor, tags: &Tensor, angles: &Tens
         let from = Operand::of(raw, "rotate_slots")?;
         let launch = launch::rotate_slots(
             from.element("rotate_slots")?,
-            Operand::of(rotated, "rotate_slots")?.expect(from.dtype, "rotate_slots")?,
+            Operand::of(rotated, "rotate_slots")?.require(from.dtype, "rotate_slots")?,
             from.at,
-            Operand::of(tags, "rotate_slots")?.expect(DType::U32, "rotate_slots")?,
-            Operand::of(angles, "rotate_slots")?.expect(DType::F32, "rotate_slots")?,
+            Operand::of(tags, "rotate_slots")?.require(DType::U32, "rotate_slots")?,
+            Operand::of(angles, "rotate_slots")?.require(DType::F32, "rotate_slots")?,
             of,
         )?;
         return cuda::run(device, &launch);

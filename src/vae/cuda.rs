@@ -50,7 +50,7 @@ pub(super) fn convolve(op: &ConvOp<'_>, x: &CudaStorage, layout: &Layout) -> Res
     let frames = frames_with_history(op, x, layout)?;
     let element = frames.operand.element(name)?;
     let expect = |tensor: Option<&Tensor>| match tensor {
-        Some(tensor) => Operand::of(tensor, name)?.expect(frames.operand.dtype, name),
+        Some(tensor) => Operand::of(tensor, name)?.require(frames.operand.dtype, name),
         None => Ok(0),
     };
     let (bias, residual) = (expect(conv.bias())?, expect(op.residual.as_ref())?);
@@ -60,7 +60,7 @@ pub(super) fn convolve(op: &ConvOp<'_>, x: &CudaStorage, layout: &Layout) -> Res
     {
         return Ok(done);
     }
-    let packed = Operand::of(&weight.packed, name)?.expect(frames.operand.dtype, name)?;
+    let packed = Operand::of(&weight.packed, name)?.require(frames.operand.dtype, name)?;
     let out_frames = shape.dims()[0];
     cuda::produce(x, x.dtype(), shape.clone(), |out| {
         let at = ConvPointers {
@@ -128,7 +128,7 @@ pub(super) fn channel_norm(
 ) -> Result<(CudaStorage, Shape)> {
     let (frames, channels, height, width) = layout.shape().dims4()?;
     let operand = Operand::new(x, layout, "channel-norm")?;
-    let gamma = Operand::of(gamma, "channel-norm")?.expect(operand.dtype, "channel-norm")?;
+    let gamma = Operand::of(gamma, "channel-norm")?.require(operand.dtype, "channel-norm")?;
     cuda::produce(x, x.dtype(), layout.shape(), |out| {
         let element = operand.element("channel-norm")?;
         launch::channel_norm(

@@ -44,7 +44,7 @@ pub(super) fn convolve(
     let element = frames.element(NAME)?;
     let (_, _, height, width) = layout.shape().dims4()?;
     let (out_frames, _, out_height, out_width) = shape.dims4()?;
-    let filter = Operand::of(&filter.0, NAME)?.expect(frames.dtype, NAME)?;
+    let filter = Operand::of(&filter.0, NAME)?.require(frames.dtype, NAME)?;
     let doubled = match spec.upsample {
         true => Some(double(x, frames, spec, height, width)?),
         false => None,

@@ -151,6 +151,23 @@ pub enum VideoError {
     Clip { reason: String },
 }
 
+impl VideoError {
+    /// Whether the fault lies in what was asked for, not in files or devices.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Extension { .. }
+                | Self::UnknownForm { .. }
+                | Self::FormConflict { .. }
+                | Self::Pattern { .. }
+                | Self::StdoutForm { .. }
+                | Self::Terminal
+                | Self::PictureExtension { .. }
+                | Self::Setting { .. }
+        )
+    }
+}
+
 fn say_kept(kept: Option<&Kept>) -> String {
     kept.map_or_else(|| "nothing of it is kept".to_owned(), Kept::to_string)
 }
