@@ -1,8 +1,8 @@
 //! cuDNN on candle's stream: attention through its graph interface, convolutions through its older one.
 //!
 //! Plans are made once per shape and kept for the life of the process, with one workspace for all of them: everything
-//! runs on one stream, one after the other. A shape that the library has no plan for is remembered, too, and left to our
-//! own kernels.
+//! runs on one stream, one after the other. A shape that the library has no plan for, or whose plan it fails to run, is
+//! remembered, too, and left to our own kernels.
 //!
 //! **Never run on a device so far.** The descriptors of attention are finalised in a test wherever libcudnn is, which
 //! needs no GPU.
@@ -78,6 +78,11 @@ impl Library {
         // SAFETY: the handle was just made; a stream of the driver is one of the runtime, too.
         unsafe { result::set_stream(handle, device.cuda_stream().cu_stream().cast()) }.map_err(failed)?;
         Ok(library)
+    }
+
+    /// Waits for what was asked of the device, so that a plan may be given up. A failure shows at the next call.
+    fn settle(&self) {
+        let _ = self.device.cuda_stream().synchronize();
     }
 
     /// Address of at least `bytes` bytes, which the next call on the stream may use; 0 for none.
