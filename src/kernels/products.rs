@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{
-    CudaDevice, CudaStorage, DType, Device, Result, Storage, Tensor, bail,
+    CudaDevice, CudaStorage, DType, Device, Error, Result, Storage, Tensor, bail,
     cuda::{
         DeviceId,
         cudarc::{
@@ -25,12 +25,23 @@ fn library(device: &CudaDevice) -> Option<Arc<CudaBlasLT>> {
     if let Some((_, library)) = known.iter().find(|(id, _)| *id == device.id()) {
         return library.clone();
     }
-    let library = CudaBlasLT::new(device.cuda_stream())
-        .inspect_err(|error| tracing::warn!("cuBLASLt cannot be used: {error:?}"))
+    let library = open(device)
+        .inspect_err(|error| tracing::warn!("cuBLASLt cannot be used: {error}"))
         .ok()
         .map(Arc::new);
     known.push((device.id(), library.clone()));
     library
+}
+
+/// What cudarc takes as the library's workspace at most.
+const WORKSPACE: usize = 32 << 20;
+
+fn open(device: &CudaDevice) -> Result<CudaBlasLT> {
+    // Shows that there is room for the workspace, for want of which cudarc panics, and makes the device that of this
+    // thread, for which the library is opened.
+    // SAFETY: nothing reads it.
+    drop(unsafe { device.alloc::<u8>(WORKSPACE)? });
+    CudaBlasLT::new(device.cuda_stream()).map_err(|error| Error::msg(format!("{error:?}")))
 }
 
 fn forget(device: &CudaDevice) {
