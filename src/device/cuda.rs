@@ -200,6 +200,10 @@ fn pool(device: &CudaDevice) -> Result<sys::CUmemoryPool, result::DriverError> {
 }
 
 fn keep_freed_memory(device: &CudaDevice) -> Result<(), result::DriverError> {
+    // Where there are no pools, as on some virtual GPUs, memory is taken and given back at once.
+    if !context(device).has_async_alloc() {
+        return Ok(());
+    }
     let pool = pool(device)?;
     let mut threshold = u64::MAX;
     let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
