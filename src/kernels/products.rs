@@ -17,6 +17,8 @@ use candle_core::{
 };
 use half::bf16;
 
+use super::cuda::Operand;
+
 /// The library by device; `None` where it could not be opened or has refused a product.
 static LIBRARIES: Mutex<Vec<(DeviceId, Option<Arc<CudaBlasLT>>)>> = Mutex::new(Vec::new());
 
@@ -32,6 +34,9 @@ fn library(device: &CudaDevice) -> Option<Arc<CudaBlasLT>> {
     known.push((device.id(), library.clone()));
     library
 }
+
+/// Of tensors, as the library expects it unless it is told otherwise.
+const ALIGNMENT: u64 = 256;
 
 /// What cudarc takes as the library's workspace at most.
 const WORKSPACE: usize = 32 << 20;
@@ -67,6 +72,11 @@ pub(super) fn product(x: &Tensor, weight: &Tensor, bias: &Tensor, gelu: bool) ->
     let Some(library) = library(device) else {
         return Ok(None);
     };
+    for tensor in [x, weight, bias] {
+        if !Operand::of(tensor, "linear")?.at.is_multiple_of(ALIGNMENT) {
+            return Ok(None);
+        }
+    }
     let ((rows, inputs), (outputs, weight_inputs)) = (x.dims2()?, weight.dims2()?);
     if weight_inputs != inputs || bias.dims() != [outputs] {
         bail!(

@@ -7,7 +7,7 @@ use candle_core::{CudaDevice, Error, Result, cuda::cudarc::cudnn::sys};
 use sys::{cudnnBackendAttributeName_t as Name, cudnnBackendDescriptorType_t as Kind, cudnnDataType_t as Data};
 
 use super::{
-    Library,
+    Library, aligned,
     descriptor::{Descriptor, Handle, Reference},
     failed, with,
 };
@@ -46,7 +46,7 @@ pub(super) struct Plan {
 }
 
 /// Runs attention over bfloat16 tensors at these addresses; false when the library has no plan for the shape, or one
-/// that fails.
+/// that fails, or when a tensor is not aligned.
 ///
 /// # Errors
 /// When the device cannot be used.
@@ -57,6 +57,10 @@ pub(crate) fn attention(
     inputs: [u64; 3],
     scale: f32,
 ) -> Result<bool> {
+    let [q, k, v] = inputs;
+    if !aligned([out, q, k, v]) {
+        return Ok(false);
+    }
     let ran = with(device, |library| {
         library.plan_attention(shape);
         let ran = library.run_attention(shape, out, inputs, scale);

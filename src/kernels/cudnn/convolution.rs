@@ -3,7 +3,7 @@
 use candle_core::{CudaDevice, Error, Result, cuda::cudarc::cudnn::result, cuda::cudarc::cudnn::sys};
 use sys::{cudnnDataType_t as Data, cudnnMathType_t as Math};
 
-use super::{super::launch::Element, Library, failed, with};
+use super::{super::launch::Element, Library, aligned, failed, with};
 
 /// What a plan is made for: `[batch, in, height, width]` to `[batch, out, out_height, out_width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,11 +53,14 @@ impl Drop for Descriptors {
 }
 
 /// Convolves `x` with `filter` `[out, in, kernel, kernel]` into `out`; false when the library has no plan for the shape, or
-/// one that fails.
+/// one that fails, or when a tensor is not aligned.
 ///
 /// # Errors
 /// When the device cannot be used.
 pub(crate) fn convolve(device: &CudaDevice, shape: ConvolutionShape, out: u64, x: u64, filter: u64) -> Result<bool> {
+    if !aligned([out, x, filter]) {
+        return Ok(false);
+    }
     let ran = with(device, |library| {
         library.plan_convolution(shape);
         let ran = library.run_convolution(shape, [out, x, filter]);

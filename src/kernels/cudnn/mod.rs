@@ -101,6 +101,11 @@ impl Library {
     }
 }
 
+/// Whether tensors lie as the library's kernels want them, which read 16 bytes at once.
+fn aligned<const N: usize>(tensors: [u64; N]) -> bool {
+    tensors.iter().all(|at| at.is_multiple_of(16))
+}
+
 fn failed(error: CudnnError) -> Error {
     Error::msg(format!("cuDNN (version {}): {error:?}", result::get_version()))
 }
