@@ -101,11 +101,13 @@ pub enum Moment {
     After,
 }
 
-/// Fails where the allocation itself would end the process.
-fn check_memory(factors: [usize; 6]) -> Result<()> {
+/// Fails where the allocation itself would end the process: a GPU reports what it cannot give, and what the host has is
+/// nothing to it.
+fn check_memory(factors: [usize; 6], of_host: bool) -> Result<()> {
     let bytes = factors.into_iter().fold(1, usize::saturating_mul);
-    let refused = Vec::<u8>::new().try_reserve_exact(bytes).is_err();
-    if refused {
+    // Beyond that no size of a tensor can be counted.
+    let countable = isize::try_from(bytes).is_ok();
+    if !countable || (of_host && Vec::<u8>::new().try_reserve_exact(bytes).is_err()) {
         Err(crate::Error::CacheMemory { bytes })
     } else {
         Ok(())
@@ -136,14 +138,15 @@ impl KvCache {
     /// When the device cannot hold it.
     pub fn new(policy: Policy, shape: CacheShape, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
         let capacity = (policy.window() + shape.chunk).saturating_mul(shape.tokens_per_frame());
-        check_memory([
+        let factors = [
             3,
             shape.layers,
             capacity,
             shape.heads,
             shape.head_dim,
             dtype.size_in_bytes(),
-        ])?;
+        ];
+        check_memory(factors, device.is_cpu())?;
         let mut cache = Self {
             policy,
             shape,
@@ -321,3 +324,18 @@ pub struct ChunkTokens<'a> {
 
 #[cfg(test)]
 mod device_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_the_host_is_no_limit_to_a_gpu() {
+        // No machine has 2⁶² bytes, and an allocator says so at once.
+        let huge = [1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 12];
+        assert!(check_memory(huge, true).is_err());
+        assert!(check_memory(huge, false).is_ok());
+        assert!(check_memory([usize::MAX, 2, 1, 1, 1, 1], false).is_err());
+        assert!(check_memory([1; 6], true).is_ok());
+    }
+}

@@ -56,6 +56,16 @@ impl Buffers {
     }
 }
 
+impl Drop for Buffers {
+    /// Nothing may be copied from memory that is given back. The memory's own events are not recorded by these copies.
+    fn drop(&mut self) {
+        for copied in &self.copied {
+            // A device that fails copies nothing any more.
+            let _ = copied.synchronize();
+        }
+    }
+}
+
 /// The buffers on their way to one tensor.
 struct Way<'a> {
     buffers: &'a mut Buffers,

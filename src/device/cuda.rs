@@ -5,13 +5,16 @@
 
 use candle_core::{
     CudaDevice, Device,
-    cuda_backend::cudarc::driver::{CudaContext, result, sys},
+    cuda_backend::{
+        cudarc::driver::{CudaContext, result, sys},
+        kernels,
+    },
 };
 use libloading::{Library as Handle, Symbol};
 
 use super::{
     DeviceChoice, DeviceError, DeviceMemory,
-    probe::{Gpu, Library, Probe},
+    probe::{Gpu, Library, Probe, Target},
 };
 
 /// A library's function that gives its version.
@@ -33,6 +36,9 @@ const CUDNN_TODO: &str = "install cuDNN 9.15 or later (pip install nvidia-cudnn-
 /// Fills in what the machine has.
 pub(super) fn probe(probe: &mut Probe) {
     probe.built_for = i32::try_from(sys::CUDA_VERSION).ok();
+    // candle may have been compiled for another kind of GPU: without CUDA_COMPUTE_CAP, for that of the building machine.
+    let modules = [crate::kernels::cuda::PTX, kernels::FILL.ptx()];
+    probe.kernels = modules.into_iter().filter_map(Target::of_ptx).collect();
     let major = probe.built_for.unwrap_or(13000) / 1000;
     let (cublas, cublas_lt): (&[&str], &[&str]) = match major {
         12 => (&["libcublas.so.12"], &["libcublasLt.so.12"]),
@@ -194,6 +200,10 @@ fn pool(device: &CudaDevice) -> Result<sys::CUmemoryPool, result::DriverError> {
 }
 
 fn keep_freed_memory(device: &CudaDevice) -> Result<(), result::DriverError> {
+    // Where there are no pools, as on some virtual GPUs, memory is taken and given back at once.
+    if !context(device).has_async_alloc() {
+        return Ok(());
+    }
     let pool = pool(device)?;
     let mut threshold = u64::MAX;
     let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;

@@ -15,7 +15,7 @@ use std::{fmt, str::FromStr};
 
 use candle_core::{DType, Device, DeviceLocation};
 
-pub use probe::{Gpu, Library, Probe};
+pub use probe::{Gpu, Library, Probe, Target};
 
 /// Where a user wants to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,7 +108,7 @@ pub enum DeviceError {
          --features cuda,cudnn` (see GPU in the README), or take --device cpu"
     )]
     NotBuilt { asked: DeviceChoice },
-    /// Driver or libraries are missing.
+    /// Driver or libraries are missing, or the kernels are for other GPUs.
     #[error("`{asked}` cannot be used: {reason}; or take --device cpu")]
     Missing { asked: DeviceChoice, reason: String },
     /// A GPU that is not there.
@@ -175,7 +175,7 @@ impl Selection {
             (DeviceChoice::Cuda(_), false) => return Err(DeviceError::NotBuilt { asked }),
             (DeviceChoice::Auto, true) => match probe.obstacle() {
                 None if probe.gpus.is_empty() => (None, Some("there is no GPU; computing on the CPU".to_string())),
-                None => (Some(0), None),
+                None => ((0..probe.gpus.len()).find(|gpu| probe.unfit(*gpu).is_none()), None),
                 Some(obstacle) => (None, Some(format!("no GPU is used: {obstacle}; computing on the CPU"))),
             },
             (DeviceChoice::Cuda(number), true) => {
@@ -185,6 +185,9 @@ impl Selection {
                 let count = probe.gpus.len();
                 if number >= count {
                     return Err(DeviceError::NoSuchGpu { asked, count });
+                }
+                if let Some(reason) = probe.unfit(number) {
+                    return Err(DeviceError::Missing { asked, reason });
                 }
                 (Some(number), None)
             }

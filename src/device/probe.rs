@@ -1,6 +1,6 @@
 //! What a machine has for computing on a GPU.
 
-use std::{fs, path::Path};
+use std::{fmt, fs, path::Path};
 
 /// A GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +10,61 @@ pub struct Gpu {
     pub memory: u64,
     /// Major and minor number.
     pub compute_capability: (i32, i32),
+}
+
+/// What compiled kernels are for: the `.target` of PTX, such as `sm_80` or `sm_90a`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Compute capability, 10 · major + minor.
+    capability: i32,
+    reach: Reach,
+}
+
+/// Which GPUs kernels run on, beside those of their own compute capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// All newer ones.
+    Newer,
+    /// Newer ones of the same major number (`f`).
+    Family,
+    /// No others (`a`).
+    Only,
+}
+
+impl Target {
+    /// Reads it off the text of a module.
+    pub fn of_ptx(ptx: &str) -> Option<Self> {
+        let line = ptx.lines().find_map(|line| line.trim_start().strip_prefix(".target"))?;
+        let name = line.trim_start().strip_prefix("sm_")?;
+        let end = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
+        let reach = match name[end..].chars().next() {
+            Some('a') => Reach::Only,
+            Some('f') => Reach::Family,
+            _ => Reach::Newer,
+        };
+        let capability = name[..end].parse().ok()?;
+        Some(Self { capability, reach })
+    }
+
+    fn runs_on(self, (major, minor): (i32, i32)) -> bool {
+        let found = 10 * major + minor;
+        match self.reach {
+            Reach::Newer => found >= self.capability,
+            Reach::Family => found >= self.capability && major == self.capability / 10,
+            Reach::Only => found == self.capability,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = (self.capability / 10, self.capability % 10);
+        match self.reach {
+            Reach::Newer => write!(f, "{major}.{minor} and newer"),
+            Reach::Family => write!(f, "{major}.{minor} to {major}.9"),
+            Reach::Only => write!(f, "{major}.{minor} alone"),
+        }
+    }
 }
 
 /// A library that this build needs at run time.
@@ -34,6 +89,8 @@ pub struct Probe {
     pub built: bool,
     /// CUDA version that this build was made for, as 1000 · major + 10 · minor.
     pub built_for: Option<i32>,
+    /// What the kernels of this build are for: this program's and candle's.
+    pub kernels: Vec<Target>,
     /// Version of the kernel's NVIDIA driver, known in every build.
     pub kernel_driver: Option<String>,
     /// Highest CUDA version that the driver runs, in the same form as `built_for`.
@@ -94,7 +151,27 @@ impl Probe {
                 version_text(runs)
             ));
         }
-        self.failure.clone()
+        // One GPU that can be used is enough.
+        let unfit = (0..self.gpus.len())
+            .map(|number| self.unfit(number))
+            .collect::<Option<Vec<_>>>();
+        let unfit = unfit.and_then(|reasons| reasons.into_iter().next());
+        self.failure.clone().or(unfit)
+    }
+
+    /// Why a GPU cannot run the kernels of this build.
+    pub fn unfit(&self, number: usize) -> Option<String> {
+        let gpu = self.gpus.get(number)?;
+        let (major, minor) = gpu.compute_capability;
+        let target = self.kernels.iter().find(|target| !target.runs_on((major, minor)))?;
+        let remedy = match major {
+            ..8 => "GPUs older than Ampere (8.0) cannot be used".to_string(),
+            _ => format!("build with CUDA_COMPUTE_CAP={major}{minor}"),
+        };
+        Some(format!(
+            "the compute capability of {} is {major}.{minor}, and this program's kernels are for {target}: {remedy}",
+            gpu.name
+        ))
     }
 }
 
@@ -114,6 +191,29 @@ fn kernel_driver(file: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_say_which_gpus_they_run_on() {
+        let ptx = |target: &str| format!("//\n// Compiler\n.version 9.0\n.target {target}\n.address_size 64\n");
+        for (target, text, runs, not) in [
+            (
+                "sm_80",
+                "8.0 and newer",
+                vec![(8, 0), (8, 9), (9, 0), (12, 0)],
+                vec![(7, 5)],
+            ),
+            ("sm_90a", "9.0 alone", vec![(9, 0)], vec![(8, 9), (10, 0), (12, 0)]),
+            ("sm_120a, debug", "12.0 alone", vec![(12, 0)], vec![(12, 1), (9, 0)]),
+            ("sm_120f", "12.0 to 12.9", vec![(12, 0), (12, 1)], vec![(9, 0), (13, 0)]),
+        ] {
+            let read = Target::of_ptx(&ptx(target)).unwrap();
+            assert_eq!(read.to_string(), text);
+            assert!(runs.into_iter().all(|capability| read.runs_on(capability)), "{target}");
+            assert!(!not.into_iter().any(|capability| read.runs_on(capability)), "{target}");
+        }
+        assert_eq!(Target::of_ptx("nothing of the kind"), None);
+        assert_eq!(Target::of_ptx(&ptx("compute")), None);
+    }
 
     #[test]
     fn the_kernel_tells_its_driver() {

@@ -22,6 +22,7 @@ fn machine(gpus: usize) -> Probe {
         built_for: Some(13000),
         kernel_driver: Some("580.65.06".into()),
         driver_runs: Some(13000),
+        kernels: vec![Target::of_ptx(".target sm_80").unwrap()],
         libraries: vec![library("the NVIDIA driver", true), library("cuBLAS", true)],
         gpus: vec![gpu; gpus],
         failure: None,
@@ -124,6 +125,29 @@ fn an_old_driver_is_named_with_its_version() {
     // Kernels of a later minor version are unknown to the driver, too.
     probe.built_for = Some(13030);
     assert!(probe.obstacle().unwrap().contains("up to 13.2"));
+}
+
+#[test]
+fn a_gpu_that_cannot_run_the_kernels_is_passed_over() {
+    let mut probe = machine(2);
+    probe.gpus[0].compute_capability = (7, 5);
+    // The second one will do.
+    assert_eq!(decide("auto", "auto", &probe).unwrap().gpu(), Some(1));
+    let message = decide("cuda", "auto", &probe).unwrap_err().to_string();
+    for part in ["`cuda`", "7.5", "8.0 and newer", "--device cpu"] {
+        assert!(message.contains(part), "{message} should say {part}");
+    }
+    assert!(decide("cuda:1", "auto", &probe).is_ok());
+    // None will do.
+    probe.gpus[1].compute_capability = (8, 9);
+    probe.kernels.push(Target::of_ptx(".target sm_90a").unwrap());
+    probe.gpus.swap(0, 1);
+    let fallback = decide("auto", "auto", &probe).unwrap();
+    assert_eq!(fallback.gpu(), None);
+    let note = fallback.note.unwrap();
+    for part in ["8.9", "9.0 alone", "CUDA_COMPUTE_CAP=89"] {
+        assert!(note.contains(part), "{note} should say {part}");
+    }
 }
 
 #[test]

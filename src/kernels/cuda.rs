@@ -19,7 +19,7 @@ use half::bf16;
 
 use super::launch::{Arg, ConvShape, Element, Launch};
 
-pub(super) const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+pub(crate) const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
 // SAFETY: plain integers, laid out as `ConvShape` of conv.cu.
 unsafe impl DeviceRepr for ConvShape {}

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{
-    CudaDevice, CudaStorage, DType, Device, Result, Storage, Tensor, bail,
+    CudaDevice, CudaStorage, DType, Device, Error, Result, Storage, Tensor, bail,
     cuda::{
         DeviceId,
         cudarc::{
@@ -17,6 +17,8 @@ use candle_core::{
 };
 use half::bf16;
 
+use super::cuda::Operand;
+
 /// The library by device; `None` where it could not be opened or has refused a product.
 static LIBRARIES: Mutex<Vec<(DeviceId, Option<Arc<CudaBlasLT>>)>> = Mutex::new(Vec::new());
 
@@ -25,12 +27,26 @@ fn library(device: &CudaDevice) -> Option<Arc<CudaBlasLT>> {
     if let Some((_, library)) = known.iter().find(|(id, _)| *id == device.id()) {
         return library.clone();
     }
-    let library = CudaBlasLT::new(device.cuda_stream())
-        .inspect_err(|error| tracing::warn!("cuBLASLt cannot be used: {error:?}"))
+    let library = open(device)
+        .inspect_err(|error| tracing::warn!("cuBLASLt cannot be used: {error}"))
         .ok()
         .map(Arc::new);
     known.push((device.id(), library.clone()));
     library
+}
+
+/// Of tensors, as the library expects it unless it is told otherwise.
+const ALIGNMENT: u64 = 256;
+
+/// What cudarc takes as the library's workspace at most.
+const WORKSPACE: usize = 32 << 20;
+
+fn open(device: &CudaDevice) -> Result<CudaBlasLT> {
+    // Shows that there is room for the workspace, for want of which cudarc panics, and makes the device that of this
+    // thread, for which the library is opened.
+    // SAFETY: nothing reads it.
+    drop(unsafe { device.alloc::<u8>(WORKSPACE)? });
+    CudaBlasLT::new(device.cuda_stream()).map_err(|error| Error::msg(format!("{error:?}")))
 }
 
 fn forget(device: &CudaDevice) {
@@ -56,6 +72,11 @@ pub(super) fn product(x: &Tensor, weight: &Tensor, bias: &Tensor, gelu: bool) ->
     let Some(library) = library(device) else {
         return Ok(None);
     };
+    for tensor in [x, weight, bias] {
+        if !Operand::of(tensor, "linear")?.at.is_multiple_of(ALIGNMENT) {
+            return Ok(None);
+        }
+    }
     let ((rows, inputs), (outputs, weight_inputs)) = (x.dims2()?, weight.dims2()?);
     if weight_inputs != inputs || bias.dims() != [outputs] {
         bail!(

@@ -12,7 +12,7 @@ use candle_core::{
     bail,
     cuda::{
         WrapErr,
-        cudarc::driver::{PinnedHostSlice, sys::CUevent_flags},
+        cudarc::driver::{CudaContext, PinnedHostSlice, sys::CUevent_flags},
     },
 };
 
@@ -197,7 +197,7 @@ pub(super) fn pictures_to_bytes(pictures: &Tensor) -> Result<Tensor> {
 static PINNED: Mutex<Option<PinnedHostSlice<u8>>> = Mutex::new(None);
 
 /// Bytes of a u8 tensor `[frames, …]`, by frame, copied through page-locked memory, which the copy engine reaches
-/// without a detour. Waits for the device.
+/// without a detour, or plainly where the system gives none, as in some containers. Waits for the device.
 pub(super) fn download(bytes: &Tensor) -> Result<Vec<Vec<u8>>> {
     let frame = bytes.elem_count() / bytes.dim(0)?.max(1);
     let (storage, layout) = bytes.storage_and_layout();
@@ -205,27 +205,33 @@ pub(super) fn download(bytes: &Tensor) -> Result<Vec<Vec<u8>>> {
         bail!("download: expected a contiguous tensor on a GPU");
     };
     let slice = storage.as_cuda_slice::<u8>()?.slice(start..end);
+    let by_frame = |bytes: &[u8]| bytes.chunks(frame.max(1)).map(<[u8]>::to_vec).collect();
     let stream = storage.device.cuda_stream();
-    let context = stream.context();
     let mut kept = PINNED.lock().unwrap_or_else(PoisonError::into_inner);
-    let fits = |pinned: &PinnedHostSlice<u8>| pinned.len() == slice.len() && Arc::ptr_eq(pinned.context(), context);
-    if !kept.as_ref().is_some_and(fits) {
-        // Not write-combined, which cudarc's plain `alloc_pinned` takes: the host reads this memory.
-        // SAFETY: it is written by the copy below before it is read.
-        *kept = Some(unsafe { context.alloc_pinned_with_flags(slice.len(), 0) }.w()?);
-    }
-    let Some(pinned) = kept.as_mut() else {
-        return Ok(Vec::new());
+    let Some(pinned) = page_locked(&mut kept, slice.len(), stream.context()) else {
+        return Ok(by_frame(&stream.clone_dtoh(&slice).w()?));
     };
     stream.memcpy_dtoh(&slice, pinned).w()?;
     // Waits for the copy alone, not for what other threads have queued behind it. The memory's own event would not do:
     // it is not recorded on a device without event tracking (see `crate::device`).
     let copied = stream.record_event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC)).w()?;
     copied.synchronize().w()?;
-    Ok(pinned
-        .as_slice()
-        .w()?
-        .chunks(frame.max(1))
-        .map(<[u8]>::to_vec)
-        .collect())
+    Ok(by_frame(pinned.as_slice().w()?))
+}
+
+/// `bytes` bytes of page-locked memory; `None` where there are none to be had.
+fn page_locked<'a>(
+    kept: &'a mut Option<PinnedHostSlice<u8>>,
+    bytes: usize,
+    context: &Arc<CudaContext>,
+) -> Option<&'a mut PinnedHostSlice<u8>> {
+    let fits = |pinned: &PinnedHostSlice<u8>| pinned.len() == bytes && Arc::ptr_eq(pinned.context(), context);
+    if !kept.as_ref().is_some_and(fits) {
+        // Not write-combined, which cudarc's plain `alloc_pinned` takes: the host reads this memory.
+        // SAFETY: it is written by a copy before it is read.
+        *kept = unsafe { context.alloc_pinned_with_flags(bytes, 0) }
+            .inspect_err(|error| tracing::debug!("pictures are copied to ordinary memory: {error:?}"))
+            .ok();
+    }
+    kept.as_mut()
 }

@@ -7,7 +7,7 @@ use candle_core::{CudaDevice, Error, Result, cuda::cudarc::cudnn::sys};
 use sys::{cudnnBackendAttributeName_t as Name, cudnnBackendDescriptorType_t as Kind, cudnnDataType_t as Data};
 
 use super::{
-    Library,
+    Library, aligned,
     descriptor::{Descriptor, Handle, Reference},
     failed, with,
 };
@@ -45,10 +45,11 @@ pub(super) struct Plan {
     _parts: (Operation, Vec<Descriptor>),
 }
 
-/// Runs attention over bfloat16 tensors at these addresses; false when the library has no plan for the shape.
+/// Runs attention over bfloat16 tensors at these addresses; false when the library has no plan for the shape, or one
+/// that fails, or when a tensor is not aligned.
 ///
 /// # Errors
-/// When the library fails.
+/// When the device cannot be used.
 pub(crate) fn attention(
     device: &CudaDevice,
     shape: AttentionShape,
@@ -56,18 +57,19 @@ pub(crate) fn attention(
     inputs: [u64; 3],
     scale: f32,
 ) -> Result<bool> {
+    let [q, k, v] = inputs;
+    if !aligned([out, q, k, v]) {
+        return Ok(false);
+    }
     let ran = with(device, |library| {
         library.plan_attention(shape);
-        let workspace = match library.attention.get(&shape) {
-            Some(Some(plan)) => plan.workspace,
-            _ => return Ok(false),
-        };
-        let workspace = library.workspace(workspace)?;
-        let handle = library.handle;
-        match library.attention.get(&shape) {
-            Some(Some(plan)) => plan.run(handle, out, inputs, scale, workspace).map(|()| true),
-            _ => Ok(false),
-        }
+        let ran = library.run_attention(shape, out, inputs, scale);
+        ran.or_else(|error| {
+            tracing::warn!("cuDNN fails at attention {shape:?}, tiles of this program are used from now on: {error}");
+            library.settle();
+            library.attention.insert(shape, None);
+            Ok(false)
+        })
     })?;
     Ok(ran.unwrap_or(false))
 }
@@ -85,6 +87,19 @@ pub(crate) fn warm_up(device: &CudaDevice, shapes: &[AttentionShape]) -> Result<
 }
 
 impl Library {
+    /// False when there is no plan.
+    fn run_attention(&mut self, shape: AttentionShape, out: u64, inputs: [u64; 3], scale: f32) -> Result<bool> {
+        let workspace = match self.attention.get(&shape) {
+            Some(Some(plan)) => plan.workspace,
+            _ => return Ok(false),
+        };
+        let workspace = self.workspace(workspace)?;
+        match self.attention.get(&shape) {
+            Some(Some(plan)) => plan.run(self.handle, out, inputs, scale, workspace).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
     fn plan_attention(&mut self, shape: AttentionShape) {
         let handle = self.handle;
         self.attention.entry(shape).or_insert_with(|| {

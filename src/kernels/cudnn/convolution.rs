@@ -3,7 +3,7 @@
 use candle_core::{CudaDevice, Error, Result, cuda::cudarc::cudnn::result, cuda::cudarc::cudnn::sys};
 use sys::{cudnnDataType_t as Data, cudnnMathType_t as Math};
 
-use super::{super::launch::Element, Library, failed, with};
+use super::{super::launch::Element, Library, aligned, failed, with};
 
 /// What a plan is made for: `[batch, in, height, width]` to `[batch, out, out_height, out_width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,28 +52,42 @@ impl Drop for Descriptors {
     }
 }
 
-/// Convolves `x` with `filter` `[out, in, kernel, kernel]` into `out`; false when the library has no plan for the shape.
+/// Convolves `x` with `filter` `[out, in, kernel, kernel]` into `out`; false when the library has no plan for the shape, or
+/// one that fails, or when a tensor is not aligned.
 ///
 /// # Errors
-/// When the library fails.
+/// When the device cannot be used.
 pub(crate) fn convolve(device: &CudaDevice, shape: ConvolutionShape, out: u64, x: u64, filter: u64) -> Result<bool> {
+    if !aligned([out, x, filter]) {
+        return Ok(false);
+    }
     let ran = with(device, |library| {
         library.plan_convolution(shape);
-        let workspace = match library.convolutions.get(&shape) {
-            Some(Some(plan)) => plan.workspace,
-            _ => return Ok(false),
-        };
-        let at = library.workspace(workspace)?;
-        let handle = library.handle;
-        match library.convolutions.get(&shape) {
-            Some(Some(plan)) => plan.run(handle, [out, x, filter], at).map(|()| true),
-            _ => Ok(false),
-        }
+        let ran = library.run_convolution(shape, [out, x, filter]);
+        ran.or_else(|error| {
+            tracing::warn!("cuDNN fails at {shape:?}, a kernel of this program is used from now on: {error}");
+            library.settle();
+            library.convolutions.insert(shape, None);
+            Ok(false)
+        })
     })?;
     Ok(ran.unwrap_or(false))
 }
 
 impl Library {
+    /// False when there is no plan.
+    fn run_convolution(&mut self, shape: ConvolutionShape, tensors: [u64; 3]) -> Result<bool> {
+        let workspace = match self.convolutions.get(&shape) {
+            Some(Some(plan)) => plan.workspace,
+            _ => return Ok(false),
+        };
+        let workspace = self.workspace(workspace)?;
+        match self.convolutions.get(&shape) {
+            Some(Some(plan)) => plan.run(self.handle, tensors, workspace).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
     fn plan_convolution(&mut self, shape: ConvolutionShape) {
         let handle = self.handle;
         self.convolutions.entry(shape).or_insert_with(|| {

@@ -1,8 +1,8 @@
 //! cuDNN on candle's stream: attention through its graph interface, convolutions through its older one.
 //!
 //! Plans are made once per shape and kept for the life of the process, with one workspace for all of them: everything
-//! runs on one stream, one after the other. A shape that the library has no plan for is remembered, too, and left to our
-//! own kernels.
+//! runs on one stream, one after the other. A shape that the library has no plan for, or whose plan it fails to run, is
+//! remembered, too, and left to our own kernels.
 //!
 //! **Never run on a device so far.** The descriptors of attention are finalised in a test wherever libcudnn is, which
 //! needs no GPU.
@@ -80,6 +80,11 @@ impl Library {
         Ok(library)
     }
 
+    /// Waits for what was asked of the device, so that a plan may be given up. A failure shows at the next call.
+    fn settle(&self) {
+        let _ = self.device.cuda_stream().synchronize();
+    }
+
     /// Address of at least `bytes` bytes, which the next call on the stream may use; 0 for none.
     fn workspace(&mut self, bytes: usize) -> Result<u64> {
         if bytes == 0 {
@@ -94,6 +99,11 @@ impl Library {
         }
         Ok(self.workspace.as_ref().map_or(0, |held| held.device_ptr(&stream).0))
     }
+}
+
+/// Whether tensors lie as the library's kernels want them, which read 16 bytes at once.
+fn aligned<const N: usize>(tensors: [u64; N]) -> bool {
+    tensors.iter().all(|at| at.is_multiple_of(16))
 }
 
 fn failed(error: CudnnError) -> Error {

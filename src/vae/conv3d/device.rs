@@ -8,7 +8,7 @@ use crate::kernels::launch::{CONV_DEPTH, ConvShape};
 use crate::vae::cuda::DeviceWeight;
 
 impl CausalConv3d {
-    /// `[out, time · in, rows, columns]`, oldest frame first.
+    /// `[out, time · in, rows, columns]`, oldest frame first, at the start of its memory.
     pub(in crate::vae) fn frame_major_weight(&self) -> Result<Tensor> {
         let spec = &self.spec;
         let (out, channels, time) = (spec.out_channels, spec.in_channels, spec.time_kernel);
@@ -25,11 +25,11 @@ impl CausalConv3d {
                 Tensor::cat(&frames.collect::<Result<Vec<_>>>()?, 1)?
             }
         };
-        by_frame.reshape((out, time * channels, spec.kernel, spec.kernel))
+        at_start(by_frame.reshape((out, time * channels, spec.kernel, spec.kernel))?)
     }
 
     /// `[out, taps, channels]`, taps ordered time (oldest first), row, column; channels filled up with zeros to a
-    /// multiple of `depth`.
+    /// multiple of `depth`. At the start of its memory.
     pub(in crate::vae) fn tap_major_weight(&self, depth: usize) -> Result<Tensor> {
         let spec = &self.spec;
         let (out, channels, time) = (spec.out_channels, spec.in_channels, spec.time_kernel);
@@ -70,6 +70,15 @@ impl CausalConv3d {
             upsample: if spec.upsample { 2 } else { 1 },
             relu: spec.relu.into(),
         })
+    }
+}
+
+/// A contiguous tensor at the start of its memory, where it is aligned: weights may be views that begin anywhere, and
+/// tensor cores are fed 16 bytes at once.
+fn at_start(tensor: Tensor) -> Result<Tensor> {
+    match tensor.layout().start_offset() {
+        0 => Ok(tensor),
+        _ => tensor.force_contiguous(),
     }
 }
 

@@ -163,3 +163,26 @@ fn a_short_history_is_completed_with_zeros_and_filled_up() {
             .is_err()
     );
 }
+
+#[test]
+fn weights_for_a_gpu_begin_where_their_memory_does() {
+    // Views that begin anywhere, of which neither order needs a copy to be as the kernels want it.
+    let values = Tensor::arange(0f32, 32.0 * 4.0 + 3.0, &Device::Cpu).unwrap();
+    let view = values.narrow(0, 3, 32 * 4).unwrap();
+    let plain = HashMap::from([
+        ("weight".to_string(), view.reshape((4, 32, 1, 1, 1)).unwrap()),
+        ("bias".to_string(), Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap()),
+    ]);
+    let plain = Weights::from_tensors(plain, DType::F32, &Device::Cpu);
+    let convolutions = [
+        CausalConv3d::pointwise(view.reshape((4, 32, 1, 1)).unwrap(), 32, 4),
+        CausalConv3d::new(plain, ConvSpec::new(32, 4, 1, 1)).unwrap(),
+    ];
+    for conv in convolutions {
+        for weight in [conv.frame_major_weight().unwrap(), conv.tap_major_weight(32).unwrap()] {
+            assert_eq!(weight.layout().start_offset(), 0);
+            let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(values.iter().zip(3..).all(|(value, want)| *value == want as f32));
+        }
+    }
+}
