@@ -27,9 +27,9 @@ macro_rules! bundled {
 #[cfg(feature = "bundled-model")]
 const FILES: &[Bundled] = bundled! {
     "config.json" "86af1f9825fb3b719c194b35a1614d6f78b7fa7f8f957576f874841a5e033e23",
-    "diffusion_pytorch_model.safetensors" "2eaafc63835cc236cfc1e60cc977728d7df57b5ed6876a5c7505558bde3010ab",
+    "diffusion_pytorch_model.safetensors" "54848b8993762a746e7857d93095f7faf34fa9646dc219834f4ca942ab5c9bca",
     "Wan2.1_VAE.pth" "785580ef9d3dc29c02eafa0dedb3a9ee1ecc29dea28a1b72884dbd146e4f71e9",
-    "models_t5_umt5-xxl-enc-bf16.pth" "4f011e97f0094dc66a34bda5f5d4b029765915ea7dd1d5a11ccd983f32fffd27",
+    "models_t5_umt5-xxl-enc-bf16.pth" "b7aa2d5d6cdce2b6869db6695bee16aad7c39c91d5ecb0f55cf93b37a96ff36d",
     "google/umt5-xxl/tokenizer.json" "42641273f5296ac202d10f5f7f988885d20209b7fb9b2f73e7217c8ef946c4ed",
 };
 #[cfg(not(feature = "bundled-model"))]

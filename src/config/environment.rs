@@ -93,7 +93,8 @@ impl Environment {
                 let word = name.trim_start_matches(PREFIX);
                 let mut words = known.iter().map(|known| known.trim_start_matches(PREFIX));
                 // `POLICY` for `CACHE_POLICY`: the section was forgotten.
-                let near = nearest(word, words.clone()).or_else(|| words.find(|known| known.ends_with(&format!("_{word}"))));
+                let near =
+                    nearest(word, words.clone()).or_else(|| words.find(|known| known.ends_with(&format!("_{word}"))));
                 let hint = near.map(|near| format!("; did you mean `{PREFIX}{near}`?"));
                 format!("the variable `{name}` means nothing here{}", hint.unwrap_or_default())
             })
