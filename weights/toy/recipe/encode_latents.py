@@ -53,7 +53,7 @@ def main():
     done = torch.load(path, weights_only=True) if os.path.exists(path) else {}
     if args.keep_autoencoder and not done:
         keep_autoencoder(args, rank)
-        done = dict(mean=torch.zeros(16), scale=torch.ones(16))
+        done = dict(mean=torch.zeros(16, device="cpu"), scale=torch.ones(16, device="cpu"))
     if workers > 1:
         dist.barrier()
     model = WanVAE(**preset.vae)
