@@ -45,7 +45,7 @@ def consistency_loss(student, teacher, average, x, level):
 
 def main():
     parser = stage_arguments(__doc__.split("\n")[0], minutes=10, seed=1)
-    parser.add_argument("--guidance", type=float, default=1.5, help="of the teacher on first chunks; 1 is none")
+    parser.add_argument("--guidance", type=float, default=2, help="of the teacher; 1 is none")
     args = parser.parse_args()
     preset = PRESETS[args.preset]
     rank, workers = start_workers(args.device)
@@ -72,7 +72,7 @@ def main():
     torch._dynamo.config.cache_size_limit = 32  # three shapes, with gradients and without, and what autocast makes of them
     Block.window = torch.compile(Block.window, dynamic=False)
 
-    def flows(specs, forward, guidance):
+    def flows(specs, forward):
         """(student, teacher, average) as functions of (noisy, sigma); forward(model, noisy, sigma, context)."""
         ids = prompts.batch([training_prompt(spec, rng) for spec in specs])
         empty = prompts.batch([""] * len(specs))
@@ -84,7 +84,7 @@ def main():
 
         def guided_teacher(noisy, sigma):
             flow = guided(noisy, sigma)
-            return flow if guidance == 1 else torch.lerp(unguided(noisy, sigma), flow, guidance)
+            return flow if args.guidance == 1 else torch.lerp(unguided(noisy, sigma), flow, args.guidance)
         return of(model, ids), guided_teacher, of(average, ids)
 
     def save():
@@ -100,14 +100,14 @@ def main():
         model.zero_grad()
         with autocast():
             x, _, specs = data.draw(rng, preset.first, "starts")
-            networks = flows(specs, lambda net, noisy, sigma, context: net.dit.first_chunk(noisy, sigma * 1000, context), args.guidance)
+            networks = flows(specs, lambda net, noisy, sigma, context: net.dit.first_chunk(noisy, sigma * 1000, context))
             first = consistency_loss(*networks, x, draw_levels(len(x), 1, 0.6)).mean()
             (0.35 * first).backward()
             x, _, specs = data.draw_windows(rng, preset.windows, step)
             chunks = x.shape[1] // CHUNK
             sigma = (torch.rand(len(x), chunks) * 0.1 * (torch.rand(len(x), chunks) < 0.5)).repeat_interleave(CHUNK, 1)
             past = mix(x, torch.randn_like(x), sigma)
-            networks = flows(specs, lambda net, noisy, level, context: net.dit.window(past, sigma * 1000, noisy, level * 1000, context), 1)
+            networks = flows(specs, lambda net, noisy, level, context: net.dit.window(past, sigma * 1000, noisy, level * 1000, context))
             level = emphasise_returns(draw_levels(preset.copies * len(x), chunks, 0.5), specs, range(5))
             window = consistency_loss(*networks, x.repeat(preset.copies, 1, 1, 1, 1), level).mean()
             (0.65 * window).backward()

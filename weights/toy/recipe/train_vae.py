@@ -1,8 +1,8 @@
 """Train the autoencoder: single pictures, then longer and longer crops, finally all 81 pictures of a clip.
 
 Long clips at the end matter: trained on short crops only, the causal layers never see the state they reach on a long
-stream, and colours shift. Loss: L1 + MSE on pixels (three times as much on the subject), L1 on their differences, and a
-weak pull of the latents to zero with noise added to them, so that they keep a sensible scale and small latent errors
+stream, and colours shift. Loss: L1 + MSE on pixels (three times as much on the subject), L1 on their differences in space
+and time, and a weak pull of the latents to zero with noise added to them, so that they keep a sensible scale and small latent errors
 stay small in the picture.
 """
 
@@ -34,8 +34,9 @@ def reconstruction_loss(video, target, weight):
     """video, target [B,3,T,H,W], weight [B,1,T,H,W] -> (loss, plain mean square error)."""
     error = video - target
     loss = ((error.abs() + 2 * error.square()) * weight).mean()
-    for axis in (3, 4):
-        loss = loss + 0.5 * (video.diff(dim=axis) - target.diff(dim=axis)).abs().mean()
+    for axis in (2, 3, 4):
+        if video.shape[axis] > 1:
+            loss = loss + 0.5 * (video.diff(dim=axis) - target.diff(dim=axis)).abs().mean()
     return loss, error.square().mean().detach()
 
 

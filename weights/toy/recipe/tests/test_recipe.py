@@ -201,6 +201,16 @@ def test_all_stages_run(tmp_path):
     line = [sys.executable, f"{RECIPE}/run_all.py", "--preset", "smoke", "--workers", "1", "--minutes", "0.1", "--data", f"{tmp_path}/data",
             "--runs", f"{tmp_path}/runs", "--out", f"{tmp_path}/out", "--evaluation",
             "--clips 1 --samples 2 --prompts 1 --seeds 1 --seconds 6 --kinds rendered,deep"]
-    subprocess.run(line, check=True, env={**os.environ, "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    subprocess.run(line, check=True, env=environment)
     assert os.path.getsize(f"{tmp_path}/out/Wan2.1_VAE.pth") > 0
     assert os.path.getsize(f"{tmp_path}/runs/evaluation/results.json") > 0
+
+    # going on from the exported files alone gives the latents that the exported transformer knows
+    subprocess.run([sys.executable, f"{RECIPE}/encode_latents.py", "--preset", "smoke", "--data", f"{tmp_path}/data", "--runs", f"{tmp_path}/again",
+                    "--keep-autoencoder", f"{tmp_path}/out"], check=True, env=environment)
+    before, after = (torch.load(f"{tmp_path}/{runs}/latents.pt", weights_only=True) for runs in ("runs", "again"))
+    assert (after["mean"] == 0).all() and (after["scale"] == 1).all()
+    for kind in ("clips", "starts", "visits"):
+        assert after[kind].shape == before[kind].shape
+        assert relative(after[kind].float(), before[kind].float()) < 0.02
