@@ -8,6 +8,9 @@ the ten sink frames of Deep Sink show no bird, and its colour is named nowhere. 
 the share of visits in the colour of the visit before (chance: 1 in 4) and how regularly they come. What the classifier gets right
 is measured on encoded clips that it has not learned from. Latents are made by rollout.py, batched, or read from files that the
 program wrote with --save-latents (`--binary`). What was made is kept in STUDY and not made again.
+
+With `--reasons` it asks instead why compression loses the bird: how many tokens of the given visit it keeps, and whether the bird comes
+back when they are kept by force, or keep their moments.
 """
 
 import contextlib
@@ -26,7 +29,7 @@ from drift import POLICIES as PROGRAM
 from evaluate import FPS, load_exported
 from grammar import prompt_of, sample_visited_spec
 from presets import LATENT_FRAMES, PRESETS
-from rollout import POLICIES, pictures, rollout
+from rollout import CHUNK, POLICIES, Policy, pictures, rollout
 from vae import wan_constants
 
 START = 18           # latent frames that are given, or that are made before the prompt announces the bird
@@ -36,6 +39,9 @@ NEAR = 12            # latent frames before and after that tell what the place l
 KINDS = {"fifo": "fifo", "sink": "sink3", "deep-sink": "sink10", "deep-forcing": "deep", "deep-forcing-3": "deep3"}  # ours and rollout.py's
 LABELS = {**LABELS, "deep-forcing-3": "Deep Forcing, sink 3"}
 PROGRAM = {**PROGRAM, "deep-forcing-3": ("", ["--sink", "3"])}
+VISITED = tuple((frame, row, column) for frame in range(CHUNK * GIVEN_VISIT, CHUNK * (GIVEN_VISIT + 1)) for row in (0, 1) for column in (0, 1))
+REASONS = {"the visit itself": None, "first in, first out": dict(kind="fifo"), "as it is": {}, "own moments": dict(own_moments=True),
+           "bird kept": dict(forced=True), "bird kept, own moments": dict(forced=True, own_moments=True)}
 COMPARED = ("first_came", "first_remembered", "came", "remembered", "same_as_before")
 
 
@@ -146,6 +152,30 @@ def by_program(args, specs, policy, sample):
     return torch.stack(latents)
 
 
+def reasons(args, exported, specs, preset, weights):
+    """Per cache of REASONS: tokens of the given visit that its first eviction keeps in every layer (of 12), and how often the first
+    due visit comes, and in the given colour."""
+    frames, visit, result = START + 15, GIVEN_VISIT * CHUNK, {}
+    model, _, prompts = exported
+    opening, ids = openings(args, exported, specs, preset), prompts.batch([prompt_of(spec) for spec in specs])
+    for name, changes in REASONS.items():
+        left, found = [], []
+        for sample in range(args.samples):
+            caches = []
+            policy = Policy(watched=VISITED, **(changes or {}))
+            with autocast() if args.bf16 else contextlib.nullcontext():
+                latents = rollout(model, ids, frames, policy, [1000 * sample + row for row in range(len(specs))], preset.latent, opening=opening, caches=caches)
+            if changes is None:  # a copy of the given visit in the place of the due one: what the classifier says of what should be there
+                latents[:, visit + visitor.PERIOD:visit + visitor.PERIOD + CHUNK] = opening[:, visit:visit + CHUNK]
+            left.append(torch.stack([cache.watched_left[0].float().mean() for cache in caches]))
+            found += [visits_of(values, weights) for values in latents]
+        numbers = rates(found, frames)
+        result[name] = dict(kept=[round(value, 2) for value in torch.stack(left).mean(0).tolist()], came=numbers["first_came"],
+                            remembered=numbers["first_remembered"])
+        print(name, result[name], flush=True)
+    return result
+
+
 def rates(videos, frames):
     """Numbers of some videos' visits (a list of lists), the videos having so many latent frames.
 
@@ -219,6 +249,7 @@ def main():
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--samples", type=int, default=3, help="seeds per prompt")
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--reasons", action="store_true", help="ask why compression loses the bird (first due visit only)")
     parser.add_argument("--binary", help="let this program make the latents (only with --start announced)")
     parser.add_argument("--model", default="toy", help="as the program takes it: toy, or a folder of exported files")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: several times faster")
@@ -231,6 +262,11 @@ def main():
     print("classifier on encoded clips that it has not learned from:", ceiling, flush=True)
     exported, rng = load_exported(args.weights, preset), random.Random(f"memory {args.seed}")
     specs = [dict(sample_visited_spec(rng), bird=NAMES[row % len(NAMES)], first=GIVEN_VISIT) for row in range(args.prompts)]
+    if args.reasons:
+        result = reasons(args, exported, specs, preset, weights)
+        with open(f"{args.figures}/memory-reasons.json", "w") as file:
+            json.dump(result, file, indent=1)
+        return
     found, shown, frames = {}, {}, (args.seconds * FPS // 4 + 1 + 2) // 3 * 3
     for sample in range(args.samples):  # one seed after the other for all policies: what is there can be compared at any time
         for policy in args.policies.split(","):

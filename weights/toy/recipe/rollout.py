@@ -16,6 +16,9 @@ class Policy:
     sink: int = 10
     budget: int = 16
     recent: int = 4
+    watched: tuple = ()        # (latent frame, row, column) of tokens whose fate is counted, for studies
+    forced: bool = False       # compression chooses the watched tokens whatever their scores
+    own_moments: bool = False  # chosen tokens keep their temporal positions, they are not moved next to the recent frames
 
 
 POLICIES = dict(fifo=Policy("fifo"), sink3=Policy("sink", sink=3), sink10=Policy("sink"), deep=Policy("deep"), deep3=Policy("deep", sink=3))
@@ -29,6 +32,8 @@ class LayerCache:
         self.tokens = h * w
         self.k = self.v = self.positions = None
         self.turned = None  # the rotated keys of all but the chunk being made
+        self.watched = None  # [B,n] whether a token is one of the policy's watched ones
+        self.watched_left = []  # after every eviction, how many of them are left [B]
         self.query_sums = []  # per frame of every forward: rotated queries summed over its tokens [B,H,hd]
 
     def mix(self, q, k, v, start, first_step):
@@ -42,6 +47,9 @@ class LayerCache:
             self.k, self.v = torch.cat([self.k[:, :kept], k], 1), torch.cat([self.v[:, :kept], v], 1)
             if first_step:
                 self.positions = torch.cat([self.positions, here[:, None].expand(-1, len(q), -1)], 2)
+        if first_step and self.policy.watched:
+            new = (here.T[:, None] == torch.tensor(self.policy.watched)).all(2).any(1).expand(len(q), -1)
+            self.watched = new if self.watched is None else torch.cat([self.watched, new], 1)
         q = rotate(q, *rope_table(q.shape[-1], *here))
         self.query_sums = (self.query_sums + list(q.unflatten(1, (frames, -1)).sum(2).unbind(1)))[-self.policy.recent:]
         if first_step and self.k.shape[1] > self.policy.window * self.tokens:
@@ -64,6 +72,8 @@ class LayerCache:
             return torch.cat([span(0, p.sink * n), span(total - (p.window - p.sink) * n, total)], 1)
         first, last = p.sink * n, total - p.recent * n
         scores = (self.rotated(first, last) * sum(self.query_sums)[:, None]).sum((2, 3))
+        if p.forced:
+            scores = scores.masked_fill(self.watched[:, first:last], torch.inf)
         best = scores.topk(min((p.budget - p.sink - p.recent) * n, last - first)).indices.sort(1).values + first
         return torch.cat([span(0, first), best, span(last, total)], 1)
 
@@ -72,25 +82,31 @@ class LayerCache:
         take = lambda x: x.gather(1, keep[..., None, None].expand(-1, -1, *x.shape[2:]))
         self.k, self.v = take(self.k), take(self.v)
         t, row, column = (values.gather(1, keep) for values in self.positions)
+        if self.watched is not None:
+            self.watched = self.watched.gather(1, keep)
+            self.watched_left.append(self.watched.sum(1))
         at = p.sink * n  # move everything before the recent frames next to them
         if p.kind == "deep":
             middle = keep.shape[1] - at - p.recent * n
             top = t[:, -p.recent * n, None] - (middle + n - 1) // n
-            t[:, at:at + middle] = top + torch.arange(middle) // n
+            if not p.own_moments:
+                t[:, at:at + middle] = top + torch.arange(middle) // n
         if p.kind != "fifo":
-            t[:, :at] = t[:, at, None] - p.sink + torch.arange(at) // n
+            t[:, :at] = t[:, at:].amin(1, keepdim=True) - p.sink + torch.arange(at) // n
         self.positions = torch.stack([t, row, column])
 
 
 @torch.no_grad()
-def rollout(model, ids, frames, policy, seeds, size, sigmas=SAMPLER_SIGMAS, later=None, opening=None):
+def rollout(model, ids, frames, policy, seeds, size, sigmas=SAMPLER_SIGMAS, later=None, opening=None, caches=None):
     """Latents [B,frames,16,size,size] for token ids [B,32], one noise seed each.
 
-    later: (frame, ids) from which the prompt is another; opening: the first frames, given instead of made [B,n,16,size,size].
+    later: (frame, ids) from which the prompt is another; opening: the first frames, given instead of made [B,n,16,size,size];
+    caches: a list that gets the caches of the layers, to be looked into afterwards.
     """
     dit, context = model.dit, model.context(ids)
     generators = [torch.Generator(ids.device).manual_seed(seed) for seed in seeds]
-    caches = [LayerCache(policy, size // 2, size // 2) for _ in dit.blocks]
+    caches = [] if caches is None else caches
+    caches += [LayerCache(policy, size // 2, size // 2) for _ in dit.blocks]
     noise = lambda: torch.stack([torch.randn(CHUNK, dit.channels, size, size, generator=generator) for generator in generators])
     chunks = []
     for start in range(0, frames, CHUNK):

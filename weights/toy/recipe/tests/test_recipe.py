@@ -95,6 +95,23 @@ def test_batched_rollout_equals_single_ones():
             assert relative(rollout(model, ids[row:row + 1], 30, policy, [seed], 4), both[row:row + 1]) < 1e-4
 
 
+def test_watched_tokens_are_kept_by_force_and_keep_their_moments():
+    torch.manual_seed(0)
+    model, ids = ToyModel(vocab=16, dim=64, layers=2, heads=1, hidden=64).eval(), torch.tensor([[4, 5, 1] + [0] * 29])
+    watched = tuple((frame, 0, column) for frame in (12, 13) for column in (0, 1))
+    final = {}
+    for forced in (False, True):
+        for own in (False, True):
+            caches = []
+            rollout(model, ids, 24, Policy(watched=watched, forced=forced, own_moments=own), [0], 4, caches=caches)
+            final[forced, own] = caches[0]
+    assert final[True, False].watched_left[0].tolist() == [4] and final[False, False].watched_left[0] < 4
+    place = lambda cache: [tuple(at) for at in cache.positions[:, 0, cache.watched[0]].T.tolist()]
+    assert place(final[True, True]) == list(watched), "they stay where they were"
+    assert {at[0] for at in place(final[True, False])} <= {18, 19}, "moved next to the recent frames, 20 to 23"
+    assert final[True, True].positions[0, 0, :4].tolist() == [final[True, True].positions[0, 0, 40:].min() - 10] * 4, "the sink ends where they begin"
+
+
 def test_tokenizer():
     built = tokenizer.build(prompts=500)
     assert built.encode("").ids == [1]
