@@ -14,6 +14,7 @@ import torch
 
 from common import Clock, Meter, TransformerData, agree, autocast, average_gradients, load, save_atomic, stage_arguments, start_workers
 from dit import CHUNK, Block
+from export import exported_transformer
 from grammar import training_prompt
 from model import Prompts, ToyModel, mix, per_frame
 from presets import PRESETS
@@ -46,6 +47,7 @@ def consistency_loss(student, teacher, average, x, level):
 def main():
     parser = stage_arguments(__doc__.split("\n")[0], minutes=10, seed=1)
     parser.add_argument("--guidance", type=float, default=2, help="of the teacher; 1 is none")
+    parser.add_argument("--begin-from", help="folder of exported few-step files that a new student starts from, in place of the teacher")
     args = parser.parse_args()
     preset = PRESETS[args.preset]
     rank, workers = start_workers(args.device)
@@ -54,8 +56,10 @@ def main():
 
     teacher = ToyModel(prompts.vocab, **preset.dit).requires_grad_(False)
     teacher.load_state_dict(load(f"{args.runs}/dit.pt")["ema"])
-    model = copy.deepcopy(teacher).requires_grad_(True)
     average = copy.deepcopy(teacher)
+    if args.begin_from:
+        average.load_state_dict(exported_transformer(args.begin_from))
+    model = copy.deepcopy(average).requires_grad_(True)
     adam = torch.optim.AdamW(model.parameters(), lr=LR, betas=(.9, .97), weight_decay=0.)
     step, clock = 0, Clock()
     if os.path.exists(path):

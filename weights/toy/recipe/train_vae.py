@@ -30,13 +30,23 @@ def channels_last(model):
     return model
 
 
+def amounts(differences):
+    """Mean size of neighbour differences [B,3,T,H,W] in patches of 8x8 pixels."""
+    return F.avg_pool3d(differences.abs(), (1, 8, 8), ceil_mode=True)
+
+
 def reconstruction_loss(video, target, weight):
-    """video, target [B,3,T,H,W], weight [B,1,T,H,W] -> (loss, plain mean square error)."""
+    """video, target [B,3,T,H,W], weight [B,1,T,H,W] -> (loss, plain mean square error).
+
+    Beside pixels and the differences between neighbours, it compares how much neighbours differ in each patch: where details are not
+    known exactly, pale ones are the best guess for pixels, and a pixel that flickers a little costs little, but the world is neither.
+    """
     error = video - target
     loss = ((error.abs() + 2 * error.square()) * weight).mean()
     for axis in (2, 3, 4):
         if video.shape[axis] > 1:
-            loss = loss + 0.5 * (video.diff(dim=axis) - target.diff(dim=axis)).abs().mean()
+            shown, wanted = video.diff(dim=axis), target.diff(dim=axis)
+            loss = loss + 0.5 * (shown - wanted).abs().mean() + (amounts(shown) - amounts(wanted)).abs().mean()
     return loss, error.square().mean().detach()
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import random
+import shutil
 import subprocess
 import sys
 
@@ -20,10 +21,11 @@ import tokenizer
 import visitor
 import world
 from dit import CausalDiT
-from export import check_fold, fold_normalisation, unfold_normalisation
+from export import check_fold, exported_transformer, fold_normalisation, unfold_normalisation
 from model import ToyModel
 from presets import TOY_VAE
 from rollout import POLICIES, LayerCache, Policy, rollout
+from train_vae import amounts, reconstruction_loss
 from vae import WanVAE
 
 
@@ -47,6 +49,16 @@ def test_fold_keeps_latents():
     assert check_fold(vae.state_dict(), folded, mean, scale, TOY_VAE) < 1e-4
     again = fold_normalisation(unfold_normalisation(folded), torch.zeros(16), torch.ones(16))
     assert all(relative(again[name], folded[name]) < 1e-5 for name in ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"))
+
+
+def test_pale_details_cost_more_than_details_in_the_wrong_place():
+    stripes = torch.tensor([0., 0., 1., 1.]).repeat(8).expand(1, 3, 2, 32, 32)
+    shifted, pale = stripes.roll(1, 4), torch.full_like(stripes, 0.5)
+    missing = lambda video: (amounts(video.diff(dim=4)) - amounts(stripes.diff(dim=4))).abs().mean().item()
+    assert missing(shifted) < 0.2 * missing(pale)
+    weight = torch.ones(1, 1, 2, 32, 32)
+    assert reconstruction_loss(stripes, stripes, weight) == (0, 0)
+    assert reconstruction_loss(pale, stripes, weight)[1] == 0.25
 
 
 def test_cached_chunks_equal_training_forward():
@@ -231,3 +243,13 @@ def test_all_stages_run(tmp_path):
     for kind in ("clips", "starts", "visits"):
         assert after[kind].shape == before[kind].shape
         assert relative(after[kind].float(), before[kind].float()) < 0.02
+
+    # further stages begin with what was exported, not with a fresh network or the teacher
+    shutil.copy(f"{tmp_path}/runs/tokenizer.json", f"{tmp_path}/again")
+    for stage, minutes in (("train_dit", "0.02"), ("train_fewstep", "0.000001")):
+        subprocess.run([sys.executable, f"{RECIPE}/{stage}.py", "--preset", "smoke", "--data", f"{tmp_path}/data", "--runs", f"{tmp_path}/again",
+                        "--begin-from", f"{tmp_path}/out", "--minutes", minutes], check=True, env=environment)
+    student = torch.load(f"{tmp_path}/again/fewstep.pt", weights_only=True)
+    assert student["step"] == 0
+    exported = exported_transformer(f"{tmp_path}/out")
+    assert all(torch.equal(student["ema"][name], value) for name, value in exported.items())
