@@ -28,7 +28,7 @@ macro_rules! bundled {
 const FILES: &[Bundled] = bundled! {
     "config.json" "86af1f9825fb3b719c194b35a1614d6f78b7fa7f8f957576f874841a5e033e23",
     "diffusion_pytorch_model.safetensors" "54848b8993762a746e7857d93095f7faf34fa9646dc219834f4ca942ab5c9bca",
-    "Wan2.1_VAE.pth" "785580ef9d3dc29c02eafa0dedb3a9ee1ecc29dea28a1b72884dbd146e4f71e9",
+    "Wan2.1_VAE.pth" "b99d0c4bee04cf5a8cd527095293e21c73fe9cb40bbbd8ebd2c7e2636f3f1e6f",
     "models_t5_umt5-xxl-enc-bf16.pth" "b7aa2d5d6cdce2b6869db6695bee16aad7c39c91d5ecb0f55cf93b37a96ff36d",
     "google/umt5-xxl/tokenizer.json" "42641273f5296ac202d10f5f7f988885d20209b7fb9b2f73e7217c8ef946c4ed",
 };
