@@ -27,9 +27,9 @@ macro_rules! bundled {
 #[cfg(feature = "bundled-model")]
 const FILES: &[Bundled] = bundled! {
     "config.json" "86af1f9825fb3b719c194b35a1614d6f78b7fa7f8f957576f874841a5e033e23",
-    "diffusion_pytorch_model.safetensors" "54848b8993762a746e7857d93095f7faf34fa9646dc219834f4ca942ab5c9bca",
+    "diffusion_pytorch_model.safetensors" "edbdd029692c9fb30bfffc7ee196241482b608b7c94351381b78bd8f1ae8acac",
     "Wan2.1_VAE.pth" "b99d0c4bee04cf5a8cd527095293e21c73fe9cb40bbbd8ebd2c7e2636f3f1e6f",
-    "models_t5_umt5-xxl-enc-bf16.pth" "b7aa2d5d6cdce2b6869db6695bee16aad7c39c91d5ecb0f55cf93b37a96ff36d",
+    "models_t5_umt5-xxl-enc-bf16.pth" "dd5453dbe7c7047db67ae437577739933e0d700f997eb6a636e51e7df876b5ff",
     "google/umt5-xxl/tokenizer.json" "42641273f5296ac202d10f5f7f988885d20209b7fb9b2f73e7217c8ef946c4ed",
 };
 #[cfg(not(feature = "bundled-model"))]
