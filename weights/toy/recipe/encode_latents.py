@@ -62,7 +62,7 @@ def main():
     wanted = {kind: sizes for kind, sizes in wanted.items() if kind not in done}
     mine = {}
     for kind, (count, frames) in wanted.items():
-        batch = {("cpu", True): 1, ("cpu", False): 8, ("cuda", True): 8, ("cuda", False): 64}[args.device, frames == LATENT_FRAMES]
+        batch = {("cpu", True): 1, ("cpu", False): 8, ("cuda", True): 24, ("cuda", False): 256}[args.device, frames == LATENT_FRAMES]
         mine[kind] = encode(model, Clips(args.data, kind), range(rank, count, workers), batch)
     torch.save(mine, f"{args.runs}/latents{rank}.pt")
     if workers > 1:

@@ -52,5 +52,8 @@ PRESETS = dict(
     gpu128=Preset(size=128, clips=6100, whole=6000, starts=40000, visits=2000, dit=dict(dim=256, layers=6, heads=4, hidden=1024),
                   phases=(Phase(0.15, 1, 128, 64), Phase(0.45, 17, 96, 16), Phase(0.80, 49, 96, 8), Phase(1.01, 81, 128, 4)),
                   decoder_batch=8, windows=24, first=256, judge_batch=256, judge_pictures=512),
+    gpu96=Preset(size=96, clips=2000, whole=1500, starts=8000, visits=500,
+                 phases=(Phase(0.15, 1, 96, 64), Phase(0.45, 17, 64, 16), Phase(0.80, 49, 64, 8), Phase(1.01, 81, 64, 8)),
+                 decoder_batch=8, windows=16, first=192, judge_batch=256, judge_pictures=512),
     smoke=Preset(size=32, clips=10, whole=6, starts=8, visits=4, dit=dict(dim=64, layers=1, heads=1, hidden=64), vae=dict(dim=4, dim_mult=(1, 1, 2, 2)),
                  phases=(Phase(0.5, 1, 32, 2), Phase(1.01, 9, 16, 1)), windows=1, copies=1, first=2, judge_batch=2, judge_pictures=4, held_out=2))
