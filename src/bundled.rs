@@ -27,9 +27,9 @@ macro_rules! bundled {
 #[cfg(feature = "bundled-model")]
 const FILES: &[Bundled] = bundled! {
     "config.json" "86af1f9825fb3b719c194b35a1614d6f78b7fa7f8f957576f874841a5e033e23",
-    "diffusion_pytorch_model.safetensors" "edbdd029692c9fb30bfffc7ee196241482b608b7c94351381b78bd8f1ae8acac",
-    "Wan2.1_VAE.pth" "b99d0c4bee04cf5a8cd527095293e21c73fe9cb40bbbd8ebd2c7e2636f3f1e6f",
-    "models_t5_umt5-xxl-enc-bf16.pth" "dd5453dbe7c7047db67ae437577739933e0d700f997eb6a636e51e7df876b5ff",
+    "diffusion_pytorch_model.safetensors" "37082ce4b8096354c5fb6c9c42208f0dc431ab05c42c3af53013d94175dcfbfd",
+    "Wan2.1_VAE.pth" "8969abbb4ac36fdd1b366cba5f9f0ec9d483ffcc44a4724226b7e439b979f304",
+    "models_t5_umt5-xxl-enc-bf16.pth" "7fb569847050cae0b4dd3443dddffbcb76a84397e478ee60bddf366d14a0bd05",
     "google/umt5-xxl/tokenizer.json" "42641273f5296ac202d10f5f7f988885d20209b7fb9b2f73e7217c8ef946c4ed",
 };
 #[cfg(not(feature = "bundled-model"))]
