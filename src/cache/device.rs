@@ -111,7 +111,7 @@ impl LayerCache {
             context.policy,
             &slots,
             &stand_ins,
-            context.span(pass),
+            pass.span(),
             context.per_frame(),
             self.sink_place,
         );
@@ -193,7 +193,7 @@ impl LayerCache {
             Some(chosen) => chosen.to_vec1::<u32>()?,
             None => Vec::new(),
         };
-        self.settle(context, &selected)?;
+        self.settle(context.policy, context.shape, context.layer, &selected)?;
         let selected: Vec<usize> = selected.iter().map(|i| *i as usize).collect();
         let scores = scores.map(|scores| scores.to_vec1::<f32>()).transpose()?;
         probe(Event {
@@ -213,19 +213,19 @@ impl LayerCache {
         self.pending.as_ref().and_then(|pending| pending.chosen.as_ref())
     }
 
-    /// Brings the slots up to date after an event, given what the device chose.
-    pub(super) fn settle(&mut self, context: &Context<'_>, selected: &[u32]) -> Result<()> {
+    /// Brings the slots up to date after an event, given what the device chose; `layer` is for errors.
+    pub(super) fn settle(&mut self, policy: &Policy, shape: &CacheShape, layer: usize, selected: &[u32]) -> Result<()> {
         let Some(pending) = self.pending.take() else {
             return Ok(());
         };
         let selected: Vec<usize> = selected.iter().map(|i| *i as usize).collect();
         let rises = selected.windows(2).all(|pair| pair[0] < pair[1]);
         if !rises || selected.iter().any(|i| !pending.plan.candidates.contains(i)) {
-            return Err(Error::DeviceChoice { layer: context.layer });
+            return Err(Error::DeviceChoice { layer });
         }
-        let span = context.span(pending.pass);
         let (plan, slots, place) = (&pending.plan, &pending.slots, pending.sink_place);
-        let after = plan.carry_out(context.policy, slots, &selected, span, context.per_frame(), place);
+        let span = pending.pass.span();
+        let after = plan.carry_out(policy, slots, &selected, span, shape.tokens_per_frame(), place);
         self.slots = after.slots;
         self.sink_place = after.sink_place;
         Ok(())

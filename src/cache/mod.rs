@@ -18,6 +18,7 @@ pub mod score;
 pub mod store;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 pub use plan::{Plan, Slot};
 pub use policy::{CacheSettings, Policy, PolicyError, PolicyName, Positions, Scorer};
@@ -56,6 +57,16 @@ pub struct Pass {
     pub frames: usize,
     /// First denoising step of the chunk: room is made and its tokens are appended. Later passes overwrite them.
     pub first: bool,
+}
+
+impl Pass {
+    /// The chunk as plans see it.
+    fn span(self) -> plan::ChunkSpan {
+        plan::ChunkSpan {
+            start: self.start,
+            frames: self.frames,
+        }
+    }
 }
 
 /// What a layer did when it made room for a chunk; see [`KvCache::set_probe`].
@@ -276,14 +287,17 @@ impl KvCache {
             false => Tensor::cat(&chosen, 0)?.to_vec1::<u32>()?,
         };
         let mut rest = all.as_slice();
-        for layer in 0..self.layers.len() {
-            let (cache, context, _) = self.parts(layer);
-            let count = cache.unsettled().map_or(0, Tensor::elem_count);
-            let (own, others) = rest.split_at(count);
-            cache.settle(&context, own)?;
+        let mut waiting = Vec::with_capacity(self.layers.len());
+        for (layer, cache) in self.layers.iter_mut().enumerate() {
+            let (own, others) = rest.split_at(cache.unsettled().map_or(0, Tensor::elem_count));
+            waiting.push((layer, cache, own));
             rest = others;
         }
-        Ok(())
+        // The device waits meanwhile: tens of thousands of slots in each layer.
+        let (policy, shape) = (&self.policy, &self.shape);
+        waiting
+            .into_par_iter()
+            .try_for_each(|(layer, cache, own)| cache.settle(policy, shape, layer, own))
     }
 
     /// The layers, for inspection.

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use super::{
     CacheShape, ChunkTokens, Event, Pass, Probe,
     device::{DeviceTags, Pending},
-    plan::{ChunkSpan, Plan, Slot},
+    plan::{Plan, Slot},
     policy::{Policy, Scorer},
     score::{self, QuerySums},
 };
@@ -30,14 +30,6 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The pass as plans see it.
-    pub(super) fn span(&self, pass: Pass) -> ChunkSpan {
-        ChunkSpan {
-            start: pass.start,
-            frames: pass.frames,
-        }
-    }
-
     pub(super) fn per_frame(&self) -> usize {
         self.shape.tokens_per_frame()
     }
@@ -182,7 +174,7 @@ impl LayerCache {
             context.policy,
             &self.slots,
             &selected,
-            context.span(pass),
+            pass.span(),
             context.per_frame(),
             self.sink_place,
         );
