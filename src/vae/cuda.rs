@@ -47,13 +47,20 @@ pub(super) fn convolve(op: &ConvOp<'_>, x: &CudaStorage, layout: &Layout) -> Res
     let conv = op.conv;
     let shape = op.output_shape(layout)?;
     let weight = conv.on_device(|| DeviceWeight::new(conv))?;
-    let frames = frames_with_history(op, x, layout)?;
-    let element = frames.operand.element(name)?;
     let expect = |tensor: Option<&Tensor>| match tensor {
-        Some(tensor) => Operand::of(tensor, name)?.require(frames.operand.dtype, name),
+        Some(tensor) => Operand::of(tensor, name)?.require(x.dtype(), name),
         None => Ok(0),
     };
     let (bias, residual) = (expect(conv.bias())?, expect(op.residual.as_ref())?);
+    #[cfg(feature = "cudnn")]
+    if x.dtype() == DType::BF16
+        && let Some(filter) = &weight.by_library
+        && let Some(done) = super::cudnn::convolve_channels_last(op, filter, x, layout, &shape, [bias, residual])?
+    {
+        return Ok(done);
+    }
+    let frames = frames_with_history(op, x, layout)?;
+    let element = frames.operand.element(name)?;
     #[cfg(feature = "cudnn")]
     if let Some(filter) = &weight.by_library
         && let Some(done) = super::cudnn::convolve(conv, filter, x, &frames.operand, layout, &shape, [bias, residual])?

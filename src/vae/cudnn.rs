@@ -1,32 +1,133 @@
 //! Convolutions of the video autoencoders by cuDNN.
 //!
-//! Frames lie one after the other with their channels, so that the frames under a kernel of several frames are one frame
-//! with more channels: a convolution in time and space is a plain one per result frame, without copies. Doubled rows and
-//! columns are written out first.
+//! In bf16 the frames are first written with the channels of a position side by side, as tensor cores want them, history
+//! in front and rows and columns doubled on the way; the way back adds bias and residual. Left to itself the library
+//! goes there and back, too, and with every frame as often as the kernel has frames.
+//!
+//! Else, or where it has no plan for that: frames lie one after the other with their channels, so that the frames under a
+//! kernel of several frames are one frame with more channels: a convolution in time and space is a plain one per result
+//! frame. Doubled rows and columns are written out first.
 
-use candle_core::{CudaStorage, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CudaStorage, DType, Device, Layout, Result, Shape, Tensor};
 
-use super::conv3d::{CausalConv3d, ConvSpec, Padding};
+use super::conv3d::{CausalConv3d, ConvOp, ConvSpec, Padding};
 use crate::kernels::{
     cuda::{self, Operand},
-    cudnn::{self, ConvolutionShape},
-    launch,
+    cudnn::{self, ConvolutionShape, Time},
+    launch::{self, Element, Frames},
 };
 
 const NAME: &str = "causal-conv3d";
 
-/// A weight for the library, `[out, time · in, rows, columns]`, oldest frame first.
+/// A weight for the library.
 #[derive(Debug)]
-pub(super) struct Filter(Tensor);
+pub(super) struct Filter {
+    /// `[out, time · in, rows, columns]`, oldest frame first.
+    planes: Tensor,
+    /// `[out, time, rows, columns, in]`, where the channels are such that it is of use.
+    channels_last: Option<Tensor>,
+}
 
 impl Filter {
     /// `None` for convolutions that the library does not know: those padded on one side.
     pub(super) fn new(conv: &CausalConv3d) -> Result<Option<Self>> {
-        if conv.spec().padding == Padding::BottomRight {
+        let spec = conv.spec();
+        if spec.padding == Padding::BottomRight {
             return Ok(None);
         }
-        Ok(Some(Self(conv.frame_major_weight()?)))
+        let fits = [spec.in_channels, spec.out_channels]
+            .iter()
+            .all(|n| Frames::fits(*n, 2));
+        let channels_last = match fits && conv.dtype() == DType::BF16 {
+            true => Some(conv.tap_major_weight(1)?),
+            false => None,
+        };
+        Ok(Some(Self {
+            planes: conv.frame_major_weight()?,
+            channels_last,
+        }))
     }
+}
+
+/// Convolves with the channels last. `None` where sizes or type do not allow it, or when the library has no plan.
+pub(super) fn convolve_channels_last(
+    op: &ConvOp<'_>,
+    filter: &Filter,
+    x: &CudaStorage,
+    layout: &Layout,
+    shape: &Shape,
+    added: [u64; 2],
+) -> Result<Option<(CudaStorage, Shape)>> {
+    let Some(weight) = &filter.channels_last else {
+        return Ok(None);
+    };
+    let spec = op.conv.spec();
+    let (frames, channels, height, width) = layout.shape().dims4()?;
+    let (out_frames, out_channels, out_height, out_width) = shape.dims4()?;
+    let scale = if spec.upsample { 2 } else { 1 };
+    let (height, width) = (scale * height, scale * width);
+    let positions = out_height * out_width;
+    if !Frames::fits(channels, height * width) || !Frames::fits(out_channels, positions) {
+        return Ok(None);
+    }
+    let device = Device::Cuda(x.device.clone());
+    let history = spec.history();
+    let known = op
+        .history
+        .as_ref()
+        .map(|history| history.dim(0))
+        .transpose()?
+        .unwrap_or(0);
+    let used = known.min(history);
+    let remembered = match &op.history {
+        Some(all) => Operand::of(&all.narrow(0, known - used, used)?, NAME)?.require(DType::BF16, NAME)?,
+        None => 0,
+    };
+    let fresh = Operand::new(x, layout, NAME)?.require(DType::BF16, NAME)?;
+    let of = Frames {
+        fresh: frames,
+        history,
+        missing: history - used,
+        channels,
+        height,
+        width,
+        doubled: spec.upsample,
+    };
+    let together = cuda::empty((history + frames, height * width, channels), DType::BF16, &device)?;
+    let together_at = Operand::of(&together, NAME)?.at;
+    cuda::run(&x.device, &launch::channels_last(together_at, [remembered, fresh], of)?)?;
+
+    let of = ConvolutionShape {
+        element: Element::Bf16,
+        batch: 1,
+        time: Some(Time {
+            frames: history + frames,
+            out_frames,
+            kernel: spec.time_kernel,
+            stride: spec.time_stride,
+        }),
+        in_channels: channels,
+        out_channels,
+        height,
+        width,
+        out_height,
+        out_width,
+        kernel: spec.kernel,
+        stride: spec.stride,
+        padding: spec.padding.before(spec.kernel),
+    };
+    let result = cuda::empty((out_frames, positions, out_channels), DType::BF16, &device)?;
+    let result_at = Operand::of(&result, NAME)?.at;
+    let weight = Operand::of(weight, NAME)?.require(DType::BF16, NAME)?;
+    if !cudnn::convolve(&x.device, of, result_at, together_at, weight)? {
+        return Ok(None);
+    }
+    drop(together);
+    let sizes = [out_frames, out_channels, positions];
+    let done = cuda::produce(x, DType::BF16, shape.clone(), |out| {
+        launch::channels_first(out, result_at, added, sizes, spec.relu)
+    })?;
+    Ok(Some(done))
 }
 
 /// Convolves the frames (history first) at `frames`, then adds bias and residual (addresses, 0 for none). `None` when the
@@ -44,7 +145,7 @@ pub(super) fn convolve(
     let element = frames.element(NAME)?;
     let (_, _, height, width) = layout.shape().dims4()?;
     let (out_frames, _, out_height, out_width) = shape.dims4()?;
-    let filter = Operand::of(&filter.0, NAME)?.require(frames.dtype, NAME)?;
+    let filter = Operand::of(&filter.planes, NAME)?.require(frames.dtype, NAME)?;
     let doubled = match spec.upsample {
         true => Some(double(x, frames, spec, height, width)?),
         false => None,
@@ -62,6 +163,7 @@ pub(super) fn convolve(
     let of = ConvolutionShape {
         element,
         batch,
+        time: None,
         in_channels: spec.time_kernel * spec.in_channels,
         out_channels: spec.out_channels,
         height,

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use super::{
     Decoder, TaeConfig, TaeDecoder, WanDecoder, WanVaeConfig,
     attention::frame_attention,
-    conv3d::{CausalConv3d, ConvSpec, History},
+    conv3d::{CausalConv3d, ConvSpec, History, Padding},
     frames_to_rgb8,
     norm::ChannelNorm,
 };
@@ -19,6 +19,17 @@ use crate::{
 #[test]
 fn convolutions() {
     let specs = [
+        // Channels that lie side by side in bf16, then some that cannot.
+        ConvSpec::new(24, 72, 3, 3),
+        ConvSpec::new(24, 40, 1, 3).with_relu(),
+        ConvSpec::new(24, 16, 1, 1),
+        ConvSpec::new(24, 40, 3, 1),
+        ConvSpec::new(24, 16, 1, 3).upsampled(),
+        ConvSpec {
+            time_stride: 2,
+            padding: Padding::Valid,
+            ..ConvSpec::new(24, 24, 3, 1)
+        },
         ConvSpec::new(20, 70, 3, 3),
         ConvSpec::new(20, 33, 1, 3).with_relu(),
         ConvSpec::new(20, 33, 1, 1),
@@ -27,10 +38,10 @@ fn convolutions() {
         ConvSpec::new(20, 33, 1, 3).downsampled(),
     ];
     for spec in specs {
-        let (out, time, kernel) = (spec.out_channels, spec.time_kernel, spec.kernel);
+        let (inputs, out, time, kernel) = (spec.in_channels, spec.out_channels, spec.time_kernel, spec.kernel);
         let tensors = [
-            uniform(&[5, 20, 12, 18], 1),
-            uniform(&[out, 20, time, kernel, kernel], 2),
+            uniform(&[5, inputs, 12, 18], 1),
+            uniform(&[out, inputs, time, kernel, kernel], 2),
             uniform(&[out], 3),
         ];
         compare(&format!("{spec:?}"), &tensors, 3, [1e-5, 1e-2], |t| {

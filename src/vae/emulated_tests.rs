@@ -160,3 +160,44 @@ fn finishing_and_doubling_equal_their_definition() {
         assert_eq!(out.values(e), flat(&want));
     }
 }
+
+#[test]
+fn frames_go_to_channels_last_and_back() {
+    let e = Element::Bf16;
+    // More positions and channels than a tile, no multiples of it.
+    for (channels, height, width, doubled) in [(40, 6, 14, false), (8, 9, 2, false), (48, 10, 12, true)] {
+        let scale = if doubled { 2 } else { 1 };
+        let (fresh, known, history) = (2usize, 1usize, 2usize);
+        let (source, positions) = (height / scale * (width / scale), height * width);
+        let frame = channels * source;
+        let (old, new) = (numbers(e, known * frame, 50), numbers(e, fresh * frame, 51));
+        let (mold, mnew) = (Memory::of(e, &old), Memory::of(e, &new));
+        let out = Memory::new((history + fresh) * channels * positions * e.bytes());
+        let of = launch::Frames {
+            fresh,
+            history,
+            missing: history - known,
+            channels,
+            height,
+            width,
+            doubled,
+        };
+        run(&launch::channels_last(out.at(), [mold.at(), mnew.at()], of).unwrap());
+        let all = [vec![0.0; (history - known) * frame], old, new].concat();
+        let all = tensor(&all, &[history + fresh, channels, height / scale, width / scale]);
+        let all = all.upsample_nearest2d(height, width).unwrap();
+        let want = all.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+        assert_eq!(out.values(e), flat(&want), "{channels} channels of {height}×{width}");
+
+        let sizes = [history + fresh, channels, positions];
+        let back = Memory::new(sizes.iter().product::<usize>() * e.bytes());
+        run(&launch::channels_first(back.at(), out.at(), [0, 0], sizes, false).unwrap());
+        assert_eq!(back.values(e), flat(&all));
+        let (bias, residual) = (numbers(e, channels, 52), numbers(e, sizes.iter().product(), 53));
+        let (mbias, mresidual) = (Memory::of(e, &bias), Memory::of(e, &residual));
+        run(&launch::channels_first(back.at(), out.at(), [mbias.at(), mresidual.at()], sizes, true).unwrap());
+        let biased = all.broadcast_add(&tensor(&bias, &[1, channels, 1, 1])).unwrap();
+        let want = (biased + tensor(&residual, all.dims())).unwrap().relu().unwrap();
+        assert_close("channels_first", e, &back.values(e), &flat(&want), 1e-6);
+    }
+}

@@ -34,25 +34,27 @@ TOKEN_SCORES(f32_wide, float, 4)
 TOKEN_SCORES(bf16, bf16, 1)
 TOKEN_SCORES(bf16_wide, bf16, 8)
 
-// Place of this thread among the block's threads whose flag is set, and their number. `warps` holds an int per warp;
-// may be used again after the call.
-__device__ inline int block_rank(bool flag, int *warps, int *total) {
-    const u32 votes = __ballot_sync(0xffffffffu, flag);
+// Sum of `v` over the threads before this one; `total` over all. `warps` holds an int per warp; may be used again after
+// the call.
+__device__ inline int sum_before(int v, int *warps, int *total) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    __syncthreads();
-    if (lane == 0) {
-        warps[warp] = __popc(votes);
+    int upto = v;
+    for (int step = 1; step < 32; step *= 2) {
+        const int other = __shfl_sync(0xffffffffu, upto, lane < step ? lane : lane - step);
+        upto += lane < step ? 0 : other;
     }
     __syncthreads();
-    int rank = __popc(votes & ((1u << lane) - 1u)), sum = 0;
+    if (lane == 31) {
+        warps[warp] = upto;
+    }
+    __syncthreads();
+    int before = upto - v, sum = 0;
     for (int other = 0; other < static_cast<int>(blockDim.x) / 32; other++) {
-        if (other < warp) {
-            rank += warps[other];
-        }
+        before += other < warp ? warps[other] : 0;
         sum += warps[other];
     }
     *total = sum;
-    return rank;
+    return before;
 }
 
 // Bits whose order as integers is that of the floats (f32::total_cmp).
@@ -68,13 +70,17 @@ __device__ inline bool eligible(const u32 *tags, int candidate, u32 limit) {
 
 // Indices (plus `first`) of the `count` best of `candidates` scores among the eligible, ascending; equal scores go to
 // the lower index. `tags` are those of the first candidate. One block. Where fewer are eligible, the rest of `chosen`
-// is 0xffffffff. By radix: four rounds fix the bits of the smallest score that is chosen.
+// is 0xffffffff. By radix: four rounds fix the bits of the smallest score that is chosen. Every thread has candidates
+// that follow each other, so that places are sums over threads.
 extern "C" __global__ void __launch_bounds__(1024)
     select_top(u32 *chosen, const float *scores, const u32 *tags, int candidates, int count, u32 limit, u32 first) {
     __shared__ int above[257];
     __shared__ int warps[32];
     __shared__ int digit;
     const int thread = threadIdx.x, threads = blockDim.x;
+    const int each = (candidates + threads - 1) / threads;
+    const int begin = thread * each < candidates ? thread * each : candidates;
+    const int end = begin + each < candidates ? begin + each : candidates;
     u32 prefix = 0, mask = 0;
     int wanted = count;
     for (int shift = 24; shift >= 0; shift -= 8) {
@@ -85,7 +91,8 @@ extern "C" __global__ void __launch_bounds__(1024)
             digit = -1;
         }
         __syncthreads();
-        for (int i = thread; i < candidates; i += threads) {
+#pragma unroll 8
+        for (int i = begin; i < end; i++) {
             const u32 bits = ordered_bits(scores[i]);
             if ((bits & mask) == prefix && eligible(tags, i, limit)) {
                 atomicAdd(&above[bits >> shift & 255u], 1);
@@ -118,25 +125,27 @@ extern "C" __global__ void __launch_bounds__(1024)
         __syncthreads();
     }
     // All above `prefix`, and the first `wanted` that equal it.
-    int written = 0, equal_seen = 0;
+    int written = 0;
     if (mask == 0xffffffffu) {
-        for (int start = 0; start < candidates; start += threads) {
-            const int i = start + thread;
-            bool better = false, equal = false;
-            if (i < candidates && eligible(tags, i, limit)) {
-                const u32 bits = ordered_bits(scores[i]);
-                better = bits > prefix;
-                equal = bits == prefix;
+        int better = 0, equal = 0, total;
+#pragma unroll 8
+        for (int i = begin; i < end; i++) {
+            const u32 bits = ordered_bits(scores[i]);
+            const bool may = eligible(tags, i, limit);
+            better += may && bits > prefix;
+            equal += may && bits == prefix;
+        }
+        const int left = wanted - sum_before(equal, warps, &total);
+        int takes = left < 0 ? 0 : left < equal ? left : equal;
+        int place = sum_before(better + takes, warps, &written);
+        for (int i = begin; i < end; i++) {
+            const u32 bits = ordered_bits(scores[i]);
+            if (bits < prefix || !eligible(tags, i, limit) || (bits == prefix && takes-- <= 0)) {
+                continue;
             }
-            int equals, takes;
-            const int rank = equal_seen + block_rank(equal, warps, &equals);
-            const bool take = better || (equal && rank < wanted);
-            const int place = written + block_rank(take, warps, &takes);
-            if (take && place < count) {
-                chosen[place] = first + static_cast<u32>(i);
+            if (place < count) {
+                chosen[place++] = first + static_cast<u32>(i);
             }
-            equal_seen += equals;
-            written += takes;
         }
     }
     for (int i = written + thread; i < count; i += threads) {
@@ -163,9 +172,9 @@ struct Moves {
 // `chosen[i]`, or, from i = `count` on, from `tail + i − count`. Sources rise, so a row never moves back: a block owns a
 // few columns of all rows and goes through them from the front, and what it writes lies before what it will read.
 // Block (columns, buffer).
-template <typename Unit>
+template <typename Unit, int COLUMNS>
 __device__ inline void keep_rows(Unit *a, Unit *b, Unit *c, int units, u32 stay, Moves moves, u32 moved, u32 rows) {
-    constexpr int COLUMNS = 4, BATCH = 8;
+    constexpr int BATCH = 8;
     const u32 lanes = blockDim.x / COLUMNS;
     const int column = blockIdx.x * COLUMNS + threadIdx.x % COLUMNS;
     const u32 lane = threadIdx.x / COLUMNS;
@@ -199,60 +208,77 @@ __device__ inline void keep_rows(Unit *a, Unit *b, Unit *c, int units, u32 stay,
 struct alignas(16) Sixteen {
     u32 words[4];
 };
+struct alignas(8) Eight {
+    u32 words[2];
+};
 
 extern "C" __global__ void __launch_bounds__(256)
     keep_rows_wide(Sixteen *a, Sixteen *b, Sixteen *c, int units, u32 stay, const u32 *chosen, u32 count, u32 tail,
                    u32 moved, u32 rows) {
-    keep_rows<Sixteen>(a, b, c, units, stay, {chosen, count, tail}, moved, rows);
+    keep_rows<Sixteen, 4>(a, b, c, units, stay, {chosen, count, tail}, moved, rows);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
     keep_rows_narrow(unsigned short *a, unsigned short *b, unsigned short *c, int units, u32 stay, const u32 *chosen,
                      u32 count, u32 tail, u32 moved, u32 rows) {
-    keep_rows<unsigned short>(a, b, c, units, stay, {chosen, count, tail}, moved, rows);
+    keep_rows<unsigned short, 4>(a, b, c, units, stay, {chosen, count, tail}, moved, rows);
+}
+
+// Rows of eight bytes, as tags are: the threads have a row each.
+extern "C" __global__ void __launch_bounds__(1024)
+    keep_rows_tags(Eight *a, Eight *b, Eight *c, int units, u32 stay, const u32 *chosen, u32 count, u32 tail, u32 moved,
+                   u32 rows) {
+    keep_rows<Eight, 1>(a, b, c, units, stay, {chosen, count, tail}, moved, rows);
 }
 
 // Rotates the keys of slots `first…` anew from the unrotated ones: frame by its place in the run (`per_frame` slots
 // share one), row and column by the slot's cell. `angles` are (cos, sin) pairs: a row per frame of the run, per row and
-// per column of the picture, with `time_pairs`, `space_pairs` and `space_pairs` pairs. One thread per pair.
-template <typename T>
+// per column of the picture, with `time_pairs`, `space_pairs` and `space_pairs` pairs. N pairs at once, N divides their
+// number in a head. Shared memory: the angles of a slot. One block per slot.
+template <typename T, int N>
 __device__ inline void rotate_slots(T *rotated, const T *raw, const u32 *tags, const float2 *angles, u32 first,
-                                    i64 pairs_in_all, int heads, int time_pairs, int space_pairs, u32 per_frame,
-                                    u32 frames, u32 rows, u32 columns) {
-    const i64 index = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (index >= pairs_in_all) {
-        return;
-    }
+                                    int heads, int time_pairs, int space_pairs, u32 per_frame, u32 frames, u32 rows,
+                                    u32 columns) {
+    DYNAMIC_SHARED(memory);
+    float2 *held = reinterpret_cast<float2 *>(memory);
     const int pairs = time_pairs + 2 * space_pairs;
-    const int pair = static_cast<int>(index % pairs);
-    const u32 slot = static_cast<u32>(index / (static_cast<i64>(heads) * pairs));
+    const u32 slot = blockIdx.x;
     const u32 cell = tags[2 * (static_cast<i64>(first) + slot)];
     const float2 *row_angles = angles + static_cast<i64>(frames) * time_pairs;
     const float2 *column_angles = row_angles + static_cast<i64>(rows) * space_pairs;
-    float2 angle;
-    if (pair < time_pairs) {
-        angle = angles[static_cast<i64>(slot / per_frame) * time_pairs + pair];
-    } else if (pair < time_pairs + space_pairs) {
-        angle = row_angles[static_cast<i64>(cell / columns) * space_pairs + pair - time_pairs];
-    } else {
-        angle = column_angles[static_cast<i64>(cell % columns) * space_pairs + pair - time_pairs - space_pairs];
+    for (int pair = threadIdx.x; pair < pairs; pair += blockDim.x) {
+        if (pair < time_pairs) {
+            held[pair] = angles[static_cast<i64>(slot / per_frame) * time_pairs + pair];
+        } else if (pair < time_pairs + space_pairs) {
+            held[pair] = row_angles[static_cast<i64>(cell / columns) * space_pairs + pair - time_pairs];
+        } else {
+            held[pair] = column_angles[static_cast<i64>(cell % columns) * space_pairs + pair - time_pairs - space_pairs];
+        }
     }
-    const i64 at = 2 * (static_cast<i64>(first) * heads * pairs + index);
-    const Pack<T, 2> in = load<T, 2>(raw + at);
-    const float a = to_float(in.at[0]), b = to_float(in.at[1]);
-    Pack<T, 2> result;
-    result.at[0] = from_float<T>(a * angle.x - b * angle.y);
-    result.at[1] = from_float<T>(a * angle.y + b * angle.x);
-    store<T, 2>(rotated + at, result);
+    __syncthreads();
+    const i64 start = (static_cast<i64>(first) + slot) * heads * pairs * 2;
+    for (int i = threadIdx.x * N; i < heads * pairs; i += blockDim.x * N) {
+        const float2 *angle = held + i % pairs;
+        Pack<T, 2 * N> pack = load<T, 2 * N>(raw + start + 2 * i);
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            const float a = to_float(pack.at[2 * j]), b = to_float(pack.at[2 * j + 1]);
+            pack.at[2 * j] = from_float<T>(a * angle[j].x - b * angle[j].y);
+            pack.at[2 * j + 1] = from_float<T>(a * angle[j].y + b * angle[j].x);
+        }
+        store<T, 2 * N>(rotated + start + 2 * i, pack);
+    }
 }
 
-#define ROTATE_SLOTS(suffix, T)                                                                                        \
+#define ROTATE_SLOTS(suffix, T, N)                                                                                     \
     extern "C" __global__ void __launch_bounds__(256) rotate_slots_##suffix(                                           \
-        T *rotated, const T *raw, const u32 *tags, const float2 *angles, u32 first, i64 all, int heads,                \
-        int time_pairs, int space_pairs, u32 per_frame, u32 frames, u32 rows, u32 columns) {                           \
-        rotate_slots<T>(rotated, raw, tags, angles, first, all, heads, time_pairs, space_pairs, per_frame, frames,     \
-                        rows, columns);                                                                                \
+        T *rotated, const T *raw, const u32 *tags, const float2 *angles, u32 first, int heads, int time_pairs,         \
+        int space_pairs, u32 per_frame, u32 frames, u32 rows, u32 columns) {                                           \
+        rotate_slots<T, N>(rotated, raw, tags, angles, first, heads, time_pairs, space_pairs, per_frame, frames, rows, \
+                           columns);                                                                                   \
     }
 
-ROTATE_SLOTS(f32, float)
-ROTATE_SLOTS(bf16, bf16)
+ROTATE_SLOTS(f32, float, 1)
+ROTATE_SLOTS(f32_wide, float, 2)
+ROTATE_SLOTS(bf16, bf16, 1)
+ROTATE_SLOTS(bf16_wide, bf16, 4)

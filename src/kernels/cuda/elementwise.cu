@@ -1,34 +1,36 @@
 // Rotation, activations, bias, sums of rows.
 #include "platform.h"
 
-// Rotates the pair (2i, 2i+1) of every head of a token by the token's angle i. One thread per pair.
-template <typename T>
-__device__ inline void rotate(T *out, const T *x, const float *cosines, const float *sines, i64 pairs_in_all,
-                              int heads, int pairs) {
-    const i64 pair = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (pair >= pairs_in_all) {
-        return;
+// Rotates the pair (2i, 2i+1) of every head of a token by the token's angle i. N pairs at once, N divides `pairs`. One
+// block per token.
+template <typename T, int N>
+__device__ inline void rotate(T *out, const T *x, const float *cosines, const float *sines, int heads, int pairs) {
+    const i64 token = blockIdx.x;
+    const i64 start = token * heads * pairs * 2;
+    const float *c = cosines + token * pairs, *s = sines + token * pairs;
+    for (int i = threadIdx.x * N; i < heads * pairs; i += blockDim.x * N) {
+        const int pair = i % pairs;
+        Pack<T, 2 * N> pack = load<T, 2 * N>(x + start + 2 * i);
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            const float a = to_float(pack.at[2 * j]), b = to_float(pack.at[2 * j + 1]);
+            pack.at[2 * j] = from_float<T>(a * c[pair + j] - b * s[pair + j]);
+            pack.at[2 * j + 1] = from_float<T>(a * s[pair + j] + b * c[pair + j]);
+        }
+        store<T, 2 * N>(out + start + 2 * i, pack);
     }
-    const i64 token = pair / (static_cast<i64>(heads) * pairs);
-    const i64 angle = token * pairs + pair % pairs;
-    const Pack<T, 2> in = load<T, 2>(x + 2 * pair);
-    const float a = to_float(in.at[0]), b = to_float(in.at[1]);
-    const float c = cosines[angle], s = sines[angle];
-    Pack<T, 2> result;
-    result.at[0] = from_float<T>(a * c - b * s);
-    result.at[1] = from_float<T>(a * s + b * c);
-    store<T, 2>(out + 2 * pair, result);
 }
 
-extern "C" __global__ void __launch_bounds__(256) rotate_f32(float *out, const float *x, const float *cosines,
-                                                             const float *sines, i64 all, int heads, int pairs) {
-    rotate<float>(out, x, cosines, sines, all, heads, pairs);
-}
+#define ROTATE(suffix, T, N)                                                                                           \
+    extern "C" __global__ void __launch_bounds__(256) rotate_##suffix(                                                 \
+        T *out, const T *x, const float *cosines, const float *sines, int heads, int pairs) {                          \
+        rotate<T, N>(out, x, cosines, sines, heads, pairs);                                                            \
+    }
 
-extern "C" __global__ void __launch_bounds__(256) rotate_bf16(bf16 *out, const bf16 *x, const float *cosines,
-                                                              const float *sines, i64 all, int heads, int pairs) {
-    rotate<bf16>(out, x, cosines, sines, all, heads, pairs);
-}
+ROTATE(f32, float, 1)
+ROTATE(f32_wide, float, 2)
+ROTATE(bf16, bf16, 1)
+ROTATE(bf16_wide, bf16, 4)
 
 enum Activation { IDENTITY = 0, SILU = 1, GELU = 2, RELU = 3 };
 

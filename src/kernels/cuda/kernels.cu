@@ -3,5 +3,6 @@
 #include "cache.cu"
 #include "conv.cu"
 #include "elementwise.cu"
+#include "layout.cu"
 #include "norm.cu"
 #include "vae.cu"

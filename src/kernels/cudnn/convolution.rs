@@ -1,15 +1,18 @@
-//! Two-dimensional convolutions on tensor cores. Descriptors, algorithm and workspace are found once per shape.
+//! Convolutions on tensor cores, within frames or over several. Descriptors, algorithm and workspace are found once per
+//! shape.
 
 use candle_core::{CudaDevice, Error, Result, cuda::cudarc::cudnn::result, cuda::cudarc::cudnn::sys};
 use sys::{cudnnDataType_t as Data, cudnnMathType_t as Math};
 
 use super::{super::launch::Element, Library, aligned, failed, with};
 
-/// What a plan is made for: `[batch, in, height, width]` to `[batch, out, out_height, out_width]`.
+/// What a plan is made for: `[batch, in, height, width]` to `[batch, out, out_height, out_width]`, or, with `time`, one
+/// stretch of frames with the channels last, `[frames, height, width, in]` to `[out_frames, out_height, out_width, out]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ConvolutionShape {
     pub element: Element,
     pub batch: usize,
+    pub time: Option<Time>,
     pub in_channels: usize,
     pub out_channels: usize,
     pub height: usize,
@@ -20,6 +23,15 @@ pub(crate) struct ConvolutionShape {
     pub stride: usize,
     /// Zeros on each side.
     pub padding: usize,
+}
+
+/// Frames under the kernel; none are added before or behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Time {
+    pub frames: usize,
+    pub out_frames: usize,
+    pub kernel: usize,
+    pub stride: usize,
 }
 
 /// Algorithms that want more workspace are left out.
@@ -52,7 +64,7 @@ impl Drop for Descriptors {
     }
 }
 
-/// Convolves `x` with `filter` `[out, in, kernel, kernel]` into `out`; false when the library has no plan for the shape, or
+/// Convolves `x` with `filter` `[out, in, kernel, kernel]` (over time: `[out, time, kernel, kernel, in]`) into `out`; false when the library has no plan for the shape, or
 /// one that fails, or when a tensor is not aligned.
 ///
 /// # Errors
@@ -104,45 +116,98 @@ fn int(size: usize) -> Result<i32> {
     i32::try_from(size).map_err(|_| Error::msg(format!("a convolution's size of {size} is more than cuDNN takes")))
 }
 
-fn sizes(sizes: [usize; 4]) -> Result<[i32; 4]> {
-    let [a, b, c, d] = sizes;
-    Ok([int(a)?, int(b)?, int(c)?, int(d)?])
+fn ints<const N: usize>(sizes: [usize; N]) -> Result<[i32; N]> {
+    let mut out = [0; N];
+    for (out, size) in out.iter_mut().zip(sizes) {
+        *out = int(size)?;
+    }
+    Ok(out)
 }
 
 impl Descriptors {
     fn new(shape: ConvolutionShape) -> Result<Self> {
-        let data = match shape.element {
-            Element::F32 => Data::CUDNN_DATA_FLOAT,
-            Element::Bf16 => Data::CUDNN_DATA_BFLOAT16,
-        };
-        let layout = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW;
         let made = Self {
             x: result::create_tensor_descriptor().map_err(failed)?,
             filter: result::create_filter_descriptor().map_err(failed)?,
             y: result::create_tensor_descriptor().map_err(failed)?,
             convolution: result::create_convolution_descriptor().map_err(failed)?,
         };
-        let x = sizes([shape.batch, shape.in_channels, shape.height, shape.width])?;
-        let y = sizes([shape.batch, shape.out_channels, shape.out_height, shape.out_width])?;
-        let filter = sizes([shape.out_channels, shape.in_channels, shape.kernel, shape.kernel])?;
-        let (padding, stride) = (int(shape.padding)?, int(shape.stride)?);
+        match shape.time {
+            Some(time) => made.describe_frames(shape, time)?,
+            None => made.describe_batch(shape)?,
+        }
         // Single precision stays what it is: no TF32.
         let math = match shape.element {
             Element::F32 => Math::CUDNN_FMA_MATH,
             Element::Bf16 => Math::CUDNN_TENSOR_OP_MATH,
         };
+        // SAFETY: the descriptor was just made.
+        unsafe { result::set_convolution_math_type(made.convolution, math) }.map_err(failed)?;
+        Ok(made)
+    }
+
+    fn describe_batch(&self, shape: ConvolutionShape) -> Result<()> {
+        let (data, layout) = (data_type(shape), sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW);
+        let x = ints([shape.batch, shape.in_channels, shape.height, shape.width])?;
+        let y = ints([shape.batch, shape.out_channels, shape.out_height, shape.out_width])?;
+        let filter = ints([shape.out_channels, shape.in_channels, shape.kernel, shape.kernel])?;
+        let (padding, stride) = (int(shape.padding)?, int(shape.stride)?);
         // SAFETY: the descriptors were just made.
         unsafe {
-            result::set_tensor4d_descriptor(made.x, layout, data, x).map_err(failed)?;
-            result::set_tensor4d_descriptor(made.y, layout, data, y).map_err(failed)?;
-            result::set_filter4d_descriptor(made.filter, data, layout, filter).map_err(failed)?;
-            let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
-            let sums = Data::CUDNN_DATA_FLOAT;
-            result::set_convolution2d_descriptor(made.convolution, padding, padding, stride, stride, 1, 1, mode, sums)
-                .map_err(failed)?;
-            result::set_convolution_math_type(made.convolution, math).map_err(failed)?;
+            result::set_tensor4d_descriptor(self.x, layout, data, x).map_err(failed)?;
+            result::set_tensor4d_descriptor(self.y, layout, data, y).map_err(failed)?;
+            result::set_filter4d_descriptor(self.filter, data, layout, filter).map_err(failed)?;
+            result::set_convolution2d_descriptor(self.convolution, padding, padding, stride, stride, 1, 1, MODE, SUMS)
+                .map_err(failed)
         }
-        Ok(made)
+    }
+
+    fn describe_frames(&self, shape: ConvolutionShape, time: Time) -> Result<()> {
+        let (data, layout) = (data_type(shape), sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC);
+        let x = [time.frames, shape.height, shape.width, shape.in_channels];
+        let y = [time.out_frames, shape.out_height, shape.out_width, shape.out_channels];
+        let filter = ints([
+            shape.out_channels,
+            shape.in_channels,
+            time.kernel,
+            shape.kernel,
+            shape.kernel,
+        ])?;
+        let padding = ints([0, shape.padding, shape.padding])?;
+        let strides = ints([time.stride, shape.stride, shape.stride])?;
+        for (descriptor, sizes) in [(self.x, x), (self.y, y)] {
+            let [frames, height, width, channels] = sizes;
+            let dims = ints([1, channels, frames, height, width])?;
+            let row = width * channels;
+            let steps = ints([frames * height * row, 1, height * row, row, channels])?;
+            // SAFETY: a descriptor that was just made; five sizes and steps.
+            unsafe { result::set_tensornd_descriptor(descriptor, data, 5, dims.as_ptr(), steps.as_ptr()) }
+                .map_err(failed)?;
+        }
+        // SAFETY: the descriptors were just made; five sizes of the filter, three of each of the others.
+        unsafe {
+            result::set_filternd_descriptor(self.filter, data, layout, 5, filter.as_ptr()).map_err(failed)?;
+            result::set_convolutionnd_descriptor(
+                self.convolution,
+                3,
+                padding.as_ptr(),
+                strides.as_ptr(),
+                [1; 3].as_ptr(),
+                MODE,
+                SUMS,
+            )
+            .map_err(failed)
+        }
+    }
+}
+
+const MODE: sys::cudnnConvolutionMode_t = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
+const SUMS: Data = Data::CUDNN_DATA_FLOAT;
+
+fn data_type(shape: ConvolutionShape) -> Data {
+    match shape.element {
+        Element::F32 => Data::CUDNN_DATA_FLOAT,
+        Element::Bf16 => Data::CUDNN_DATA_BFLOAT16,
     }
 }
 

@@ -28,7 +28,7 @@ use candle_core::{
 };
 
 pub(crate) use attention::{AttentionShape, attention, warm_up};
-pub(crate) use convolution::{ConvolutionShape, convolve};
+pub(crate) use convolution::{ConvolutionShape, Time, convolve};
 
 /// The library on one device.
 struct Library {

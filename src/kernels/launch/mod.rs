@@ -185,10 +185,15 @@ pub(crate) fn gated_residual(e: Element, out: u64, inputs: [u64; 3], sizes: Toke
 pub(crate) fn rotate(e: Element, out: u64, inputs: [u64; 3], sizes: [usize; 3]) -> Result<Launch> {
     let [tokens, heads, pairs] = sizes;
     let [x, cos, sin] = inputs;
-    let all = tokens * heads * pairs;
+    let (name, pack) = by_width("rotate", e, 2 * pairs, sixteen_bytes(e), &[out, x]);
     let mut args = [out, x, cos, sin].map(pointer).to_vec();
-    args.extend([long(all), int(heads)?, int(pairs)?]);
-    Launch::flat(format!("rotate_{}", e.suffix()), all, args)
+    args.extend([int(heads)?, int(pairs)?]);
+    Ok(Launch::new(name, [tokens, 1, 1], args)?.with_block(threads_of_row(2 * heads * pairs / pack)))
+}
+
+/// Threads for so many packs of a row: whole warps, at most [`BLOCK`].
+fn threads_of_row(packs: usize) -> u32 {
+    packs.clamp(1, BLOCK as usize).next_multiple_of(32) as u32
 }
 
 /// What follows the bias.
@@ -298,10 +303,12 @@ pub(crate) fn keep_rows(buffers: &[u64], width: usize, moves: Moves) -> Result<L
     if more.len() > 2 || !width.is_multiple_of(2) {
         bail!("keep_rows: {} buffers of rows of {width} bytes", buffers.len());
     }
-    let wide = width.is_multiple_of(16) && buffers.iter().all(|at| at.is_multiple_of(16));
-    let (name, units) = match wide {
-        true => ("keep_rows_wide", width / 16),
-        false => ("keep_rows_narrow", width / 2),
+    let by = |bytes: usize| width.is_multiple_of(bytes) && buffers.iter().all(|at| at.is_multiple_of(bytes as u64));
+    // Columns of a block, of which it has as many lanes as threads are left, and its threads.
+    let (name, units, columns, block) = match (by(16), width == 8 && by(8)) {
+        (true, _) => ("keep_rows_wide", width / 16, 4, BLOCK),
+        (_, true) => ("keep_rows_tags", 1, 1, 1024),
+        _ => ("keep_rows_narrow", width / 2, 4, BLOCK),
     };
     let moved = moves.count + moves.rows.saturating_sub(moves.tail);
     let other = |i: usize| more.get(i).copied().unwrap_or(0);
@@ -317,8 +324,8 @@ pub(crate) fn keep_rows(buffers: &[u64], width: usize, moves: Moves) -> Result<L
         unsigned(moved)?,
         unsigned(moves.rows)?,
     ];
-    let columns = if moved == 0 { 0 } else { units.div_ceil(4) };
-    Launch::new(name.into(), [columns, buffers.len(), 1], args)
+    let columns = if moved == 0 { 0 } else { units.div_ceil(columns) };
+    Ok(Launch::new(name.into(), [columns, buffers.len(), 1], args)?.with_block(block))
 }
 
 /// Slots whose keys are rotated anew, and the table of angles for them.
@@ -345,11 +352,11 @@ pub(crate) fn rotate_slots(
     angles: u64,
     of: SlotRotation,
 ) -> Result<Launch> {
-    let all = of.slots * of.heads * (of.time_pairs + 2 * of.space_pairs);
+    let pairs = of.time_pairs + 2 * of.space_pairs;
+    let (name, pack) = by_width("rotate_slots", e, 2 * pairs, sixteen_bytes(e), &[rotated, raw]);
     let mut args = [rotated, raw, tags, angles].map(pointer).to_vec();
     args.extend([
         unsigned(of.first)?,
-        long(all),
         int(of.heads)?,
         int(of.time_pairs)?,
         int(of.space_pairs)?,
@@ -358,7 +365,11 @@ pub(crate) fn rotate_slots(
         unsigned(of.rows)?,
         unsigned(of.columns)?,
     ]);
-    Launch::flat(format!("rotate_slots_{}", e.suffix()), all, args)
+    let launch = Launch::new(name, [of.slots, 1, 1], args)?;
+    Ok(Launch {
+        shared: (8 * pairs) as u32,
+        ..launch.with_block(threads_of_row(2 * of.heads * pairs / pack))
+    })
 }
 
 /// Sizes of an attention call; tokens are `heads·dim` elements apart.

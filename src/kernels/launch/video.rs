@@ -115,3 +115,67 @@ pub(crate) fn upsample(e: Element, out: u64, x: u64, planes: usize, height: usiz
     let args = vec![pointer(out), pointer(x), long(all), int(height)?, int(width)?];
     Launch::flat(format!("upsample_{}", e.suffix()), all, args)
 }
+
+/// Sizes of frames to convolve with channels side by side.
+#[cfg(any(test, feature = "cudnn"))]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frames {
+    /// New ones and those remembered of the stream before them, of which the first `missing` are zeros.
+    pub fresh: usize,
+    pub history: usize,
+    pub missing: usize,
+    pub channels: usize,
+    /// Of the result, rows and columns doubled where that is asked for.
+    pub height: usize,
+    pub width: usize,
+    pub doubled: bool,
+}
+
+#[cfg(any(test, feature = "cudnn"))]
+impl Frames {
+    /// Whether the kernels of this layout take so many channels and positions.
+    pub(crate) fn fits(channels: usize, positions: usize) -> bool {
+        channels.is_multiple_of(8) && positions.is_multiple_of(2)
+    }
+}
+
+/// Positions and channels of a tile of `layout.cu`.
+#[cfg(any(test, feature = "cudnn"))]
+const TILE: [usize; 2] = [64, 32];
+
+/// Remembered and fresh frames `[frames, channels, positions]` to one `[history + fresh, positions, channels]`; bf16.
+#[cfg(any(test, feature = "cudnn"))]
+pub(crate) fn channels_last(out: u64, [remembered, fresh]: [u64; 2], of: Frames) -> Result<Launch> {
+    let positions = of.height * of.width;
+    let mut args = [out, remembered, fresh].map(pointer).to_vec();
+    args.extend([
+        int(of.missing)?,
+        int(of.history)?,
+        int(of.channels)?,
+        int(positions)?,
+        int(of.width)?,
+        Arg::Int(of.doubled.into()),
+    ]);
+    let grid = [
+        positions.div_ceil(TILE[0]),
+        of.channels.div_ceil(TILE[1]),
+        of.history + of.fresh,
+    ];
+    Launch::new("channels_last_bf16".into(), grid, args)
+}
+
+/// `x` `[frames, positions, channels]` to `out` `[frames, channels, positions]`, plus bias and residual (0 for none), then
+/// ReLU if asked for; bf16.
+#[cfg(any(test, feature = "cudnn"))]
+pub(crate) fn channels_first(
+    out: u64,
+    x: u64,
+    [bias, residual]: [u64; 2],
+    [frames, channels, positions]: [usize; 3],
+    relu: bool,
+) -> Result<Launch> {
+    let mut args = [out, x, bias, residual].map(pointer).to_vec();
+    args.extend([int(channels)?, int(positions)?, Arg::Int(relu.into())]);
+    let grid = [positions.div_ceil(TILE[0]), channels.div_ceil(TILE[1]), frames];
+    Launch::new("channels_first_bf16".into(), grid, args)
+}

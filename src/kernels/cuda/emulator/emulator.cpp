@@ -122,11 +122,12 @@ struct Entry {
 
 const Entry KERNELS[] = {
     WIDTHS(modulated_norm), WIDTHS(layer_norm),       WIDTHS(rms_norm),          WIDTHS(gated_residual),
-    WIDTHS(token_scores),   WIDTHS(bias_activation),  WIDTHS(channel_norm),      TYPES(rotate),
-    TYPES(sum_rows),        TYPES(pictures_to_bytes), TYPES(rotate_slots),       TYPES(softmax_rows),
+    WIDTHS(token_scores),   WIDTHS(bias_activation),  WIDTHS(channel_norm),      WIDTHS(rotate),
+    TYPES(sum_rows),        TYPES(pictures_to_bytes), WIDTHS(rotate_slots),       TYPES(softmax_rows),
     TYPES(attention_rows),  TYPES(conv_direct),       TYPES(conv_finish),        TYPES(upsample),
     KERNEL(select_top),     KERNEL(count_chosen),     KERNEL(keep_rows_wide),    KERNEL(keep_rows_narrow),
-    KERNEL(conv_tiles_bf16), KERNEL(attention_tiles_64), KERNEL(attention_tiles_128),
+    KERNEL(keep_rows_tags), KERNEL(conv_tiles_bf16),  KERNEL(attention_tiles_64), KERNEL(attention_tiles_128),
+    KERNEL(channels_last_bf16), KERNEL(channels_first_bf16),
 };
 
 } // namespace

@@ -51,6 +51,9 @@ inline unsigned __float_as_uint(float v) {
 inline float __shfl_sync(unsigned, float v, int lane) {
     return __uint_as_float(static_cast<unsigned>(emulator::exchange(__float_as_uint(v)).lane[lane % 32]));
 }
+inline int __shfl_sync(unsigned, int v, int lane) {
+    return static_cast<int>(static_cast<unsigned>(emulator::exchange(static_cast<unsigned>(v)).lane[lane % 32]));
+}
 inline float __shfl_xor_sync(unsigned mask, float v, int other) {
     return __shfl_sync(mask, v, static_cast<int>(threadIdx.x % 32) ^ other);
 }
