@@ -1,6 +1,6 @@
 //! Page-locked buffers and copies of a CUDA device.
 //!
-//! **Never run on a device so far**; the turns that the buffers take are tested in `staging`.
+//! **Never run with files of full size so far**; the turns that the buffers take are tested in `staging`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -4,7 +4,7 @@
 //! one stream (see [`crate::device`]), so that it runs in the order in which it was given out, from whichever thread;
 //! addresses may therefore be used without events of their own.
 //!
-//! **Never run on a device so far**: arguments, grids and arithmetic are tested in an emulator (`kernels::emulated`).
+//! Arguments, grids and arithmetic are tested in an emulator (`kernels::emulated`), and on a GPU by `device_tests`.
 
 use candle_core::{
     CudaDevice, CudaStorage, DType, Device, Layout, Result, Shape, Tensor,

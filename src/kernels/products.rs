@@ -1,6 +1,6 @@
 //! Products with bias and GELU in the same kernel, by cuBLASLt; bf16 alone.
 //!
-//! **Never run on a device so far.** What the library refuses is computed by cuBLAS and a pass of our own.
+//! What the library refuses is computed by cuBLAS and a pass of our own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

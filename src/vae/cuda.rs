@@ -1,8 +1,8 @@
 //! The video autoencoders on a GPU: convolutions, norm, attention, pictures as bytes.
 //!
 //! A convolution first puts the history in front of the new frames. Then cuDNN (feature `cudnn`) convolves, and one more
-//! pass adds bias and residual; without it, one kernel of our own does all of it. **Never run on a device so far**; the
-//! kernels are tested in the emulator (`vae::emulated_tests`).
+//! pass adds bias and residual; without it, one kernel of our own does all of it. The kernels
+//! are tested in the emulator (`vae::emulated_tests`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -4,7 +4,7 @@
 //! runs on one stream, one after the other. A shape that the library has no plan for, or whose plan it fails to run, is
 //! remembered, too, and left to our own kernels.
 //!
-//! **Never run on a device so far.** The descriptors of attention are finalised in a test wherever libcudnn is, which
+//! The descriptors of attention are finalised in a test wherever libcudnn is, which
 //! needs no GPU.
 
 mod attention;
