@@ -131,7 +131,7 @@ pub(crate) struct Frames {
     pub doubled: bool,
 }
 
-#[cfg(any(test, feature = "cudnn"))]
+#[cfg(feature = "cudnn")]
 impl Frames {
     /// Whether the kernels of this layout take so many channels and positions.
     pub(crate) fn fits(channels: usize, positions: usize) -> bool {
