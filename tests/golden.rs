@@ -15,25 +15,49 @@ use std::{
 use deepforcing::device::Compute;
 use parity::{Case, Run};
 
-/// Kinds that have a runner.
-const KINDS: &[(&str, Run)] = &[
-    ("causal_forcing", parity::causal_forcing::run),
-    ("checkpoint_containers", parity::checkpoint::run),
-    ("dit_bidirectional", parity::transformer::run_bidirectional),
-    ("dit_forward", parity::transformer::run_forward),
-    ("rollout", parity::rollout::run),
-    ("rope", parity::transformer::run_rope),
-    ("schedule_examples", parity::schedule::run_examples),
-    ("scheduler", parity::schedule::run_scheduler),
-    ("taehv_full", parity::taehv::run),
-    ("taehv_small", parity::taehv::run),
-    ("text_cleaning", parity::text::cleaning),
-    ("tokenizer", parity::text::tokenizer),
-    ("umt5", parity::umt5::run),
-    ("vae", parity::vae::run),
+/// A kind of golden case.
+struct Kind {
+    name: &'static str,
+    run: Run,
+    /// Whether its networks are computed on the device under test; all else is arithmetic of the CPU.
+    on_device: bool,
+}
+
+const fn on_device(name: &'static str, run: Run) -> Kind {
+    Kind {
+        name,
+        run,
+        on_device: true,
+    }
+}
+
+const fn on_cpu(name: &'static str, run: Run) -> Kind {
+    Kind {
+        name,
+        run,
+        on_device: false,
+    }
+}
+
+/// Kinds that have a runner: a new one is a row here and a file in `parity/`.
+const KINDS: &[Kind] = &[
+    on_device("causal_forcing", parity::causal_forcing::run),
+    on_cpu("checkpoint_containers", parity::checkpoint::run),
+    on_device("dit_bidirectional", parity::transformer::run_bidirectional),
+    on_device("dit_forward", parity::transformer::run_forward),
+    on_device("rollout", parity::rollout::run),
+    on_device("rope", parity::transformer::run_rope),
+    on_cpu("schedule_examples", parity::schedule::run_examples),
+    on_cpu("scheduler", parity::schedule::run_scheduler),
+    on_device("taehv_full", parity::taehv::run),
+    on_device("taehv_small", parity::taehv::run),
+    on_cpu("text_cleaning", parity::text::cleaning),
+    on_cpu("tokenizer", parity::text::tokenizer),
+    on_device("umt5", parity::umt5::run),
+    on_device("vae", parity::vae::run),
 ];
 
-/// Kinds of systems still to come.
+/// Kinds of what is still to come.
 const PENDING: &[&str] = &[
     "causvid",
     "longlive",
@@ -46,6 +70,13 @@ const PENDING: &[&str] = &[
     "mg2_image_preprocess",
     "mg2_rollout",
     "mg2_streaming_actions",
+    "policy",
+    "weights_end_to_end",
+    "weights_fp8",
+    "weights_gguf",
+    "weights_gguf_blocks",
+    "weights_layout",
+    "weights_lora",
 ];
 
 fn main() -> ExitCode {
@@ -125,7 +156,7 @@ fn compresses(case: &Case) -> bool {
 }
 
 fn run(root: &Path, folder: &Path, device: &Compute) -> Outcome {
-    let case = match Case::load(root, folder, device) {
+    let mut case = match Case::load(root, folder) {
         Ok(case) => case,
         Err(error) => return Outcome::Failed(vec![format!("{error:#}")]),
     };
@@ -133,9 +164,15 @@ fn run(root: &Path, folder: &Path, device: &Compute) -> Outcome {
     if PENDING.contains(&kind.as_str()) {
         return Outcome::Pending(kind);
     }
-    let Some((_, runner)) = KINDS.iter().find(|(k, _)| *k == kind) else {
+    let Some(Kind {
+        run: runner, on_device, ..
+    }) = KINDS.iter().find(|known| known.name == kind)
+    else {
         return Outcome::Failed(vec![format!("no runner for kind `{kind}`")]);
     };
+    if *on_device {
+        case.compute = device.clone();
+    }
     if case.inexact() && compresses(&case) {
         return Outcome::Skipped("in bf16, tokens with nearly the same score change places");
     }

@@ -1,6 +1,7 @@
 //! One golden case: its inputs, its expected tensors, and what was compared so far.
 //!
-//! Add a file per kind, each with a function `run(case: &Case) -> anyhow::Result<()>`, and name it in `golden.rs`.
+//! Add a file per kind, each with a function `run(case: &Case) -> anyhow::Result<()>`, and give it a row in the table of
+//! `golden.rs`.
 
 pub mod causal_forcing;
 pub mod checkpoint;
@@ -41,14 +42,10 @@ pub struct Case {
 }
 
 impl Case {
-    pub fn load(root: &Path, dir: &Path, device: &Compute) -> Result<Self> {
+    /// Reads a case, to be computed on the CPU unless [`Case::compute`] is set.
+    pub fn load(root: &Path, dir: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(dir.join("meta.json"))?;
         let meta: Value = serde_json::from_str(&text).context("meta.json")?;
-        let kind = meta["kind"].as_str().unwrap_or_default();
-        let compute = match ON_DEVICE.contains(&kind) {
-            true => device.clone(),
-            false => Compute::cpu(),
-        };
         let io = dir.join("io.safetensors");
         let io = match io.is_file() {
             true => candle_core::safetensors::load(io, &Device::Cpu)?,
@@ -58,7 +55,7 @@ impl Case {
             root: root.into(),
             dir: dir.into(),
             meta,
-            compute,
+            compute: Compute::cpu(),
             io,
             used: RefCell::default(),
             compared: Cell::new(0),
@@ -189,19 +186,6 @@ impl Case {
         (self.compared.get(), failures)
     }
 }
-
-/// Kinds whose networks are computed on the device under test; all else is arithmetic of the CPU.
-const ON_DEVICE: &[&str] = &[
-    "causal_forcing",
-    "dit_bidirectional",
-    "dit_forward",
-    "rollout",
-    "rope",
-    "taehv_full",
-    "taehv_small",
-    "umt5",
-    "vae",
-];
 
 /// The device under test: `DEEPFORCING_TEST_DEVICE` (`cpu`, `cuda`, `cuda:N`) and `DEEPFORCING_TEST_DTYPE` (`f32`,
 /// `bf16`), the CPU in f32 without them.
