@@ -4,11 +4,11 @@
 
 use candle_core::Tensor;
 use deepforcing::{
-    cache::{ChunkTokens, KvCache, PolicyName},
+    cache::{ChunkTokens, KvCache, PolicyName, rope::Rope},
     kernels,
     rollout::Rollout,
     text::{TokenizedPrompt, Umt5, Umt5Config},
-    transformer::{CausalWan, PromptContext, TimeEmbedding, model::Observer, rope::Rope},
+    transformer::{CausalWan, PromptContext, TimeEmbedding, model::Observer},
 };
 use divan::Bencher;
 

@@ -13,65 +13,43 @@
 //! | [`text`] | prompt cleaning, tokenizer, UMT5 encoder |
 //! | [`transformer`] | the causal Wan transformer |
 //! | [`cache`] | which tokens stay and at which positions: Deep Sink, Participative Compression |
-//! | [`sampler`] | flow-matching schedule, few-step denoising |
 //! | [`prompts`] | prompt files, prompt switches, names of several videos |
 //! | [`recipe`] | everything that determines a video, as it is stored in its file |
 //! | [`rollout`] | the chunk loop |
-//! | [`start`] | videos that begin from an image or a clip |
 //! | [`vae`] | streaming video autoencoders |
 //! | [`video`] | frames and the video encoder |
 //! | [`device`] | CPU or GPU, and in which number format |
-//! | [`engine`] | a loaded model that renders any number of videos |
 //! | [`hub`] | model files in the cache that all tools of the Hugging Face hub share |
 //! | [`batch`] | many videos in one folder, in a run that can be gone on with |
-//! | [`sweep`] | the same videos under many settings |
 //! | [`mod@report`] | videos of a folder set side by side, in a page |
 //! | [`bench`] | how fast a machine makes videos, and whether its devices agree |
 //! | [`sweep`] | the same videos under many settings |
-//! | [`bundled`] | the toy model that is part of the program |
-//! | [`file_hash`] | hashes of files, computed once |
-//! | [`cache_dir`] | where derived files are kept |
-//! | [`latents`] | latents of a video in a file |
 //! | [`memory`] | how much memory a video needs, and what its cache holds over time |
 //! | [`metrics`] | measures of a video that need no neural network |
 //! | [`models`] | the networks of a run, from published files |
-//! | [`pipeline`] | denoising, decoding and encoding side by side |
-//! | [`nearest`] | the known word that a mistyped one was meant to be |
 //! | [`render`] | one video from its recipe |
-//! | [`preset`] | model, sampler and cache settings with names |
 //! | [`config`] | settings in layers: flags, environment, config file, preset |
 //! | [`trace`] | what the cache keeps of a video, in a file and on a page |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
 pub mod batch;
 pub mod bench;
-pub mod bundled;
 pub mod cache;
-pub mod cache_dir;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod device;
-pub mod engine;
 mod error;
-pub mod file_hash;
 pub mod hub;
 pub mod kernels;
-pub mod latents;
 pub mod memory;
 pub mod metrics;
 pub mod models;
-pub mod nearest;
-pub mod pipeline;
-pub mod preset;
 pub mod prompts;
 pub mod recipe;
 pub mod render;
 pub mod report;
-pub mod request;
 pub mod rollout;
-pub mod sampler;
-pub mod start;
 pub mod sweep;
 pub mod text;
 pub mod trace;

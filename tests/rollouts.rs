@@ -8,8 +8,8 @@ use deepforcing::{
     Error,
     cache::{CacheSettings, Policy, PolicyName, Positions, Scorer, plan::PlanError},
     checkpoint::Weights,
+    rollout::sampler::SamplerSettings,
     rollout::{CancelToken, Progress, PromptChange, Rollout, RolloutSettings, SeededNoise},
-    sampler::SamplerSettings,
     transformer::{CausalWan, PromptContext, TransformerConfig},
 };
 use rand::SeedableRng;

@@ -7,9 +7,9 @@ use deepforcing::{
     Error,
     cache::CacheSettings,
     checkpoint::{Checkpoint, Weights},
+    rollout::sampler::SamplerSettings,
+    rollout::start::encode_start,
     rollout::{PromptChange, Rollout, RolloutSettings, SeededNoise},
-    sampler::SamplerSettings,
-    start::encode_start,
     transformer::{CausalWan, TransformerConfig, WanConfigFile},
     vae::{Decoder, WanEncoder},
 };

@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use deepforcing::{
     cache::{CacheSettings, Policy, PolicyName},
     checkpoint::{TensorSpec, Weights},
+    rollout::sampler::SamplerSettings,
     rollout::{PromptChange, Rollout, RolloutSettings, SeededNoise},
-    sampler::SamplerSettings,
     transformer::{CausalWan, PromptContext, TransformerConfig},
 };
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{file_hash::hexadecimal, recipe::Recipe};
+use crate::{hub::file_hash::hexadecimal, recipe::Recipe};
 
 /// Differences that a message lists.
 const LISTED: usize = 4;

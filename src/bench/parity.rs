@@ -12,8 +12,8 @@ use crate::{
     cache::CacheSettings,
     device::Compute,
     models::DecoderKind,
+    rollout::sampler::SamplerSettings,
     rollout::{PromptChange, Rollout, RolloutSettings, SeededNoise},
-    sampler::SamplerSettings,
 };
 
 /// Chunks of the rollout.

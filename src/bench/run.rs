@@ -18,10 +18,10 @@ use crate::{
     Result,
     cache::{CacheSettings, Moment},
     device::{Compute, Selection},
-    pipeline::{self, Update},
-    request::PictureSize,
+    render::pipeline::{self, Update},
+    rollout::request::PictureSize,
+    rollout::sampler::SamplerSettings,
     rollout::{CancelToken, Progress, PromptChange, Rollout, RolloutSettings, SeededNoise},
-    sampler::SamplerSettings,
     vae::{DecodeStream, SPATIAL_FACTOR, frames_to_rgb8, pictures_of_latents},
     video::{Form, VideoSettings, VideoWriter},
 };
@@ -167,7 +167,7 @@ fn features() -> Vec<String> {
 }
 
 fn tokens_per_frame(settings: &BenchSettings) -> usize {
-    let step = crate::request::SIZE_STEP;
+    let step = crate::rollout::request::SIZE_STEP;
     settings.size.height / step * (settings.size.width / step)
 }
 

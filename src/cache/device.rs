@@ -17,7 +17,7 @@ use super::{
     policy::{Policy, Positions},
     store::{Context, LayerCache},
 };
-use crate::{Error, Result, kernels, transformer::rope::Rope};
+use crate::{Error, Result, cache::rope::Rope, kernels};
 
 /// Cell and number of choices of each slot, u32 `[capacity, 2]`.
 pub struct DeviceTags {

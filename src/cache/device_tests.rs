@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::{CacheSettings, CacheShape, ChunkTokens, Event, KvCache, Policy, Positions};
-use crate::{kernels, transformer::rope::Rope};
+use crate::{cache::rope::Rope, kernels};
 
 const SHAPE: CacheShape = CacheShape {
     layers: 3,
@@ -129,4 +129,34 @@ fn policies_without_a_choice_stay_the_same() {
 #[test]
 fn an_onlooker_sees_the_same_events() {
     compare(settings("deep-forcing", "official"), 10, true);
+}
+
+#[test]
+#[cfg(feature = "cuda")]
+fn rotation_of_slots_on_a_gpu() {
+    let rope = Rope::new(32);
+    let (rows, columns, times) = (3, 4, [7i64, 8, 9]);
+    let table = Tensor::new(rope.table(&times, rows, columns), &Device::Cpu).unwrap();
+    let tags: Vec<u32> = (0..40u32).flat_map(|i| [i * 5 % 12, 0]).collect();
+    let tags = Tensor::from_vec(tags, (40, 2), &Device::Cpu).unwrap();
+    let run = kernels::SlotRun {
+        first: 3,
+        slots: 30,
+        per_frame: 12,
+        frames: 3,
+        rows,
+        columns,
+        pairs: rope.pairs(),
+    };
+    kernels::device_tests::compare(
+        "rotate_slots",
+        &[kernels::device_tests::uniform(&[40, 2, 32], 50), table],
+        1,
+        [1e-5, 8e-3],
+        |t| {
+            let rotated = t[0].copy()?;
+            kernels::rotate_slots(&rotated, &t[0], &tags.to_device(t[0].device())?, &t[1], run)?;
+            Ok(rotated)
+        },
+    );
 }

@@ -5,15 +5,15 @@
 //! * [`store`]: the tensors of one layer; carries plans out.
 //! * [`device`]: events that stay on a GPU.
 //! * [`score`]: Participative Compression's scores and the choice of the top C.
-//! * [`attention`]: how much attention each latent frame in the cache gets, for those who look.
+//! * [`rope`]: rotary position embeddings, from integer positions.
 //!
 //! Keys are kept un-rotated; each slot has a temporal position, and rotation is computed from it. A video owns one
 //! [`KvCache`], made fresh for it.
 
-pub mod attention;
 pub mod device;
 pub mod plan;
 pub mod policy;
+pub mod rope;
 pub mod score;
 pub mod store;
 
@@ -25,7 +25,7 @@ pub use policy::{CacheSettings, Policy, PolicyError, PolicyName, Positions, Scor
 pub use store::LayerCache;
 
 use self::device::{AngleTable, DeviceTags};
-use crate::{Result, transformer::rope::Rope};
+use crate::{Result, cache::rope::Rope};
 
 /// Sizes that a cache is made for.
 #[derive(Debug, Clone, Copy)]
@@ -338,6 +338,8 @@ pub struct ChunkTokens<'a> {
 
 #[cfg(test)]
 mod device_tests;
+#[cfg(test)]
+mod emulated_tests;
 
 #[cfg(test)]
 mod tests {

@@ -14,8 +14,9 @@ use super::{
     score::{self, QuerySums},
 };
 use crate::{
-    Result, kernels,
-    transformer::rope::{Rope, TokenPosition},
+    Result,
+    cache::rope::{Rope, TokenPosition},
+    kernels,
 };
 
 /// What a layer needs to know beside its own tensors.

@@ -17,10 +17,10 @@ use crate::{
     cache::CacheSettings,
     config::{Environment, Layer, Layers, Origin, Settings},
     device::{Compute, Selection},
+    models::preset::Preset,
     models::{DecoderKind, ModelFiles},
-    preset::Preset,
-    request::PictureSize,
     rollout::CancelToken,
+    rollout::request::PictureSize,
 };
 
 /// Prompt of a measurement with real weights.

@@ -64,7 +64,7 @@ impl ManPages {
             None => {
                 let words = self.command.join(" ");
                 let known: Vec<_> = pages[1..].iter().map(Page::words).collect();
-                let hint = crate::nearest::hint(&words, known.iter().map(String::as_str));
+                let hint = crate::text::nearest::hint(&words, known.iter().map(String::as_str));
                 Err(Failure::Failed(anyhow::anyhow!("there is no command `{words}`{hint}")))
             }
         }

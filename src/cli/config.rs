@@ -12,8 +12,8 @@ use super::{
 use crate::{
     Error, Result,
     config::{ConfigFile, Environment, Layer, Layers, Settings, variable},
+    models::preset::Preset,
     models::preset_of_folder,
-    preset::Preset,
 };
 
 const EXAMPLES: &str = "\

@@ -18,11 +18,11 @@ use super::{
 use crate::{
     Error, Result,
     config::{Environment, Layers},
-    latents::LatentReader,
-    pipeline::{Pictures, Update},
     recipe::Recipe,
+    render::pipeline::{Pictures, Update},
     rollout::CancelToken,
     vae::{SPATIAL_FACTOR, frames_to_rgb8, pictures_of_latents},
+    video::latents::LatentReader,
     video::{EncoderInfo, Metadata, Target, VideoSettings, VideoSummary, VideoWriter},
 };
 

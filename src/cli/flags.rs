@@ -11,7 +11,7 @@ use crate::{
     device::{DeviceChoice, DtypeChoice},
     memory::ByteSize,
     models::DecoderKind,
-    request::PictureSize,
+    rollout::request::PictureSize,
     video::{self, EncoderChoice, Form, Target},
 };
 

@@ -7,7 +7,7 @@ use std::{
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use crate::pipeline::Update;
+use crate::render::pipeline::Update;
 
 /// The video that is being made.
 #[derive(Debug, Clone, Copy)]
@@ -209,7 +209,7 @@ mod tests {
     use candle_core::{DType, Device, Tensor};
 
     use super::*;
-    use crate::pipeline::{LatentsDone, Pictures};
+    use crate::render::pipeline::{LatentsDone, Pictures};
 
     /// The second of three videos: 5 s in 7 chunks; the first chunk is done after 4 s.
     fn pace() -> (Pace, Instant) {

@@ -5,13 +5,13 @@ use crate::{
     Error, Result,
     config::{Layer, Layers, Origin, Settings},
     device::{Compute, Probe, Selection},
-    file_hash::FileHashes,
+    hub::file_hash::FileHashes,
     memory::{ByteSize, Fit, Free, GpuRoom, MemoryPlan, Sizes, fit},
     models::{DecoderKind, Found, Located, Locator, ModelChoice, ModelFile, ModelFiles, ModelLocation, Needs},
     prompts::PromptSpan,
     recipe::{FileRecord, ModelRecord, Recipe, VideoRecord},
-    request::VideoLength,
     rollout::CancelToken,
+    rollout::request::VideoLength,
 };
 
 /// Letters of a prompt that fills the text encoder of Wan.
@@ -48,7 +48,7 @@ impl Model {
             printer.note(&format!(
                 "the model `{}` is not on this machine and cannot be downloaded ({reason}); using the small bundled \
                  model `toy`, which shows a toy world",
-                crate::preset::Preset::DEFAULT
+                crate::models::preset::Preset::DEFAULT
             ));
         }
         printer.detail(&format!("model {}, preset {}", located.model, located.preset_name));
@@ -124,7 +124,7 @@ impl Model {
         match found {
             Found::Files(files) => Sizes::of(files).map(Some),
             // All embedded presets are of one size; a file of the user may be of another.
-            Found::Missing(_) if crate::preset::Preset::names().contains(&self.located.model.as_str()) => {
+            Found::Missing(_) if crate::models::preset::Preset::names().contains(&self.located.model.as_str()) => {
                 Sizes::published(self.needs.decoder).map(Some)
             }
             Found::Missing(_) => Ok(None),

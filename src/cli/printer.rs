@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Error,
     hub::human_bytes,
-    pipeline::Update,
+    render::pipeline::Update,
     video::{Encoder, EncoderInfo, VideoSummary},
 };
 

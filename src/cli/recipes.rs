@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::{Error, Result, latents::LatentReader, recipe::Recipe, video::read_metadata};
+use crate::{Error, Result, recipe::Recipe, video::latents::LatentReader, video::read_metadata};
 
 /// The recipe that a file holds: a video, numbered pictures' first one, a `.json` sidecar or saved latents.
 ///

@@ -18,12 +18,12 @@ use crate::{
     Error,
     config::PreviewMode,
     device::Compute,
-    engine::Engine,
     models::ModelFiles,
-    pipeline::Update,
+    render::engine::Engine,
+    render::pipeline::Update,
     render::{Event, Job, Outcome, RenderError, render},
     rollout::CancelToken,
-    start::StartPictures,
+    rollout::start::StartPictures,
     video::VideoError,
 };
 

@@ -18,9 +18,9 @@ use crate::{
     config::{Environment, Layer, Layers},
     recipe::Recipe,
     render::Job,
-    request::PictureSize,
     rollout::CancelToken,
-    start::StartPictures,
+    rollout::request::PictureSize,
+    rollout::start::StartPictures,
     video::{EncoderChoice, Form, VideoSettings, find_encoder},
 };
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ffi::OsString};
 
 use super::{ConfigError, Key, Layer};
-use crate::nearest::nearest;
+use crate::text::nearest::nearest;
 
 /// How variables of this program begin.
 const PREFIX: &str = "DEEPFORCING_";

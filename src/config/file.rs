@@ -11,7 +11,7 @@ use etcetera::BaseStrategy;
 use toml::de::{DeTable, DeValue};
 
 use super::{ConfigError, Environment, Key, Layer, value::Notation};
-use crate::nearest::nearest;
+use crate::text::nearest::nearest;
 
 /// Where a config file is or would be.
 #[derive(Debug, Clone, PartialEq, Eq)]

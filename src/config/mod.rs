@@ -8,7 +8,7 @@
 //! | `file` | `config.toml`: where it is, what it says and in which line |
 //!
 //! ```no_run
-//! use deepforcing::{config::{Environment, Layer, Layers}, preset::Preset};
+//! use deepforcing::{config::{Environment, Layer, Layers}, models::preset::Preset};
 //!
 //! let flags = Layer { seed: Some(7), ..Layer::default() };
 //! let layers = Layers::load(flags, &Environment::of_process())?;
@@ -36,8 +36,8 @@ pub use value::PreviewMode;
 use crate::{
     device::{DeviceChoice, DtypeChoice},
     models::DecoderKind,
-    preset::Preset,
-    request::PictureSize,
+    models::preset::Preset,
+    rollout::request::PictureSize,
 };
 
 /// A setting that cannot be used.

@@ -11,8 +11,8 @@ use crate::{
     device::{DeviceChoice, DeviceError, DtypeChoice, Selection},
     memory::ByteSize,
     models::DecoderKind,
-    request::PictureSize,
-    sampler::SamplerSettings,
+    rollout::request::PictureSize,
+    rollout::sampler::SamplerSettings,
     video::{self, EncoderChoice},
 };
 

@@ -10,9 +10,9 @@ use crate::{
     device::{DeviceChoice, DtypeChoice},
     memory::ByteSize,
     models::DecoderKind,
-    nearest::nearest,
-    request::PictureSize,
-    sampler::SamplerSettings,
+    rollout::request::PictureSize,
+    rollout::sampler::SamplerSettings,
+    text::nearest::nearest,
     video::{self, EncoderChoice},
 };
 

@@ -12,7 +12,7 @@ use ureq::{
     http::{Response, StatusCode},
 };
 
-use crate::file_hash::{hexadecimal, is_sha256};
+use crate::hub::file_hash::{hexadecimal, is_sha256};
 
 use super::{
     HubError, PullEvent, Source, Watch,

@@ -8,6 +8,7 @@
 
 mod download;
 mod error;
+pub mod file_hash;
 mod layout;
 mod remote;
 mod removal;
@@ -21,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::file_hash::is_sha256;
+use crate::hub::file_hash::is_sha256;
 
 pub use error::{HubError, human_bytes};
 pub use remote::RemoteFile;
@@ -228,8 +229,11 @@ impl Hub {
                 advice: ADVICE,
             });
         }
-        let sha256 = crate::file_hash::sha256(&path).map_err(|error| unreadable(&path, error))?;
-        let stated = source.sha256.clone().or_else(|| crate::file_hash::blob_name(&path));
+        let sha256 = crate::hub::file_hash::sha256(&path).map_err(|error| unreadable(&path, error))?;
+        let stated = source
+            .sha256
+            .clone()
+            .or_else(|| crate::hub::file_hash::blob_name(&path));
         match stated {
             Some(expected) if expected != sha256 => Err(HubError::WrongHash {
                 file: source.label(),

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::file_hash::{is_lower_hex, is_sha256};
+use crate::hub::file_hash::{is_lower_hex, is_sha256};
 
 use super::HubError;
 

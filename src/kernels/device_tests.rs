@@ -4,7 +4,6 @@ use candle_core::{DType, Device, Result, Tensor, cuda::cudarc::driver::CudaConte
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::*;
-use crate::transformer::rope::Rope;
 
 /// The first GPU; `None` on a machine without one.
 pub(crate) fn gpu() -> Option<Device> {
@@ -99,8 +98,8 @@ fn products_with_bias() {
 
 #[test]
 fn rotation() {
-    let angles = Rope::new(64).chunk_angles(5, 2, 3, 4, &Device::Cpu).unwrap();
-    let tensors = [uniform(&[24, 3, 64], 20), angles.cos, angles.sin];
+    let angles = uniform(&[24, 32], 21);
+    let tensors = [uniform(&[24, 3, 64], 20), angles.cos().unwrap(), angles.sin().unwrap()];
     compare("rotate", &tensors, 1, [F32, BF16], |t| rotate(&t[0], &t[1], &t[2]));
 }
 
@@ -196,35 +195,6 @@ fn rows_are_written() {
         write_rows(&buffer, &t[1].narrow(0, 1, 5)?, 12)?;
         Ok(buffer)
     });
-}
-
-#[test]
-fn rotation_of_slots() {
-    let rope = Rope::new(32);
-    let (rows, columns, times) = (3, 4, [7i64, 8, 9]);
-    let table = Tensor::new(rope.table(&times, rows, columns), &Device::Cpu).unwrap();
-    let tags: Vec<u32> = (0..40u32).flat_map(|i| [i * 5 % 12, 0]).collect();
-    let tags = Tensor::from_vec(tags, (40, 2), &Device::Cpu).unwrap();
-    let run = SlotRun {
-        first: 3,
-        slots: 30,
-        per_frame: 12,
-        frames: 3,
-        rows,
-        columns,
-        pairs: rope.pairs(),
-    };
-    compare(
-        "rotate_slots",
-        &[uniform(&[40, 2, 32], 50), table],
-        1,
-        [F32, BF16],
-        |t| {
-            let rotated = t[0].copy()?;
-            rotate_slots(&rotated, &t[0], &tags.to_device(t[0].device())?, &t[1], run)?;
-            Ok(rotated)
-        },
-    );
 }
 
 /// Every kernel that the emulator knows is in the compiled module, and the other way round.

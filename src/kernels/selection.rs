@@ -183,7 +183,7 @@ pub struct SlotRun {
 }
 
 /// Writes keys of a run into `rotated`, from `raw` (both `[capacity, heads, head_dim]`): the temporal position by the
-/// place in the run, row and column by the `tags`. `angles` is what [`crate::transformer::rope::Rope::table`] gives.
+/// place in the run, row and column by the `tags`. `angles` is what [`crate::cache::rope::Rope::table`] gives.
 ///
 /// # Errors
 /// When shapes disagree.

@@ -12,7 +12,7 @@ use crate::{
     hub::human_bytes,
     models::DecoderKind,
     recipe::Recipe,
-    request::PictureSize,
+    rollout::request::PictureSize,
 };
 
 /// Caches for less memory: window and budget, sink, recent frames. They keep the share of the sink (about half) that Deep

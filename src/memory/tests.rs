@@ -126,7 +126,7 @@ fn the_plan_is_printed_line_by_line() {
 #[test]
 fn the_bundled_model_needs_little() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/toy");
-    let preset = crate::preset::Preset::load("toy").unwrap();
+    let preset = crate::models::preset::Preset::load("toy").unwrap();
     let files = ModelFiles::find(&folder, &preset.files, DecoderKind::Wan).unwrap();
     let plan = MemoryPlan::of(&files, &recipe(PolicyName::DeepForcing, DecoderKind::Wan)).unwrap();
     assert!((100_000_000..600_000_000).contains(&plan.needed), "{plan}");

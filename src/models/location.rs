@@ -7,10 +7,11 @@ use std::{
 
 use super::{DecoderKind, ModelFiles, Needs, Role, preset_of_folder};
 use crate::{
-    Error, Result, bundled,
-    cache_dir::cache_dir,
+    Error, Result,
     hub::{Hub, HubError, HubSettings, Source},
-    preset::{Preset, Sources},
+    models::bundled,
+    models::cache_dir::cache_dir,
+    models::preset::{Preset, Sources},
 };
 
 /// What the user asked for.

@@ -1,6 +1,9 @@
 //! From published model files, in a folder or in the cache of the hub, to the networks of a run.
 
+pub mod bundled;
+pub mod cache_dir;
 mod location;
+pub mod preset;
 pub(crate) mod role;
 
 use std::{
@@ -13,7 +16,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, OpenOptions, Weights},
     device::Compute,
     hub::Source,
-    preset::{FileNames, Preset, Sources},
+    models::preset::{FileNames, Preset, Sources},
     text::{TextError, TextPipeline, Umt5, Umt5Config},
     transformer::{CausalWan, TransformerConfig, WanConfigFile},
     vae::{Decoder, LATENT_CHANNELS, VaeError, WanEncoder},

@@ -9,7 +9,7 @@ use serde::{
 use serde_json::Value;
 
 use super::{LineProblem, Moment, MomentError, Scene, Segment, file::check, moment::parse_moment};
-use crate::nearest;
+use crate::text::nearest;
 
 const PROMPT: &str = "prompt";
 pub(super) const PROMPTS: &str = "prompts";

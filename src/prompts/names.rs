@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Scene;
-use crate::nearest;
+use crate::text::nearest;
 
 /// Most bytes of an id in a file name.
 const LONGEST_ID: usize = 200;

@@ -242,7 +242,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{request::VideoLength, rollout::chunk_plans};
+    use crate::{rollout::chunk_plans, rollout::request::VideoLength};
 
     fn segment(start: Moment) -> Segment {
         Segment {

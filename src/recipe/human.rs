@@ -7,7 +7,7 @@ use crate::{
     cache::{CacheSettings, PolicyName},
     hub::human_bytes,
     models::DecoderKind,
-    sampler::SamplerSettings,
+    rollout::sampler::SamplerSettings,
 };
 
 /// Letters of a hash that are shown.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::RecipeError;
-use crate::{file_hash, start::StartFile};
+use crate::{hub::file_hash, rollout::start::StartFile};
 
 /// What a start is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

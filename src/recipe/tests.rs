@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::start::StartFile;
+use crate::rollout::start::StartFile;
 
 fn file(role: &str, name: &str, hash: &str) -> FileRecord {
     FileRecord {

@@ -8,7 +8,7 @@ use super::{CancelToken, ChunkPlan, NoiseSource, chunk_plans};
 use crate::{
     Error, Result,
     cache::{KvCache, Policy, plan::attention_sizes},
-    sampler::{self, DenoisingStep, SamplerSettings, Schedule},
+    rollout::sampler::{self, DenoisingStep, SamplerSettings, Schedule},
     transformer::{CausalWan, PromptContext, TimeEmbedding, model::Observer},
 };
 

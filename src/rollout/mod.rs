@@ -5,7 +5,10 @@
 
 pub mod chunked;
 pub mod noise;
+pub mod request;
+pub mod sampler;
 pub mod spans;
+pub mod start;
 
 use std::sync::{
     Arc,
@@ -14,7 +17,7 @@ use std::sync::{
 
 pub use chunked::{LatentChunk, Progress, PromptChange, Rollout, RolloutSettings};
 pub use noise::{NoiseSource, RecordedNoise, SeededNoise};
-pub use spans::{ChunkPlan, SpanError, chunk_plans};
+pub use spans::{ChunkPlan, RolloutDefaults, SpanError, chunk_plans};
 
 /// Asks a running rollout to stop, from any thread. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]

@@ -1,5 +1,26 @@
 //! How a video's latent frames are cut into chunks (self_forcing.md section 3).
 
+use serde::{Deserialize, Serialize};
+
+/// How a video is cut into chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RolloutDefaults {
+    /// Latent frames of a chunk: 3 for chunk-wise models, 1 for frame-wise ones.
+    pub chunk: usize,
+    /// Whether the first latent frame is a chunk of its own.
+    pub first_frame_alone: bool,
+}
+
+impl Default for RolloutDefaults {
+    fn default() -> Self {
+        Self {
+            chunk: 3,
+            first_frame_alone: false,
+        }
+    }
+}
+
 /// One chunk of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkPlan {

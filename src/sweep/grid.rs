@@ -6,7 +6,7 @@ use super::{
     Axis, Point, SweepError,
     meaning::{described, has_meaning, meant},
 };
-use crate::{cache::CacheSettings, config::Key, sampler::SamplerSettings};
+use crate::{cache::CacheSettings, config::Key, rollout::sampler::SamplerSettings};
 
 /// Most points of a grid.
 const MOST: usize = 10_000;
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
     use crate::cache::PolicyName;
     use crate::config::{Environment, Layer, Layers};
-    use crate::preset::Preset;
+    use crate::models::preset::Preset;
 
     fn grid(axes: &[(&str, &[&str])]) -> Grid {
         let axis = |(key, values): &(&str, &[&str])| Axis {

@@ -18,7 +18,7 @@ use std::{fs, path::Path};
 use toml::de::{DeTable, DeValue};
 
 use super::{Axis, NamedPoint, SweepError, parameters, values};
-use crate::{config::Key, nearest, preset::Preset};
+use crate::{config::Key, models::preset::Preset, text::nearest};
 
 /// Presets that are part of the program.
 const EMBEDDED: [(&str, &str); 3] = [

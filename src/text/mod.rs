@@ -6,6 +6,7 @@
 mod clean;
 mod fix_text;
 mod html;
+pub mod nearest;
 mod pipeline;
 mod tokenizer;
 mod umt5;

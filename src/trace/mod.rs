@@ -33,6 +33,7 @@
 //! Policies that select nothing need 1 to 2 MB. Attention of all 360 heads adds up to 0.6 kB for each head and chunk,
 //! 18 MB a minute.
 
+pub mod attended;
 pub mod attention;
 mod error;
 pub mod format;

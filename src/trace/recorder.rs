@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Every, FORMAT, TraceError, TraceOptions,
+    Every, FORMAT, TraceError, TraceOptions, attended,
     attention::chosen_heads,
     check_output,
     format::{Attention, Chunk, End, Header, Held, Line, RoomMade, Scores, Selected, Shape},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Result,
-    cache::{Event, KvCache, Pass, Sight, Slot, attention},
+    cache::{Event, KvCache, Pass, Sight, Slot},
     recipe::Recipe,
 };
 
@@ -199,8 +199,8 @@ impl Recorder {
         let (number, start, event) = (chunk.number, chunk.start, chunk.event);
         let heads = &self.heads[layer];
         if !heads.is_empty() && self.every.wants(number, event) {
-            let runs = attention::frame_runs(slots);
-            let shares = attention::attention_by_frame(sight.queries, sight.keys, &runs, heads)?;
+            let runs = attended::frame_runs(slots);
+            let shares = attended::attention_by_frame(sight.queries, sight.keys, &runs, heads)?;
             self.file.push(&Line::Attention(Attention {
                 chunk: number,
                 start,

@@ -2,10 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::{config::TransformerConfig, model::Observer, rope::Angles};
+use super::{config::TransformerConfig, model::Observer};
 use crate::{
     Result,
-    cache::{ChunkTokens, KvCache, Pass},
+    cache::{ChunkTokens, KvCache, Pass, rope::Angles},
     checkpoint::Weights,
     kernels,
 };

@@ -4,7 +4,6 @@
 pub mod block;
 pub mod config;
 pub mod model;
-pub mod rope;
 
 pub use config::{TransformerConfig, WanConfigFile};
 pub use model::{CausalWan, PromptContext, TimeEmbedding};

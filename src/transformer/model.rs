@@ -7,11 +7,13 @@ use candle_core::{DType, Device, Tensor};
 use super::{
     block::{Block, Conditioning, Context, CrossAttentionTokens, Depth, Linear},
     config::{PATCH, TransformerConfig},
-    rope::{Angles, Rope},
 };
 use crate::{
     Result,
-    cache::{CacheShape, KvCache},
+    cache::{
+        CacheShape, KvCache,
+        rope::{Angles, Rope},
+    },
     checkpoint::{TensorSpec, Weights},
     kernels,
 };

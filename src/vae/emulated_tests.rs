@@ -201,3 +201,19 @@ fn frames_go_to_channels_last_and_back() {
         assert_close("channels_first", e, &back.values(e), &flat(&want), 1e-6);
     }
 }
+
+#[test]
+fn pictures_become_the_same_bytes() {
+    let (frames, height, width) = (2, 5, 63);
+    for e in BOTH {
+        let mut x = numbers(e, frames * 3 * height * width, 16);
+        x[7] = f32::NAN;
+        x[8] = f32::INFINITY;
+        x[9] = f32::NEG_INFINITY;
+        let mx = Memory::of(e, &x);
+        let out = Memory::new(x.len());
+        run(&launch::pictures_to_bytes(e, out.at(), mx.at(), frames, height * width).unwrap());
+        let want = super::frames_to_rgb8(&tensor(&x, &[frames, 3, height, width])).unwrap();
+        assert_eq!(out.data(), want.concat());
+    }
+}

@@ -22,6 +22,7 @@ mod destination;
 mod encoders;
 mod error;
 mod gif;
+pub mod latents;
 mod metadata;
 mod output;
 mod pattern;

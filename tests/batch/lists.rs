@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use deepforcing::{file_hash::sha256, video::read_frames};
+use deepforcing::{hub::file_hash::sha256, video::read_frames};
 
 use crate::desk::Batches;
 

@@ -42,7 +42,7 @@ fn a_video_tells_how_it_was_made() {
     let hash = files.iter().find(|file| file["name"] == TRANSFORMER).unwrap()["sha256"]
         .as_str()
         .unwrap();
-    let found = deepforcing::file_hash::sha256(&desk.model.path(TRANSFORMER)).unwrap();
+    let found = deepforcing::hub::file_hash::sha256(&desk.model.path(TRANSFORMER)).unwrap();
     assert_eq!(hash, found);
     let text = desk.run(&["inspect", "out.mp4"]);
     let text = String::from_utf8(text.stdout).unwrap();

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor, bail};
 use deepforcing::{
     cache::Policy,
+    rollout::sampler::SamplerSettings,
     rollout::{NoiseSource, Progress, PromptChange, Rollout, RolloutSettings},
-    sampler::SamplerSettings,
 };
 use serde_json::Value;
 

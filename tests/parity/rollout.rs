@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
 use deepforcing::{
     cache::{Event, KvCache, Policy, Positions, Scorer, Slot},
+    rollout::sampler::SamplerSettings,
     rollout::{Progress, PromptChange, RecordedNoise, Rollout, RolloutSettings},
-    sampler::SamplerSettings,
 };
 
 use super::{

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 use deepforcing::{
-    sampler::{Schedule, add_noise, flow_to_x0, x0_to_flow},
+    rollout::sampler::{Schedule, add_noise, flow_to_x0, x0_to_flow},
     transformer::model::sinusoid,
 };
 use serde_json::Value;

@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use deepforcing::{
-    cache::{KvCache, Policy},
+    cache::{KvCache, Policy, rope::Rope},
     checkpoint::{Checkpoint, Weights},
     kernels,
-    transformer::{CausalWan, TransformerConfig, WanConfigFile, model::Observer, rope::Rope},
+    transformer::{CausalWan, TransformerConfig, WanConfigFile, model::Observer},
 };
 
 use super::{Case, number, tolerance};

@@ -1,6 +1,6 @@
 //! What a sweep renders, and what its folder says of it.
 
-use deepforcing::{batch::Entry, file_hash::sha256, sweep::SweepPlan, trace::Trace};
+use deepforcing::{batch::Entry, hub::file_hash::sha256, sweep::SweepPlan, trace::Trace};
 
 use crate::sweeps::{Sweeps, THREE};
 

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::{Report, Section};
 use crate::{
-    bundled,
     config::{Environment, Layer, Layers},
     hub::{Hub, HubError, Source},
+    models::bundled,
+    models::preset::{Preset, Sources},
     models::{DecoderKind, Locator, ModelFiles, Role, preset_of_folder},
-    preset::{Preset, Sources},
 };
 
 /// Sizes are compared, not hashes: reading gigabytes takes minutes, and `models verify` does it.

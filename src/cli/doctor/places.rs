@@ -8,10 +8,10 @@ use std::{
 
 use super::{Report, Section, models};
 use crate::{
-    cache_dir::cache_dir,
     cli::config::effective_preset,
     config::{Environment, Layer, Layers},
     hub::HubSettings,
+    models::cache_dir::cache_dir,
 };
 
 pub(super) fn examine(environment: &Environment, report: &mut Report) {

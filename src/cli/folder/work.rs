@@ -14,7 +14,7 @@ use crate::{
     },
     prompts::Scene,
     recipe::{ModelRecord, Recipe},
-    start::StartFile,
+    rollout::start::StartFile,
     sweep::PointSettings,
     video::{Form, read_metadata},
 };

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::{Failure, print, print_json};
 use crate::{
-    Result, bundled,
+    Result,
     hub::{HubError, Source, human_bytes},
+    models::bundled,
+    models::preset::{Preset, Sources},
     models::{Locator, Role},
-    preset::{Preset, Sources},
 };
 
 #[derive(Args)]

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     Error, Result,
     hub::Source,
+    models::preset::{Preset, Sources},
     models::{Found, Located, Locator, ModelChoice, Needs},
-    preset::{Preset, Sources},
 };
 use list::List;
 use pull::Pull;

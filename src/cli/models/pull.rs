@@ -4,11 +4,12 @@ use clap::{Args, ValueEnum};
 
 use super::{Failure, named, print, sources_of};
 use crate::{
-    Error, Result, bundled,
+    Error, Result,
     cli::{printer::Printer, pulling::pull_missing, render::interrupt_on_ctrl_c},
     hub::{Hub, HubError, Source},
+    models::bundled,
+    models::preset::Sources,
     models::{DecoderKind, Locator, ModelLocation, Needs, Role},
-    preset::Sources,
     rollout::CancelToken,
 };
 

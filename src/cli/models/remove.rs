@@ -10,8 +10,8 @@ use crate::{
     Error, Result,
     cli::printer::say,
     hub::{Hub, Source, human_bytes},
+    models::preset::{Preset, Sources},
     models::{DecoderKind, Locator, ModelLocation, Needs},
-    preset::{Preset, Sources},
 };
 
 #[derive(Args)]

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::{Failure, named, print, print_json, sources_of};
 use crate::{
-    Error, Result, bundled,
+    Error, Result,
     cli::printer::{Printer, say},
     hub::{Hub, HubError, Source, Verified, human_bytes},
+    models::bundled,
+    models::preset::{Preset, Sources},
     models::{Located, Locator, ModelLocation, Role},
-    preset::{Preset, Sources},
 };
 
 #[derive(Args)]

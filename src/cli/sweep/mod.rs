@@ -26,9 +26,9 @@ use crate::{
     cache::CacheSettings,
     config::{Environment, Layer, Layers},
     prompts::{Scene, read_prompts},
-    request::PictureSize,
     rollout::CancelToken,
-    sampler::SamplerSettings,
+    rollout::request::PictureSize,
+    rollout::sampler::SamplerSettings,
     sweep::{self, Assignments, Extended, PointSettings, Points, SweepError, SweepPlan, SweepPreset, items, prompts},
 };
 

@@ -4,7 +4,6 @@
 //! would be given. This checks everything but the GPU's own instructions.
 
 mod attention;
-mod cache;
 mod elementwise;
 
 use std::{
@@ -106,7 +105,7 @@ impl Memory {
         Self { blocks, bytes }
     }
 
-    fn of_bytes(bytes: &[u8]) -> Self {
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         let mut memory = Self::new(bytes.len());
         memory.data_mut().copy_from_slice(bytes);
         memory
@@ -121,7 +120,7 @@ impl Memory {
         Self::of_bytes(&bytes)
     }
 
-    fn of_u32(values: &[u32]) -> Self {
+    pub(crate) fn of_u32(values: &[u32]) -> Self {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Self::of_bytes(&bytes)
     }
@@ -130,14 +129,14 @@ impl Memory {
         self.blocks[GUARD..].as_ptr() as u64
     }
 
-    fn data_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn data_mut(&mut self) -> &mut [u8] {
         let bytes = self.bytes;
         // SAFETY: plain bytes within the vector.
         unsafe { std::slice::from_raw_parts_mut(self.blocks[GUARD..].as_mut_ptr().cast(), bytes) }
     }
 
     /// The data, after checking that nothing was written around it.
-    fn data(&self) -> &[u8] {
+    pub(crate) fn data(&self) -> &[u8] {
         // SAFETY: plain bytes within the vector.
         let all: &[u8] = unsafe { std::slice::from_raw_parts(self.blocks.as_ptr().cast(), self.blocks.len() * 16) };
         let (before, rest) = all.split_at(GUARD * 16);
@@ -164,7 +163,7 @@ impl Memory {
         }
     }
 
-    fn u32s(&self) -> Vec<u32> {
+    pub(crate) fn u32s(&self) -> Vec<u32> {
         self.data()
             .chunks_exact(4)
             .map(|b| u32::from_le_bytes(b.try_into().unwrap()))

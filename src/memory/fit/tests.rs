@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    preset::Preset,
+    models::preset::Preset,
     prompts::PromptSpan,
     recipe::{ModelRecord, VideoRecord},
 };

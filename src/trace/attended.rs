@@ -2,8 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::plan::Slot;
-use crate::{Result, kernels};
+use crate::{Result, cache::Slot, kernels};
 
 /// A run of neighbouring slots whose tokens come from one latent frame: the frame, and the number of tokens.
 pub type FrameRun = (u64, usize);

@@ -9,7 +9,7 @@ use crate::{
     cache::CacheSettings,
     hub::Source,
     models::role::{DecoderKind, Needs, Role},
-    sampler::SamplerSettings,
+    rollout::{RolloutDefaults, sampler::SamplerSettings},
 };
 
 /// Everything that distinguishes one model or method from another.
@@ -125,47 +125,28 @@ pub struct VideoDefaults {
     pub fps: u32,
 }
 
-/// How a video is cut into chunks.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RolloutDefaults {
-    /// Latent frames of a chunk: 3 for chunk-wise models, 1 for frame-wise ones.
-    pub chunk: usize,
-    /// Whether the first latent frame is a chunk of its own.
-    pub first_frame_alone: bool,
-}
-
-impl Default for RolloutDefaults {
-    fn default() -> Self {
-        Self {
-            chunk: 3,
-            first_frame_alone: false,
-        }
-    }
-}
-
 /// Presets that are part of the program.
 const EMBEDDED: &[(&str, &str)] = &[
-    ("deep-forcing", include_str!("../configs/deep-forcing.toml")),
-    ("self-forcing", include_str!("../configs/self-forcing.toml")),
-    ("causal-forcing", include_str!("../configs/causal-forcing.toml")),
+    ("deep-forcing", include_str!("../../configs/deep-forcing.toml")),
+    ("self-forcing", include_str!("../../configs/self-forcing.toml")),
+    ("causal-forcing", include_str!("../../configs/causal-forcing.toml")),
     (
         "causal-forcing-deep",
-        include_str!("../configs/causal-forcing-deep.toml"),
+        include_str!("../../configs/causal-forcing-deep.toml"),
     ),
     (
         "causal-forcing-frame",
-        include_str!("../configs/causal-forcing-frame.toml"),
+        include_str!("../../configs/causal-forcing-frame.toml"),
     ),
     (
         "causal-forcing-frame-2step",
-        include_str!("../configs/causal-forcing-frame-2step.toml"),
+        include_str!("../../configs/causal-forcing-frame-2step.toml"),
     ),
     (
         "causal-forcing-frame-1step",
-        include_str!("../configs/causal-forcing-frame-1step.toml"),
+        include_str!("../../configs/causal-forcing-frame-1step.toml"),
     ),
-    ("toy", include_str!("../configs/toy.toml")),
+    ("toy", include_str!("../../configs/toy.toml")),
 ];
 
 impl Preset {
@@ -208,7 +189,7 @@ impl Preset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cache::PolicyName, request::PictureSize};
+    use crate::{cache::PolicyName, rollout::request::PictureSize};
 
     #[test]
     fn the_embedded_presets_are_legal() {
@@ -302,7 +283,7 @@ mod tests {
     fn a_source_that_would_leave_the_cache_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.toml");
-        let text = include_str!("../configs/self-forcing.toml").replace("taew2_1.pth\"\n", "../../evil\"\n");
+        let text = include_str!("../../configs/self-forcing.toml").replace("taew2_1.pth\"\n", "../../evil\"\n");
         std::fs::write(&path, text).unwrap();
         let error = Preset::load(path.to_str().unwrap()).unwrap_err().to_string();
         assert!(error.contains("../../evil") && error.contains("mine.toml"), "{error}");

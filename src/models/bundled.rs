@@ -18,7 +18,7 @@ macro_rules! bundled {
     ($($name:literal $sha256:literal,)*) => {
         &[$(Bundled {
             name: $name,
-            content: include_bytes!(concat!("../weights/toy/", $name)),
+            content: include_bytes!(concat!("../../weights/toy/", $name)),
             sha256: $sha256,
         }),*]
     };
@@ -112,9 +112,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        file_hash::hexadecimal,
+        hub::file_hash::hexadecimal,
+        models::preset::Preset,
         models::{DecoderKind, ModelFiles},
-        preset::Preset,
     };
 
     #[test]

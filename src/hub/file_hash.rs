@@ -57,7 +57,7 @@ struct Remembered {
 }
 
 impl FileHashes {
-    /// Hashes remembered below `cache` (see [`crate::cache_dir::cache_dir`]). A folder that cannot be written costs
+    /// Hashes remembered below `cache` (see [`crate::models::cache_dir::cache_dir`]). A folder that cannot be written costs
     /// time only.
     pub fn new(cache: Option<&Path>) -> Self {
         Self {

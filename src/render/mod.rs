@@ -2,6 +2,9 @@
 //!
 //! The caller hears of everything through [`Event`]s; nothing is printed here.
 
+pub mod engine;
+pub mod pipeline;
+
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
@@ -12,14 +15,14 @@ use candle_core::Tensor;
 use crate::{
     Error, Result,
     device::Compute,
-    engine::Engine,
-    latents::LatentWriter,
     metrics::{self, Measuring, Report},
-    pipeline::{self, Pictures, Update},
     recipe::Recipe,
+    render::engine::Engine,
+    render::pipeline::{Pictures, Update},
     rollout::CancelToken,
     trace::{TraceOptions, Tracing},
     vae::LATENT_CHANNELS,
+    video::latents::LatentWriter,
     video::{EncoderInfo, Kept, Metadata, Target, VideoSettings, VideoSummary, VideoWriter, save_picture},
 };
 
@@ -27,7 +30,7 @@ use crate::{
 pub struct Job {
     pub recipe: Recipe,
     pub target: Target,
-    /// Latents `[frames, 16, height, width]` that the video begins with, as [`crate::start::encode_start`] gives them.
+    /// Latents `[frames, 16, height, width]` that the video begins with, as [`crate::rollout::start::encode_start`] gives them.
     pub given: Option<Tensor>,
     /// Safetensors file for the latents.
     pub save_latents: Option<PathBuf>,

@@ -1,14 +1,18 @@
-//! Events of the cache.
+//! The GPU kernels of cache events in the emulator, against the CPU.
 
 use proptest::prelude::*;
 
+use candle_core::Device;
+
 use super::{
-    super::{launch, launch::*},
-    *,
+    Slot,
+    rope::{Rope, TokenPosition},
+    score,
 };
-use crate::{
-    cache::{Slot, score},
-    transformer::rope::{Rope, TokenPosition},
+use crate::kernels::{
+    self,
+    emulated::{BOTH, Memory, assert_close, flat, numbers, run, tensor},
+    launch::{self, Element, Moves, SlotRotation},
 };
 
 #[test]
@@ -22,7 +26,7 @@ fn scores_equal_their_twin() {
         let scale = 1.0 / (width as f32).sqrt();
         run(&launch::token_scores(e, out.at(), mkeys.at(), mqueries.at(), tokens, width, scale).unwrap());
         let keys = tensor(&keys, &[tokens, 1, width]);
-        let want = super::super::token_scores(&keys, &tensor(&queries, &[width]), scale.into()).unwrap();
+        let want = kernels::token_scores(&keys, &tensor(&queries, &[width]), scale.into()).unwrap();
         assert_close(
             "token_scores",
             Element::F32,
@@ -167,7 +171,7 @@ fn slots_are_rotated_as_the_rope_says() {
         };
         run(&launch::rotate_slots(e, rotated.at(), mraw.at(), mtags.at(), mtable.at(), of).unwrap());
         let moved = tensor(&raw[first * heads * dim..], &[slots, heads, dim]);
-        let want = super::super::rotate(&moved, &angles.cos, &angles.sin).unwrap();
+        let want = kernels::rotate(&moved, &angles.cos, &angles.sin).unwrap();
         let got = rotated.values(e);
         let (untouched, got) = got.split_at(first * heads * dim);
         assert!(untouched.iter().all(|v| *v == 7.0));

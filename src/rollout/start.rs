@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
+use super::{RolloutDefaults, request::PictureSize};
 use crate::{
     Error, Result,
-    preset::RolloutDefaults,
-    request::PictureSize,
     vae::{TEMPORAL_FACTOR, WanEncoder, pictures_of_latents},
     video::{Clip, read_image, read_last_frames},
 };
