@@ -7,50 +7,80 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::printer::{Level, Printer, say};
 use crate::{
     Result,
-    hub::{Hub, HubError, MissingFile, PullEvent, Source, human_bytes},
+    hub::{Hub, HubError, MissingFile, PullEvent, Source, Transfer, human_bytes},
     rollout::CancelToken,
 };
 
 /// Time between progress lines when stderr is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Says how much is missing, checks that there is room for it, and downloads it.
+/// Downloads those of `sources`, files of `model`, that are not in the cache.
 ///
 /// # Errors
-/// When the hub cannot be reached or refuses, the disk is too small, a file is not what it should be, or the user
-/// stops it.
+/// As [`Hub::pull_missing`].
 pub(super) fn pull_missing(
     hub: &Hub,
     model: &str,
-    missing: &[Source],
+    sources: &[Source],
     printer: &Printer,
     cancel: &CancelToken,
 ) -> Result<()> {
-    let cancelled = || cancel.is_cancelled();
-    let missing = hub.missing(missing, &cancelled)?;
-    if missing.is_empty() {
-        return Ok(());
+    let mut downloads = Downloads::new(printer);
+    let mut listen = |transfer: Transfer<'_>| downloads.see(model, transfer);
+    Ok(hub.pull_missing(sources, &mut listen, &|| cancel.is_cancelled())?)
+}
+
+/// Says how much is downloaded, and shows how far it is.
+pub(super) struct Downloads<'a> {
+    printer: &'a Printer,
+    /// Whether progress is shown.
+    shows: bool,
+    /// The file in work.
+    file: Option<PullProgress>,
+}
+
+impl<'a> Downloads<'a> {
+    pub(super) fn new(printer: &'a Printer) -> Self {
+        Self {
+            printer,
+            shows: false,
+            file: None,
+        }
     }
-    // Even when quiet: nobody should wonder where so many bytes come from.
-    say(&format!("note: {}", announcement(model, &missing)));
-    hub.check_space(missing.iter().map(|file| file.bytes - file.have).sum())?;
-    let shows = printer.level() > Level::Quiet && !hub.settings().no_progress_bars.value;
-    for file in &missing {
-        let mut progress = PullProgress::new(&file.source, shows);
-        let pulled = hub.pull(&file.source, &mut |event| progress.event(&event), &cancelled);
-        progress.close();
-        match pulled {
-            Ok(_) if shows => say(&format!("{}: downloaded and verified", file.source.label())),
-            Ok(_) => {}
-            Err(error) => {
+
+    pub(super) fn see(&mut self, model: &str, transfer: Transfer<'_>) {
+        match transfer {
+            Transfer::Planned { files, no_progress } => {
+                // Even when quiet: nobody should wonder where so many bytes come from.
+                say(&format!("note: {}", announcement(model, files)));
+                self.shows = self.printer.level() > Level::Quiet && !no_progress;
+            }
+            Transfer::Begun(source) => self.file = Some(PullProgress::new(source, self.shows)),
+            Transfer::News(event) => {
+                if let Some(file) = &mut self.file {
+                    file.event(&event);
+                }
+            }
+            Transfer::Done(source) => {
+                self.close();
+                if self.shows {
+                    say(&format!("{}: downloaded and verified", source.label()));
+                }
+            }
+            Transfer::Failed { error, .. } => {
+                self.close();
                 if let HubError::Cancelled = error {
                     say("stopped; the next download goes on from here");
                 }
-                return Err(error.into());
             }
         }
     }
-    Ok(())
+
+    fn close(&mut self) {
+        if let Some(file) = self.file.take() {
+            file.close();
+        }
+    }
 }
 
 /// `model X needs 17.55 GB: repo/file (5.68 GB), …`

@@ -4,7 +4,7 @@
 //! layout of the cache is that of the `hf-hub` crate and of `huggingface_hub`; the transfer is our own, because it must
 //! resume, verify, wait when the hub asks to, and tell refusals apart.
 //!
-//! Nothing here prints: a pull tells its progress as [`PullEvent`]s.
+//! Nothing here prints: a pull tells its progress as [`PullEvent`]s, several pulls as [`Transfer`]s.
 
 mod download;
 mod error;
@@ -15,6 +15,7 @@ mod removal;
 mod settings;
 mod source;
 mod space;
+mod transfer;
 mod watch;
 
 use std::{
@@ -29,6 +30,7 @@ pub use remote::RemoteFile;
 pub use removal::Removal;
 pub use settings::{HubSettings, Origin, Setting, Token};
 pub use source::Source;
+pub use transfer::Transfer;
 pub use watch::{PullEvent, Waiting};
 
 use download::Download;
