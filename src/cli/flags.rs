@@ -107,11 +107,7 @@ impl MemoryFlags {
 }
 
 fn parse_decoder(text: &str) -> Result<DecoderKind, String> {
-    match text {
-        "wan" => Ok(DecoderKind::Wan),
-        "tae" => Ok(DecoderKind::Tae),
-        _ => Err("expected wan or tae".into()),
-    }
+    DecoderKind::of_name(text).ok_or_else(|| format!("expected {}", DecoderKind::NAMES.join(" or ")))
 }
 
 /// The one video that a command writes.

@@ -225,18 +225,11 @@ impl Value for DecoderKind {
     const NOTATION: Notation = Notation::Text;
 
     fn from_text(text: &str, _: &Key) -> Result<Self, String> {
-        match text.trim() {
-            "wan" => Ok(Self::Wan),
-            "tae" => Ok(Self::Tae),
-            _ => Err(unknown_word(text, &["wan", "tae"])),
-        }
+        Self::of_name(text.trim()).ok_or_else(|| unknown_word(text, &Self::NAMES))
     }
 
     fn to_text(&self) -> String {
-        match self {
-            Self::Wan => "wan".into(),
-            Self::Tae => "tae".into(),
-        }
+        self.name().into()
     }
 
     fn to_json(&self) -> serde_json::Value {

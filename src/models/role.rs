@@ -12,6 +12,24 @@ pub enum DecoderKind {
     Tae,
 }
 
+impl DecoderKind {
+    /// The names of all decoders.
+    pub const NAMES: [&str; 2] = [Self::Wan.name(), Self::Tae.name()];
+
+    /// As flags, settings and recipes name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wan => "wan",
+            Self::Tae => "tae",
+        }
+    }
+
+    /// The decoder of a name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Wan, Self::Tae].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
