@@ -27,7 +27,7 @@
 //! | [`memory`] | how much memory a video needs, and what its cache holds over time |
 //! | [`metrics`] | measures of a video that need no neural network |
 //! | [`models`] | the networks of a run, from published files |
-//! | [`render`] | one video from its recipe |
+//! | [`render`] | from what is asked for to videos: model, jobs, each video from its recipe |
 //! | [`config`] | settings in layers: flags, environment, config file, preset |
 //! | [`trace`] | what the cache keeps of a video, in a file and on a page |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |

@@ -9,6 +9,9 @@
 //! | `compact` | measures in a line of a manifest |
 //! | `failures` | the videos that could not be made, as a prompt file |
 //! | `folder` | the folder, and who may write in it |
+//! | `list` | [`List`]: what is to be made, and what is there already |
+//! | `run` | [`Run`]: making it, video by video |
+//! | `desk` | the files of a run |
 //!
 //! # Files in the folder
 //!
@@ -24,19 +27,24 @@
 //! itself.
 
 mod compact;
+mod desk;
 mod error;
 mod failures;
 mod folder;
 mod key;
+mod list;
 mod manifest;
 mod naming;
+mod run;
 mod shard;
 
 pub use error::BatchError;
 pub use failures::Failures;
 pub use folder::OutputFolder;
 pub use key::{Key, differences};
+pub use list::{Conflicts, Existing, List, Planned, PointSettings, State};
 pub(crate) use manifest::manifests;
 pub use manifest::{Entry, EntryTimes, Manifest};
 pub use naming::{Item, Naming, items};
+pub use run::{Made, Run, Tally};
 pub use shard::Shard;

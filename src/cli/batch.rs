@@ -7,16 +7,18 @@ use clap::Args;
 use super::{
     Failure,
     flags::{CacheFlags, EncodingFlags, MemoryFlags, ModelFlags, RunFlags, VideoFlags},
-    folder::{self, FolderFlags, List},
-    model_files::Model,
+    folder::{self, FolderFlags},
     printer::Printer,
-    render::interrupt_on_ctrl_c,
+    render::{Screen, interrupt_on_ctrl_c},
+    threads::use_threads,
 };
 use crate::{
     Error,
     batch::{Naming, items},
     config::{Environment, Layer, Layers},
+    models::Locator,
     prompts::read_prompts,
+    render::{Event, session::Session},
     rollout::CancelToken,
 };
 
@@ -87,26 +89,31 @@ impl Batch {
         let cancel = CancelToken::default();
         let encoder = scenes.iter().any(|scene| scene.image.is_some());
         let longest = scenes.iter().filter_map(|scene| scene.seconds).reduce(f64::max);
-        let model = Model::fitted(layers, encoder, longest, self.running.dry_run, &cancel, printer)?;
-        let seed = model.settings.seed.value;
+        let mut screen = Screen::new(printer);
+        let mut observe = |event: Event<'_>| screen.see(event);
+        let session = Session::fitted(
+            &Locator::of_process(),
+            layers,
+            encoder,
+            longest,
+            self.running.dry_run,
+            &cancel,
+            &mut observe,
+        )?;
+        let seed = session.settings.seed.value;
         let extension = self.folder.format.as_str();
         let mut items = items(&scenes, self.samples, self.naming, extension, seed).map_err(Error::from)?;
         if let Some(limit) = self.folder.limit {
             items.retain(|item| item.scene < limit as usize);
         }
         self.folder.take_part(&mut items, shard);
-        let list = List {
-            folder: &self.folder,
-            running: &self.running,
-            scenes: &scenes,
-            model: &model,
-            points: &[],
-        };
-        list.check_settings(printer)?;
+        let list = self.folder.list(&session, &scenes, &[], shard, &self.running);
+        list.check_settings(&mut observe)?;
         if self.running.dry_run {
-            return folder::show(&list, &items, shard, printer);
+            return folder::show(&list, &items, self.running.json, printer);
         }
         interrupt_on_ctrl_c(&cancel);
-        folder::run(&list, &items, shard, || Ok(()), &cancel, printer)
+        use_threads(session.settings.threads.value);
+        folder::run(&list, &items, self.running.json, || Ok(()), &cancel, printer)
     }
 }

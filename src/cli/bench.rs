@@ -7,9 +7,9 @@ use clap::Args;
 use super::{
     Failure,
     flags::{CacheFlags, DeviceFlags},
-    model_files::{self, Model},
     printer::{Printer, print_result},
-    render::interrupt_on_ctrl_c,
+    render::{Screen, interrupt_on_ctrl_c},
+    threads::use_threads,
 };
 use crate::{
     Error, Result,
@@ -18,7 +18,8 @@ use crate::{
     config::{Environment, Layer, Layers, Origin, Settings},
     device::{Compute, Selection},
     models::preset::Preset,
-    models::{DecoderKind, ModelFiles},
+    models::{DecoderKind, Locator},
+    render::{Event, session::Session},
     rollout::CancelToken,
     rollout::request::PictureSize,
 };
@@ -27,6 +28,8 @@ use crate::{
 const PROMPT: &str = "a red ball bouncing over green hills";
 /// Seed of weights and noise.
 const SEED: u64 = 7;
+/// As `--vae` says that latents are not decoded.
+const NO_DECODER: &str = "none";
 /// Picture size for small networks.
 const TINY_SIZE: PictureSize = PictureSize { width: 160, height: 96 };
 
@@ -101,12 +104,11 @@ enum Vae {
 }
 
 fn parse_vae(text: &str) -> Result<Vae, String> {
-    match text {
-        "wan" => Ok(Vae::Decoded(DecoderKind::Wan)),
-        "tae" => Ok(Vae::Decoded(DecoderKind::Tae)),
-        "none" => Ok(Vae::None),
-        _ => Err("expected wan, tae or none".into()),
+    if text == NO_DECODER {
+        return Ok(Vae::None);
     }
+    let names = || format!("expected {} or {NO_DECODER}", DecoderKind::NAMES.join(", "));
+    DecoderKind::of_name(text).map(Vae::Decoded).ok_or_else(names)
 }
 
 impl Bench {
@@ -178,12 +180,15 @@ impl Bench {
         cancel: &CancelToken,
         printer: &Printer,
     ) -> Result<BenchReport> {
-        let model = Model::locate(layers, false, cancel, printer)?;
-        let bench = self.settings(&model.located.preset_name, &model.located.preset, &model.settings)?;
-        let files: ModelFiles = model.files(cancel, printer)?;
-        let decoded = self.decoder(&model.settings).is_some();
+        let mut screen = Screen::new(printer);
+        let mut observe = |event: Event<'_>| screen.see(event);
+        let session = Session::locate(&Locator::of_process(), layers, false, cancel, &mut observe)?;
+        let located = &session.located;
+        let bench = self.settings(&located.preset_name, &located.preset, &session.settings)?;
+        let files = session.files(cancel, &mut observe)?;
+        let decoded = self.decoder(&session.settings).is_some();
         let make = |compute: &Compute| Networks::load(&files, PROMPT, decoded, compute);
-        self.measure(&bench, &model.settings, started, make, cancel, printer)
+        self.measure(&bench, &session.settings, started, make, cancel, printer)
     }
 
     fn measure(
@@ -195,7 +200,7 @@ impl Bench {
         cancel: &CancelToken,
         printer: &Printer,
     ) -> Result<BenchReport> {
-        model_files::use_threads(settings.threads.value);
+        use_threads(settings.threads.value);
         interrupt_on_ctrl_c(cancel);
         let selection = selected(settings, printer)?;
         bench::run(bench, &selection, started, make, cancel, |stage| printer.stage(stage))
@@ -209,11 +214,7 @@ impl Bench {
     }
 
     fn settings(&self, name: &str, preset: &Preset, settings: &Settings) -> Result<BenchSettings> {
-        let vae = match self.decoder(settings) {
-            Some(DecoderKind::Wan) => "wan",
-            Some(DecoderKind::Tae) => "tae",
-            None => "none",
-        };
+        let vae = self.decoder(settings).map_or(NO_DECODER, DecoderKind::name);
         let bench = BenchSettings {
             preset: name.into(),
             random_weights: self.random_weights,
@@ -237,7 +238,7 @@ impl Bench {
     fn parity(&self, layers: &Layers, printer: &Printer) -> Result<(), Failure> {
         let preset = Preset::load(Preset::DEFAULT)?;
         let settings = layers.resolve(Preset::DEFAULT, &preset);
-        model_files::use_threads(settings.threads.value);
+        use_threads(settings.threads.value);
         let selection = selected(&settings, printer)?;
         let compute = selection.open().map_err(Error::from)?;
         let cache = CacheSettings {

@@ -10,24 +10,20 @@ use clap::Args;
 use super::{
     Failure,
     flags::{EncodingFlags, ModelFlags, OutputFlags},
-    live::VideoWork,
-    model_files::{self, Model},
     printer::{Printer, print_result},
-    render::interrupt_on_ctrl_c,
+    render::{Screen, interrupt_on_ctrl_c},
+    threads::use_threads,
 };
 use crate::{
     Error, Result,
     config::{Environment, Layers},
+    models::Locator,
     recipe::Recipe,
-    render::pipeline::{Pictures, Update},
+    render::{Event, decode::Decoding, session::Session},
     rollout::CancelToken,
-    vae::{SPATIAL_FACTOR, frames_to_rgb8, pictures_of_latents},
+    video::VideoSummary,
     video::latents::LatentReader,
-    video::{EncoderInfo, Metadata, Target, VideoSettings, VideoSummary, VideoWriter},
 };
-
-/// Latent frames that are decoded at a time.
-const CHUNK: usize = 3;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,7 +53,6 @@ impl Decode {
         let Some((summary, complete)) = self.decode(printer)? else {
             return Err(Failure::Interrupted);
         };
-        printer.finished(&summary, complete);
         if summary.path != Path::new("-") {
             print_result(format!("{}\n", summary.path.display()).as_bytes())?;
         }
@@ -69,7 +64,7 @@ impl Decode {
 
     /// The video, if it has a picture, and whether it is complete.
     fn decode(&self, printer: &Printer) -> Result<Option<(VideoSummary, bool)>> {
-        let started = Instant::now();
+        let mut screen = Screen::new(printer).since(Instant::now());
         let latents = LatentReader::open(&self.file)?;
         let target = self.output.target()?;
         let recipe = match latents.recipe() {
@@ -77,64 +72,22 @@ impl Decode {
             None => None,
         };
         let cancel = CancelToken::default();
-        let model = self.locate(recipe.as_ref(), &cancel, printer)?;
+        let session = self.locate(recipe.as_ref(), &cancel, &mut screen)?;
         interrupt_on_ctrl_c(&cancel);
-        model_files::use_threads(model.settings.threads.value);
-        let files = model.files(&cancel, printer)?;
-        printer.stage("loading the decoder");
-        let compute = model.compute(printer)?;
-        let mut stream = files.load_decoder(&compute)?.stream();
-
-        let [frames, _, height, width] = latents.shape();
-        let whole = pictures_of_latents(frames);
-        let pictures = recipe.as_ref().map_or(whole, |recipe| recipe.video.pictures.min(whole));
-        let fps = self.encoding.fps.or(recipe.as_ref().map(|recipe| recipe.video.fps));
-        let settings = VideoSettings {
-            fps: fps.unwrap_or(model.settings.fps.value),
-            crf: model.settings.crf.value,
-            preset: model.settings.encoder_preset.value,
-            encoder: model.settings.encoder.value,
-            gpu: compute.gpu(),
-            ..VideoSettings::new((width * SPATIAL_FACTOR) as u32, (height * SPATIAL_FACTOR) as u32)
+        use_threads(session.settings.threads.value);
+        let mut observe = |event: Event<'_>| screen.see(event);
+        let files = session.files(&cancel, &mut observe)?;
+        let decoding = Decoding {
+            latents,
+            target,
+            recipe,
+            fps: self.encoding.fps,
         };
-        let work = VideoWork {
-            video: (1, 1),
-            chunks: frames.div_ceil(CHUNK),
-            pictures,
-            fps: settings.fps,
-        };
-        let mut video = VideoWriter::create_described(&target, settings, |encoder| {
-            let described = recipe.map(|recipe| self.metadata(recipe, &model, &target, encoder));
-            described.unwrap_or_default()
-        })?;
-        printer.encoder(video.info());
-        let progress = printer.progress(work, started);
-        for (chunk, start) in (0..frames).step_by(CHUNK).enumerate() {
-            if cancel.is_cancelled() {
-                break;
-            }
-            let begun = Instant::now();
-            let chunk_latents = latents.read(start..frames.min(start + CHUNK), &compute.device)?;
-            let mut frames = frames_to_rgb8(&stream.push(&chunk_latents)?)?;
-            frames.truncate(pictures - video.frames() as usize);
-            let batch = Pictures {
-                chunk,
-                frames,
-                took: begun.elapsed(),
-            };
-            let begun = Instant::now();
-            batch.frames.iter().try_for_each(|frame| video.push(frame))?;
-            video.flush()?;
-            progress.update(&Update::Pictures(batch));
-            progress.encoded(begun.elapsed());
-        }
-        progress.close();
-        let complete = video.frames() as usize == pictures;
-        Ok(video.finish_partial()?.map(|summary| (summary, complete)))
+        decoding.run(&session, &files, &cancel, &mut observe)
     }
 
     /// The model asked for, or the one that made the latents.
-    fn locate(&self, recipe: Option<&Recipe>, cancel: &CancelToken, printer: &Printer) -> Result<Model> {
+    fn locate(&self, recipe: Option<&Recipe>, cancel: &CancelToken, screen: &mut Screen) -> Result<Session> {
         let mut layer = self.encoding.over(self.model.layer());
         if let Some(recipe) = recipe {
             layer.model = layer.model.or_else(|| recipe.model.model.clone());
@@ -143,16 +96,8 @@ impl Decode {
             return Err(Error::ModelNotNamed);
         }
         let layers = Layers::load(layer, &Environment::of_process())?;
-        Model::locate(&layers, false, cancel, printer)
-    }
-
-    fn metadata(&self, mut recipe: Recipe, model: &Model, target: &Target, encoder: &EncoderInfo) -> Metadata {
-        recipe.model.decoder = model.outline().decoder;
-        recipe.encoding.container = target.form().to_string();
-        recipe.encoding.written_by(encoder);
-        Metadata {
-            title: recipe.prompts.first().map(|prompt| prompt.text.clone()),
-            comment: Some(recipe.to_json()),
-        }
+        Session::locate(&Locator::of_process(), &layers, false, cancel, &mut |event| {
+            screen.see(event)
+        })
     }
 }

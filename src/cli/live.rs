@@ -7,17 +7,13 @@ use std::{
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use crate::render::pipeline::Update;
+use crate::render::{InWork, pipeline::Update};
 
 /// The video that is being made.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct VideoWork {
-    /// Which of how many videos of this run, from 1.
-    pub video: (usize, usize),
+    pub video: InWork,
     pub chunks: usize,
-    pub pictures: usize,
-    /// Pictures per second of the video.
-    pub fps: u32,
 }
 
 /// Pictures, and the time that a stage took for them.
@@ -111,12 +107,11 @@ impl Pace {
 
     /// Parts of the line with their ranks; 0 matters most.
     fn parts(&self, now: Instant, stages: bool, memory: Option<u64>) -> Vec<(u8, String)> {
-        let (work, seconds) = (&self.work, |pictures: usize| {
-            pictures as f64 / self.work.fps.max(1) as f64
-        });
+        let (work, video) = (&self.work, &self.work.video);
+        let seconds = |pictures: usize| pictures as f64 / f64::from(video.fps.max(1));
         let mut parts = Vec::new();
-        if work.video.1 > 1 {
-            parts.push((0, format!("video {}/{}", work.video.0, work.video.1)));
+        if video.number.1 > 1 {
+            parts.push((0, format!("video {}/{}", video.number.0, video.number.1)));
         }
         let (chunk, step, steps) = self.step;
         parts.push((
@@ -128,7 +123,7 @@ impl Pace {
         }
         parts.push((
             0,
-            format!("{:.1}/{:.1} s", seconds(self.pictures), seconds(work.pictures)),
+            format!("{:.1}/{:.1} s", seconds(self.pictures), seconds(video.pictures)),
         ));
         if self.pictures > 0 {
             let elapsed = now.saturating_duration_since(self.begun).as_secs_f64().max(1e-3);
@@ -138,7 +133,7 @@ impl Pace {
                 let (denoise, decode, encode) = (self.denoise.rate(), self.decode.rate(), self.encode.rate());
                 parts.push((4, format!("denoise {denoise}, decode {decode}, encode {encode} fps")));
             }
-            let left = work.pictures.saturating_sub(self.pictures);
+            let left = video.pictures.saturating_sub(self.pictures);
             if left > 0 {
                 parts.push((1, format!("{} left", clock(left as f64 / rate))));
             }
@@ -211,16 +206,22 @@ mod tests {
     use super::*;
     use crate::render::pipeline::{LatentsDone, Pictures};
 
+    /// A video at 16 pictures per second.
+    fn work(number: (usize, usize), chunks: usize, pictures: usize) -> VideoWork {
+        let video = InWork {
+            number,
+            pictures,
+            fps: 16,
+            width: 16,
+            height: 16,
+        };
+        VideoWork { video, chunks }
+    }
+
     /// The second of three videos: 5 s in 7 chunks; the first chunk is done after 4 s.
     fn pace() -> (Pace, Instant) {
         let begun = Instant::now();
-        let work = VideoWork {
-            video: (2, 3),
-            chunks: 7,
-            pictures: 80,
-            fps: 16,
-        };
-        let mut pace = Pace::new(work, begun);
+        let mut pace = Pace::new(work((2, 3), 7, 80), begun);
         let latents = Tensor::zeros((3, 16, 1, 1), DType::F32, &Device::Cpu).unwrap();
         let took = Duration::from_secs(3);
         pace.update(&Update::Latents(LatentsDone {
@@ -267,13 +268,7 @@ mod tests {
     #[test]
     fn nothing_is_promised_before_the_first_picture() {
         let begun = Instant::now();
-        let work = VideoWork {
-            video: (1, 1),
-            chunks: 1,
-            pictures: 9,
-            fps: 16,
-        };
-        let line = Pace::new(work, begun).line(begun, true, None);
+        let line = Pace::new(work((1, 1), 1, 9), begun).line(begun, true, None);
         assert!(line.starts_with("chunk 1/1, 0.0/0.6 s"), "{line}");
         assert!(!line.contains("fps") && !line.contains("left"), "{line}");
     }

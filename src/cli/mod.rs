@@ -5,7 +5,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `generate/` | `deepforcing generate`: prompts, jobs, the plan of a dry run |
+//! | `generate/` | `deepforcing generate`: prompts, the plan of a dry run |
 //! | `batch` | `deepforcing batch`: many videos in one folder |
 //! | `sweep/` | `deepforcing sweep`: the same videos under many settings |
 //! | `folder/` | what commands that fill a folder have in common |
@@ -16,9 +16,8 @@
 //! | `report` | `deepforcing report`: a folder of videos set side by side |
 //! | `trace/` | `deepforcing trace`: the page of a trace; flags that record one |
 //! | `recipes` | recipes in files |
-//! | `render` | rendering with a live line, for `generate` and `rerun` |
+//! | `render` | what a run tells, on the screen |
 //! | `models/`, `pulling` | `deepforcing models`, downloads |
-//! | `model_files` | the model of a run and its files |
 //! | `flags` | flags that several commands share |
 //! | `config` | `deepforcing config`: settings and where they come from |
 //! | `doctor` | `deepforcing doctor`: what is there and what is missing |
@@ -28,6 +27,7 @@
 //! | `hints` | what to do after an error |
 //! | `logging` | log messages on stderr |
 //! | `preview`, `picture` | pictures in the terminal |
+//! | `threads` | how many threads compute |
 //! | `terminal` | what the terminal is and can do |
 
 mod batch;
@@ -44,7 +44,6 @@ mod inspect;
 mod live;
 mod logging;
 mod metrics;
-mod model_files;
 mod models;
 mod picture;
 mod preview;
@@ -57,6 +56,7 @@ mod report;
 mod rerun;
 mod sweep;
 mod terminal;
+mod threads;
 mod trace;
 
 use std::process::ExitCode;

@@ -256,7 +256,7 @@ impl Printer {
         let pace = Arc::new(Mutex::new(Pace::new(work, Instant::now())));
         let stages = self.level >= Level::Verbose;
         let shown = self.level > Level::Quiet;
-        let bar = (shown && self.terminal).then(|| live_line(work.pictures as u64, &pace, stages));
+        let bar = (shown && self.terminal).then(|| live_line(work.video.pictures as u64, &pace, stages));
         Progress {
             bar,
             pace,

@@ -1,10 +1,6 @@
-//! Rendering with a live line: what `generate` and `rerun` have in common.
+//! Rendering with a live line: what commands that make videos have in common.
 
-use std::{
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -13,36 +9,111 @@ use super::{
     live::VideoWork,
     preview::Preview,
     printer::{Printer, Progress, beside_live_line, print_result, say},
+    pulling::Downloads,
 };
 use crate::{
     Error,
     config::PreviewMode,
     device::Compute,
     models::ModelFiles,
-    render::engine::Engine,
-    render::pipeline::Update,
-    render::{Event, Job, Outcome, RenderError, render},
+    render::{
+        Event, InWork, RenderError,
+        jobs::Work,
+        pipeline::Update,
+        run::{Made, Run},
+    },
     rollout::CancelToken,
-    rollout::start::StartPictures,
     video::VideoError,
 };
 
-/// A video to make, before the model is loaded.
-pub(super) struct Work {
-    pub job: Job,
-    /// Pictures that it begins with.
-    pub start: Option<StartPictures>,
-    /// JSON file for the recipe.
-    pub sidecar: Option<PathBuf>,
+/// What is on screen while a run goes on: it prints what the run tells.
+pub(super) struct Screen<'a> {
+    printer: &'a Printer,
+    /// When the time to the first picture is counted from, if not from the beginning of each video.
+    started: Option<Instant>,
+    preview: Option<Preview>,
+    /// The video in work, and when it was begun.
+    video: Option<(InWork, Instant)>,
+    progress: Option<Progress>,
+    downloads: Downloads<'a>,
 }
 
-/// What is shown while videos are made.
-pub(super) struct Show {
-    pub preview: PreviewMode,
-    /// Results as JSON.
-    pub json: bool,
-    /// When the command began.
-    pub started: Instant,
+impl<'a> Screen<'a> {
+    pub(super) fn new(printer: &'a Printer) -> Self {
+        Self {
+            printer,
+            started: None,
+            preview: None,
+            video: None,
+            progress: None,
+            downloads: Downloads::new(printer),
+        }
+    }
+
+    /// Counts the time to the first picture from `started`, when the command began.
+    pub(super) fn since(mut self, started: Instant) -> Self {
+        self.started = Some(started);
+        self
+    }
+
+    /// Prints what a run tells.
+    pub(super) fn see(&mut self, event: Event<'_>) {
+        match event {
+            Event::Begun { encoder, chunks } => {
+                self.printer.encoder(encoder);
+                self.progress = self.video.map(|(video, begun)| {
+                    let started = self.started.unwrap_or(begun);
+                    self.printer.progress(VideoWork { video, chunks }, started)
+                });
+            }
+            Event::Update(update) => self.update(update),
+            Event::Encoded(took) => {
+                if let Some(progress) = &self.progress {
+                    progress.encoded(took);
+                }
+            }
+            other => {
+                self.close();
+                self.tell(other);
+            }
+        }
+    }
+
+    fn update(&mut self, update: &Update) {
+        if let Some(progress) = &self.progress {
+            progress.update(update);
+        }
+        if let (Update::Pictures(pictures), Some(preview), Some((video, _))) = (update, &mut self.preview, self.video)
+            && let Some(last) = pictures.frames.last()
+        {
+            preview.show(last, video.width, video.height);
+        }
+    }
+
+    /// What is told beside a video.
+    fn tell(&mut self, event: Event<'_>) {
+        let printer = self.printer;
+        match event {
+            Event::Stage(text) => printer.stage(text),
+            Event::Note(text) => printer.note(text),
+            Event::Warning(text) => printer.warning(text),
+            Event::Detail(text) => printer.detail(text),
+            Event::Download { model, transfer } => self.downloads.see(model, transfer),
+            Event::Video(video) => self.video = Some((video, Instant::now())),
+            Event::Finished { summary, complete } => printer.finished(summary, complete),
+            Event::Skipped { video, error } => {
+                printer.warning(&format!("{video} cannot be made: {error}; it is skipped"));
+            }
+            Event::Begun { .. } | Event::Update(_) | Event::Encoded(_) => {}
+        }
+    }
+
+    /// Takes the live line off the screen.
+    pub(super) fn close(&mut self) {
+        if let Some(progress) = self.progress.take() {
+            progress.close();
+        }
+    }
 }
 
 /// Makes the videos one after the other with one load of the model. The first error ends the run; what is finished by
@@ -50,138 +121,51 @@ pub(super) struct Show {
 pub(super) fn render_all(
     files: &ModelFiles,
     compute: &Compute,
-    mut works: Vec<Work>,
+    works: Vec<Work>,
     show: &Show,
     cancel: &CancelToken,
-    printer: &Printer,
+    screen: &mut Screen,
 ) -> Result<(), Failure> {
-    printer.stage("loading the model");
-    let mut engine = Engine::load(files, compute)?;
-    printer.stage("reading the prompts");
-    let texts = works.iter().flat_map(|work| work.job.recipe.prompts.iter());
-    let texts: Vec<String> = texts.map(|prompt| prompt.text.clone()).collect();
-    engine.read_prompts(texts.iter().map(String::as_str))?;
-    tell_truncated(&engine, &texts, printer);
-    let mut preview = Preview::open(show.preview, printer);
-    let count = works.len();
-    for (index, work) in works.iter_mut().enumerate() {
-        if cancel.is_cancelled() {
-            return Err(Failure::Interrupted);
+    let mut run = Run::load(files, compute, works, &mut |event| screen.see(event))?;
+    screen.preview = Preview::open(show.preview, screen.printer);
+    loop {
+        let made = run.next(cancel, &mut |event| screen.see(event));
+        screen.close();
+        match made {
+            Ok(Some(made)) => finished(&made, &run, show, screen.printer)?,
+            Ok(None) => return Ok(()),
+            Err(error) => return failed(error, screen.printer),
         }
-        if let Some(start) = &work.start {
-            printer.stage("encoding the start");
-            work.job.given = Some(start.encode(engine.encoder()?, &compute.device)?);
-        }
-        let work_shown = VideoWork {
-            video: (index + 1, count),
-            chunks: 0,
-            pictures: work.job.recipe.video.pictures,
-            fps: work.job.recipe.video.fps,
-        };
-        match film(
-            &mut engine,
-            &work.job,
-            work_shown,
-            preview.as_mut(),
-            show,
-            cancel,
-            printer,
-        ) {
-            Ok(outcome) => finished(work, &outcome, &engine, show, printer)?,
-            Err(error) => return failed(error, printer),
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn tell_truncated(engine: &Engine, texts: &[String], printer: &Printer) {
-    let mut told: Vec<&str> = Vec::new();
-    for text in texts {
-        let Some(embedding) = engine.embedding(text).filter(|embedding| embedding.truncated) else {
-            continue;
-        };
-        if told.contains(&text.as_str()) {
-            continue;
-        }
-        told.push(text);
-        printer.note(&format!(
-            "the prompt has {} tokens; the model reads the first {}",
-            embedding.total_tokens, embedding.tokens
-        ));
     }
 }
 
-pub(super) fn film(
-    engine: &mut Engine,
-    job: &Job,
-    work: VideoWork,
-    mut preview: Option<&mut Preview>,
-    show: &Show,
-    cancel: &CancelToken,
-    printer: &Printer,
-) -> Result<Outcome, RenderError> {
-    let mut progress: Option<Progress> = None;
-    let video = &job.recipe.video;
-    let outcome = render(engine, job, cancel, |event| match event {
-        Event::Begun { encoder, chunks } => {
-            printer.encoder(encoder);
-            progress = Some(printer.progress(VideoWork { chunks, ..work }, show.started));
-        }
-        Event::Update(update) => {
-            if let Some(progress) = &progress {
-                progress.update(update);
-            }
-            if let (Update::Pictures(pictures), Some(preview)) = (update, preview.as_mut())
-                && let Some(last) = pictures.frames.last()
-            {
-                preview.show(last, video.width, video.height);
-            }
-        }
-        Event::Encoded(took) => {
-            if let Some(progress) = &progress {
-                progress.encoded(took);
-            }
-        }
-    });
-    if let Some(progress) = &progress {
-        progress.close();
-    }
-    outcome
+/// What is shown while videos are made, and how results are printed.
+pub(super) struct Show {
+    pub preview: PreviewMode,
+    /// Results as JSON.
+    pub json: bool,
 }
 
-fn finished(work: &Work, outcome: &Outcome, engine: &Engine, show: &Show, printer: &Printer) -> Result<(), Failure> {
-    let Some(summary) = &outcome.summary else {
+fn finished(made: &Made, run: &Run, show: &Show, printer: &Printer) -> Result<(), Failure> {
+    let Some(summary) = &made.outcome.summary else {
         printer.note("stopped before the first picture; nothing was written");
         return Err(Failure::Interrupted);
     };
-    printer.finished(summary, outcome.complete);
-    let mut recipe = work.job.recipe.clone();
-    recipe.encoding.written_by(&summary.encoder);
-    if !outcome.complete {
-        recipe.stopped_after(summary.frames as usize);
-    }
-    if let Some(path) = &work.sidecar {
-        let text = recipe.to_json_pretty() + "\n";
-        fs::write(path, text).map_err(|error| Error::CannotWrite {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-    }
-    if !work.job.target.is_stdout() {
+    if !made.work.job.target.is_stdout() {
         let text = match show.json {
-            true => format!("{}\n", as_json(work, outcome, engine)),
+            true => format!("{}\n", as_json(made, run)),
             false => format!("{}\n", summary.path.display()),
         };
         print_result(text.as_bytes())?;
     }
-    match outcome.complete {
+    match made.outcome.complete {
         true => Ok(()),
         false => Err(Failure::Interrupted),
     }
 }
 
 /// The result of one video for programs; times in seconds.
-fn as_json(work: &Work, outcome: &Outcome, engine: &Engine) -> serde_json::Value {
+fn as_json(Made { work, outcome }: &Made, run: &Run) -> serde_json::Value {
     let (times, recipe) = (&outcome.times, &work.job.recipe);
     let summary = outcome.summary.as_ref();
     let rate = summary.map(|s| s.frames as f64 / times.total.as_secs_f64().max(1e-9));
@@ -198,7 +182,7 @@ fn as_json(work: &Work, outcome: &Outcome, engine: &Engine) -> serde_json::Value
         "recipe": work.sidecar,
         "trace": work.job.trace.as_ref().map(|trace| &trace.path),
         "times": {
-            "load": engine.loading().as_secs_f64(),
+            "load": run.loading().as_secs_f64(),
             "first_pictures": times.first_pictures.map(|t| t.as_secs_f64()),
             "denoise": times.denoise.as_secs_f64(),
             "decode": times.decode.as_secs_f64(),

@@ -7,17 +7,22 @@ use clap::Args;
 use super::{
     Failure,
     flags::{DeviceFlags, OutputFlags, PreviewFlag},
-    model_files::{self, Model},
     printer::Printer,
     recipes::recipe_of,
-    render::{Show, Work, interrupt_on_ctrl_c, render_all},
+    render::{Screen, Show, interrupt_on_ctrl_c, render_all},
+    threads::use_threads,
     trace::flags::TraceFlags,
 };
 use crate::{
     Error, Result,
     config::{Environment, Layer, Layers},
+    models::Locator,
     recipe::Recipe,
-    render::Job,
+    render::{
+        Event, Job,
+        jobs::{Work, check_heads},
+        session::Session,
+    },
     rollout::CancelToken,
     rollout::request::PictureSize,
     rollout::start::StartPictures,
@@ -62,7 +67,7 @@ pub(super) struct Rerun {
 
 impl Rerun {
     pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
-        let started = Instant::now();
+        let mut screen = Screen::new(printer).since(Instant::now());
         let mut recipe = recipe_of(&self.file)?;
         let target = self.output.target()?;
         if self.json && target.is_stdout() {
@@ -70,13 +75,14 @@ impl Rerun {
         }
         let trace = self.trace.checked(self.output.overwrite)?;
         let cancel = CancelToken::default();
-        let model = self.locate(&recipe, &cancel, printer)?;
+        let session = self.locate(&recipe, &cancel, &mut screen)?;
         let start = self.start_pictures(&recipe)?;
         interrupt_on_ctrl_c(&cancel);
-        model_files::use_threads(model.settings.threads.value);
-        let files = model.files(&cancel, printer)?;
-        self.trace.check_heads(&files)?;
-        let record = model.record(&files)?;
+        use_threads(session.settings.threads.value);
+        let mut observe = |event: Event<'_>| screen.see(event);
+        let files = session.files(&cancel, &mut observe)?;
+        check_heads(trace.as_ref(), &files)?;
+        let record = session.record(&files)?;
         let changed = recipe.model.differences(&record);
         if !changed.is_empty() {
             match self.allow_changed {
@@ -89,10 +95,10 @@ impl Rerun {
                 }
             }
         }
-        let compute = model.compute(printer)?;
-        tell_other_device(&recipe, &model, printer);
-        recipe.device = model.selection.kind().into();
-        recipe.dtype = model.selection.dtype_name().into();
+        let compute = session.compute(&mut observe)?;
+        tell_other_device(&recipe, &session, printer);
+        recipe.device = session.selection.kind().into();
+        recipe.dtype = session.selection.dtype_name().into();
         recipe.model = record;
         recipe.complete();
         recipe.encoding.container = target.form().to_string();
@@ -113,14 +119,13 @@ impl Rerun {
             sidecar: None,
         };
         let show = Show {
-            preview: model.settings.preview.value,
+            preview: session.settings.preview.value,
             json: self.json,
-            started,
         };
-        render_all(&files, &compute, vec![work], &show, &cancel, printer)
+        render_all(&files, &compute, vec![work], &show, &cancel, &mut screen)
     }
 
-    fn locate(&self, recipe: &Recipe, cancel: &CancelToken, printer: &Printer) -> Result<Model> {
+    fn locate(&self, recipe: &Recipe, cancel: &CancelToken, screen: &mut Screen) -> Result<Session> {
         let Some(name) = self.model.clone().or_else(|| recipe.model.model.clone()) else {
             return Err(Error::ModelNotNamed);
         };
@@ -131,7 +136,14 @@ impl Rerun {
             ..Layer::default()
         };
         let layers = Layers::load(layer, &Environment::of_process())?;
-        Model::locate(&layers, recipe.start.is_some(), cancel, printer)
+        let mut observe = |event: Event<'_>| screen.see(event);
+        Session::locate(
+            &Locator::of_process(),
+            &layers,
+            recipe.start.is_some(),
+            cancel,
+            &mut observe,
+        )
     }
 
     fn start_pictures(&self, recipe: &Recipe) -> Result<Option<StartPictures>> {
@@ -171,8 +183,8 @@ fn keep_encoder(recipe: &mut Recipe, form: Form, printer: &Printer) {
 }
 
 /// Says when the pictures will be like those of the recipe and not the same.
-fn tell_other_device(recipe: &Recipe, model: &Model, printer: &Printer) {
-    let (device, dtype) = (model.selection.kind(), model.selection.dtype_name());
+fn tell_other_device(recipe: &Recipe, session: &Session, printer: &Printer) {
+    let (device, dtype) = (session.selection.kind(), session.selection.dtype_name());
     if (recipe.device.as_str(), recipe.dtype.as_str()) != (device, dtype) {
         printer.note(&format!(
             "the video was made on {} in {} and is made again on {device} in {dtype}: its pictures will be similar, not the \

@@ -74,6 +74,11 @@ impl Locator {
         }
     }
 
+    /// A locator for what the environment of this process names.
+    pub fn of_process() -> Self {
+        Self::from_env(|name| std::env::var_os(name))
+    }
+
     /// The hub and its cache.
     ///
     /// # Errors

@@ -6,7 +6,6 @@ use super::{FileRecord, Recipe, StartKind};
 use crate::{
     cache::{CacheSettings, PolicyName},
     hub::human_bytes,
-    models::DecoderKind,
     rollout::sampler::SamplerSettings,
 };
 
@@ -22,7 +21,7 @@ impl Recipe {
             "{}, preset {}, decoder {}",
             printable(model),
             printable(&self.model.preset),
-            decoder(self.model.decoder)
+            self.model.decoder.name()
         );
         text += &row("model", &model);
         for file in &self.model.files {
@@ -97,7 +96,7 @@ impl Recipe {
 }
 
 /// A line with the name of what it is about.
-fn row(name: &str, value: &str) -> String {
+pub(crate) fn row(name: &str, value: &str) -> String {
     format!("{name:<13} {value}\n")
 }
 
@@ -150,14 +149,6 @@ fn cache(cache: &CacheSettings) -> String {
             "{policy}, window {window}, sink {sink}, budget {budget}, recent {recent}, reuse limit {reuse_limit}, \
              positions {positions}, scorer {scorer}"
         ),
-    }
-}
-
-/// As `--vae` takes it.
-pub(super) fn decoder(kind: DecoderKind) -> &'static str {
-    match kind {
-        DecoderKind::Wan => "wan",
-        DecoderKind::Tae => "tae",
     }
 }
 

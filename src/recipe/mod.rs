@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use human::row;
 pub use start::{StartKind, StartRecord};
 
 use crate::{
@@ -411,8 +412,8 @@ impl ModelRecord {
         if self.decoder != other.decoder {
             differences.push(format!(
                 "decoder: {} in the recipe, {} here",
-                human::decoder(self.decoder),
-                human::decoder(other.decoder)
+                self.decoder.name(),
+                other.decoder.name()
             ));
         }
         differences

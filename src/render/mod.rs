@@ -1,9 +1,50 @@
-//! One video from its recipe: rollout, decoding and encoding side by side, and what is kept besides the video.
+//! From what is asked for to videos: the model, the jobs, and each video from its recipe, with rollout, decoding and
+//! encoding side by side.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`session`] | which model, with which settings, on which device |
+//! | [`jobs`] | recipes, names of files and starts of what is asked for |
+//! | [`run`] | several videos with one load of the model |
+//! | [`engine`] | the loaded model |
+//! | [`pipeline`] | denoising and decoding side by side |
+//! | [`decode`] | saved latents to a video |
 //!
 //! The caller hears of everything through [`Event`]s; nothing is printed here.
+//!
+//! ```no_run
+//! use deepforcing::{
+//!     config::{Environment, Layer, Layers},
+//!     models::Locator,
+//!     prompts::Scene,
+//!     render::{Event, jobs::{Request, works}, run::Run, session::Session},
+//!     rollout::CancelToken,
+//! };
+//!
+//! let (cancel, mut observe) = (CancelToken::default(), |event: Event<'_>| {
+//!     if let Event::Note(text) = event {
+//!         eprintln!("{text}");
+//!     }
+//! });
+//! let layers = Layers::load(Layer::default(), &Environment::of_process())?;
+//! let session = Session::locate(&Locator::of_process(), &layers, false, &cancel, &mut observe)?;
+//! let request = Request { scenes: vec![Scene::of_prompt("a quiet harbour")], ..Request::default() };
+//! let works = works(&request, &session, &mut observe)?;
+//! let (files, compute) = (session.files(&cancel, &mut observe)?, session.compute(&mut observe)?);
+//! let mut run = Run::load(&files, &compute, works, &mut observe)?;
+//! while let Some(made) = run.next(&cancel, &mut observe)? {
+//!     println!("{}", made.work.job.target);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+pub mod decode;
 pub mod engine;
+mod event;
+pub mod jobs;
 pub mod pipeline;
+pub mod run;
+pub mod session;
 
 use std::{
     path::PathBuf,
@@ -23,8 +64,10 @@ use crate::{
     trace::{TraceOptions, Tracing},
     vae::LATENT_CHANNELS,
     video::latents::LatentWriter,
-    video::{EncoderInfo, Kept, Metadata, Target, VideoSettings, VideoSummary, VideoWriter, save_picture},
+    video::{Kept, Metadata, Target, VideoSettings, VideoSummary, VideoWriter, save_picture},
 };
+
+pub use event::{Event, InWork};
 
 /// A video to make and where it goes.
 pub struct Job {
@@ -42,16 +85,6 @@ pub struct Job {
     pub trace: Option<TraceOptions>,
     /// Whether existing files may be replaced.
     pub overwrite: bool,
-}
-
-/// What happens while a video is made.
-pub enum Event<'a> {
-    /// The encoder is open; `chunks` chunks will come.
-    Begun { encoder: &'a EncoderInfo, chunks: usize },
-    /// News of the pipeline. Pictures are shown before they are encoded.
-    Update(&'a Update),
-    /// The pictures of the last update are encoded and safe on disk.
-    Encoded(Duration),
 }
 
 /// A made video.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{
-    Axis, Point, SweepError,
+    Axis, Point, PointSettings, SweepError,
     meaning::{described, has_meaning, meant},
 };
-use crate::{cache::CacheSettings, config::Key, rollout::sampler::SamplerSettings};
+use crate::config::Key;
 
 /// Most points of a grid.
 const MOST: usize = 10_000;
@@ -49,13 +49,6 @@ pub struct Grid {
     pub axes: Vec<Axis>,
     /// Points that are given one by one; each is combined with all values of the axes.
     pub named: Vec<NamedPoint>,
-}
-
-/// What cache and sampler of a point are.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PointSettings {
-    pub cache: CacheSettings,
-    pub sampler: SamplerSettings,
 }
 
 /// A grid, worked out.
@@ -246,7 +239,7 @@ pub(super) fn unique(name: String, taken: &mut HashSet<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::PolicyName;
+    use crate::cache::{CacheSettings, PolicyName};
     use crate::config::{Environment, Layer, Layers};
     use crate::models::preset::Preset;
 

@@ -19,9 +19,10 @@ mod plan;
 mod preset;
 mod values;
 
+pub use crate::batch::PointSettings;
 pub use error::SweepError;
 pub use extend::Extended;
-pub use grid::{Assignments, Grid, NamedPoint, PointSettings, Points, parameters};
+pub use grid::{Assignments, Grid, NamedPoint, Points, parameters};
 pub use items::{items, prompts};
 pub use plan::{Axis, FORMAT, PLAN_FILE, Point, SweepPlan, SweepPrompt};
 pub use preset::SweepPreset;

@@ -6,6 +6,7 @@ mod bad_input;
 #[allow(dead_code)]
 mod build;
 mod desk;
+mod library;
 mod lists;
 mod measures;
 #[path = "../cli/model.rs"]

@@ -1,27 +1,26 @@
 //! A list of videos rendered into one folder: what `batch` and `sweep` have in common.
-//!
-//! | file | what it holds |
-//! |---|---|
-//! | `work` | what is to be made, and what is there already |
-//! | `run` | rendering it |
-//! | `show` | the plan of a dry run |
 
-mod run;
 mod show;
-mod work;
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-pub(super) use run::run;
 pub(super) use show::show;
-pub(super) use work::List;
 
-use super::{printer::Printer, trace::flags::TracesFlags};
+use super::{
+    Failure,
+    flags::RunFlags,
+    printer::{Printer, print_result},
+    render::Screen,
+    trace::flags::TracesFlags,
+};
 use crate::{
     Error,
-    batch::{BatchError, Item, Shard},
+    batch::{BatchError, Existing, Item, List, PointSettings, Run, Shard},
+    prompts::Scene,
+    render::{Event, session::Session},
+    rollout::CancelToken,
     video::Form,
 };
 
@@ -86,5 +85,92 @@ impl FolderFlags {
     pub fn take_part(&self, items: &mut Vec<Item>, shard: Shard) {
         let mut number = 0..;
         items.retain(|_| number.next().is_some_and(|number| shard.holds(number)));
+    }
+    /// The list of `scenes` with what was typed.
+    pub fn list<'a>(
+        &'a self,
+        session: &'a Session,
+        scenes: &'a [Scene],
+        points: &'a [PointSettings],
+        shard: Shard,
+        running: &RunFlags,
+    ) -> List<'a> {
+        List {
+            session,
+            scenes,
+            points,
+            folder: &self.output,
+            shard,
+            form: self.format,
+            existing: match (self.skip_existing, self.overwrite) {
+                (true, _) => Existing::Keep,
+                (_, true) => Existing::Replace,
+                (false, false) => Existing::Refuse,
+            },
+            measures: !self.no_metrics,
+            trace: self.trace.options(),
+            checks_memory: !running.no_memory_check,
+        }
+    }
+}
+
+/// Makes all `items` that are not there yet, and prints one line for each. `begin` is called when nothing stands in the
+/// way, before anything is written.
+pub(super) fn run(
+    list: &List,
+    items: &[Item],
+    json: bool,
+    begin: impl FnOnce() -> Result<(), Error>,
+    cancel: &CancelToken,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let mut screen = Screen::new(printer);
+    let mut observe = |event: Event<'_>| screen.see(event);
+    let mut run = Run::open(list, items, begin, cancel, &mut observe)?;
+    let result = print_all(&mut run, json, cancel, &mut observe);
+    screen.close();
+    tell(&run, matches!(result, Err(Failure::Interrupted)), printer);
+    result?;
+    match run.tally().failed {
+        0 => Ok(()),
+        _ => Err(Failure::Partly),
+    }
+}
+
+fn print_all(
+    run: &mut Run,
+    json: bool,
+    cancel: &CancelToken,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<(), Failure> {
+    while let Some(made) = run.next(cancel, observe)? {
+        let line = match json {
+            true => serde_json::to_string(&made.entry).unwrap_or_default(),
+            false => made.path.display().to_string(),
+        };
+        print_result(format!("{line}\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Says what came of a run.
+fn tell(run: &Run, interrupted: bool, printer: &Printer) {
+    let tally = run.tally();
+    let mut parts = vec![format!("{} rendered", tally.made)];
+    if tally.there > 0 {
+        parts.push(format!("{} were there already", tally.there));
+    }
+    if tally.failed > 0 {
+        let failures = run.failures().display();
+        parts.push(format!("{} could not be made (see `{failures}`)", tally.failed));
+    }
+    printer.note(&format!(
+        "{}; {:.1} s, of which {:.1} s rendering",
+        parts.join(", "),
+        tally.took.as_secs_f64(),
+        tally.rendering.as_secs_f64()
+    ));
+    if interrupted {
+        printer.note("stopped; the same command goes on where it was");
     }
 }

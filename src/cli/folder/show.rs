@@ -2,24 +2,28 @@
 
 use serde_json::json;
 
-use super::work::{List, State};
 use crate::{
-    batch::{Item, Manifest, Shard},
+    Error,
+    batch::{Item, List, Manifest, State},
     cli::{
         Failure,
         printer::{Printer, print_result},
+        render::Screen,
     },
     models::Found,
+    render::Event,
 };
 
 /// Prints the plan of all items.
-pub(in crate::cli) fn show(list: &List, items: &[Item], shard: Shard, printer: &Printer) -> Result<(), Failure> {
-    let manifest = Manifest::read(&list.folder.output, shard).map_err(crate::Error::from)?;
-    let record = match list.model.found()? {
-        Found::Files(files) => Some(list.model.record(&files)?),
+pub(in crate::cli) fn show(list: &List, items: &[Item], json: bool, printer: &Printer) -> Result<(), Failure> {
+    let manifest = Manifest::read(list.folder, list.shard).map_err(Error::from)?;
+    let record = match list.session.found()? {
+        Found::Files(files) => Some(list.session.record(&files)?),
         Found::Missing(_) => None,
     };
-    let (planned, conflicts) = list.plan(items, &manifest, record.as_ref(), printer)?;
+    let mut screen = Screen::new(printer);
+    let mut observe = |event: Event<'_>| screen.see(event);
+    let (planned, conflicts) = list.plan(items, &manifest, record.as_ref(), &mut observe)?;
     let mut text = String::new();
     let (mut todo, mut there, mut bad) = (0, 0, 0);
     for planned in &planned {
@@ -37,7 +41,7 @@ pub(in crate::cli) fn show(list: &List, items: &[Item], shard: Shard, printer: &
         }
         let (file, item) = (list.file(planned.item), planned.item);
         let prompt = list.scene(item).title();
-        let line = match list.running.json {
+        let line = match json {
             true => json!({
                 "file": file, "state": state, "problem": problem, "index": item.scene, "sample": item.sample,
                 "seed": item.seed, "prompt": prompt,

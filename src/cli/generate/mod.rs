@@ -1,6 +1,5 @@
 //! `deepforcing generate`: prompts to videos.
 
-pub(super) mod jobs;
 mod plan;
 mod scenes;
 
@@ -12,15 +11,23 @@ use self::scenes::PromptFlags;
 use super::{
     Failure,
     flags::{CacheFlags, EncodingFlags, MemoryFlags, ModelFlags, PreviewFlag, RunFlags, VideoFlags},
-    model_files::{self, Model},
     printer::Printer,
-    render::{Show, interrupt_on_ctrl_c, render_all},
+    render::{Screen, Show, interrupt_on_ctrl_c, render_all},
+    threads::use_threads,
     trace::flags::TraceFlags,
 };
 use crate::{
     Error,
     config::{Environment, Layer, Layers},
+    models::Locator,
+    prompts::Scene,
+    render::{
+        Event,
+        jobs::{Request, check_heads, works},
+        session::Session,
+    },
     rollout::CancelToken,
+    rollout::start::StartFile,
     video::Form,
 };
 
@@ -119,37 +126,60 @@ impl Generate {
         self.encoding.over(self.cache.over(self.video.over(layer)))
     }
 
+    fn request(&self, scenes: Vec<Scene>) -> Request {
+        let (files, start) = (&self.files, &self.start);
+        let image = start.image.clone().map(StartFile::Image);
+        Request {
+            scenes,
+            start: image.or_else(|| start.extend.clone().map(StartFile::Clip)),
+            output: files.output.clone(),
+            form: files.format,
+            save_latents: files.save_latents.clone(),
+            thumbnail: files.thumbnail.clone(),
+            sidecar: files.sidecar,
+            trace: self.trace.options(),
+            overwrite: files.overwrite,
+            results_on_stdout: self.running.json,
+            dry_run: self.running.dry_run,
+        }
+    }
+
     pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
-        let started = Instant::now();
+        let mut screen = Screen::new(printer).since(Instant::now());
         // Everything that can be refused is refused before anything slow.
-        let scenes = self.prompts.scenes()?;
+        let request = self.request(self.prompts.scenes()?);
         let layers = Layers::load(self.layer(), &Environment::of_process()).map_err(Error::from)?;
         layers.warnings.iter().for_each(|warning| printer.warning(warning));
         let cancel = CancelToken::default();
-        let encoder = self.start.image.is_some()
-            || self.start.extend.is_some()
-            || scenes.iter().any(|scene| scene.image.is_some());
-        let longest = scenes.iter().filter_map(|scene| scene.seconds).reduce(f64::max);
-        let model = Model::fitted(layers, encoder, longest, self.running.dry_run, &cancel, printer)?;
-        let mut works = jobs::works(self, &scenes, &model, printer)?;
+        let mut observe = |event: Event<'_>| screen.see(event);
+        let (encoder, longest) = (request.needs_encoder(), request.longest());
+        let session = Session::fitted(
+            &Locator::of_process(),
+            layers,
+            encoder,
+            longest,
+            request.dry_run,
+            &cancel,
+            &mut observe,
+        )?;
+        let mut works = works(&request, &session, &mut observe)?;
         if self.running.dry_run {
-            return plan::show(&works, &model, self.running.json, printer);
+            return plan::show(&works, &session, self.running.json, printer);
         }
         interrupt_on_ctrl_c(&cancel);
-        model_files::use_threads(model.settings.threads.value);
-        let files = model.files(&cancel, printer)?;
-        self.trace.check_heads(&files)?;
-        let compute = model.compute(printer)?;
+        use_threads(session.settings.threads.value);
+        let files = session.files(&cancel, &mut observe)?;
+        check_heads(request.trace.as_ref(), &files)?;
+        let compute = session.compute(&mut observe)?;
         if !self.running.no_memory_check {
-            model.check_memory(&files, &works, &compute)?;
+            session.check_memory(&files, &works, &compute)?;
         }
-        let record = model.record(&files)?;
+        let record = session.record(&files)?;
         works.iter_mut().for_each(|work| work.job.recipe.model = record.clone());
         let show = Show {
-            preview: model.settings.preview.value,
+            preview: session.settings.preview.value,
             json: self.running.json,
-            started,
         };
-        render_all(&files, &compute, works, &show, &cancel, printer)
+        render_all(&files, &compute, works, &show, &cancel, &mut screen)
     }
 }

@@ -6,30 +6,30 @@ use crate::{
     Error,
     cli::{
         Failure,
-        model_files::Model,
         printer::{Printer, print_result},
-        render::Work,
     },
     hub::human_bytes,
     memory::{MemoryPlan, composition},
     models::{Found, ModelLocation},
+    recipe::row,
+    render::{jobs::Work, session::Session},
 };
 
 /// Prints the plan of all videos.
-pub(super) fn show(works: &[Work], model: &Model, json: bool, printer: &Printer) -> Result<(), Failure> {
-    let found = model.found()?;
+pub(super) fn show(works: &[Work], session: &Session, json: bool, printer: &Printer) -> Result<(), Failure> {
+    let found = session.found()?;
     let mut text = String::new();
     if !json {
-        text.push_str(&model_lines(model, &found));
+        text.push_str(&model_lines(session, &found));
     }
     for work in works {
-        let plan = Plan::new(work, model, &found)?;
+        let plan = Plan::new(work, session, &found)?;
         match json {
-            true => text.push_str(&format!("{}\n", plan.as_json(model, &found))),
+            true => text.push_str(&format!("{}\n", plan.as_json(session, &found))),
             false => text.push_str(&plan.as_text()),
         }
     }
-    if model.sizes(&found)?.is_none() {
+    if session.sizes(&found)?.is_none() {
         printer.note("memory cannot be estimated before the model files are on this machine");
     }
     print_result(text.as_bytes())
@@ -43,9 +43,9 @@ struct FileLine {
     present: bool,
 }
 
-fn file_lines(model: &Model, found: &Found) -> Vec<FileLine> {
+fn file_lines(session: &Session, found: &Found) -> Vec<FileLine> {
     match found {
-        Found::Files(files) => model
+        Found::Files(files) => session
             .list(files)
             .into_iter()
             .map(|file| FileLine {
@@ -67,8 +67,8 @@ fn file_lines(model: &Model, found: &Found) -> Vec<FileLine> {
     }
 }
 
-fn model_lines(model: &Model, found: &Found) -> String {
-    let located = &model.located;
+fn model_lines(session: &Session, found: &Found) -> String {
+    let located = &session.located;
     let place = match &located.location {
         ModelLocation::Folder(folder) => format!("folder `{}`", folder.display()),
         ModelLocation::Hub => "Hugging Face cache".into(),
@@ -78,16 +78,12 @@ fn model_lines(model: &Model, found: &Found) -> String {
         "model",
         &format!("{}, preset {}, {place}", located.model, located.preset_name),
     );
-    for file in file_lines(model, found) {
+    for file in file_lines(session, found) {
         let size = file.bytes.map_or("size unknown".into(), human_bytes);
         let note = if file.present { "" } else { ", not on this machine" };
         text.push_str(&row(file.role, &format!("{} ({size}{note})", file.name)));
     }
     text
-}
-
-fn row(name: &str, value: &str) -> String {
-    format!("{name:<13} {value}\n")
 }
 
 /// What is known of one video.
@@ -97,9 +93,9 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(work: &'a Work, model: &Model, found: &Found) -> Result<Self, Error> {
-        let memory = match model.sizes(found)? {
-            Some(sizes) => Some(model.memory(&sizes, &work.job.recipe, None)?),
+    fn new(work: &'a Work, session: &Session, found: &Found) -> Result<Self, Error> {
+        let memory = match session.sizes(found)? {
+            Some(sizes) => Some(session.memory(&sizes, &work.job.recipe, None)?),
             None => None,
         };
         Ok(Self { work, memory })
@@ -134,9 +130,9 @@ impl<'a> Plan<'a> {
         text
     }
 
-    fn as_json(&self, model: &Model, found: &Found) -> Value {
+    fn as_json(&self, session: &Session, found: &Found) -> Value {
         let (job, recipe) = (&self.work.job, &self.work.job.recipe);
-        let files = file_lines(model, found);
+        let files = file_lines(session, found);
         let files: Vec<_> = files
             .iter()
             .map(|file| json!({"role": file.role, "name": file.name, "bytes": file.bytes, "present": file.present}))

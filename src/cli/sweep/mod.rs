@@ -14,22 +14,24 @@ use self::grid::{GridFlags, Spec};
 use super::{
     Failure,
     flags::{EncodingFlags, NetworkFlags, RunFlags},
-    folder::{self, FolderFlags, List},
-    model_files::Model,
+    folder::{self, FolderFlags},
     printer::Printer,
-    render::interrupt_on_ctrl_c,
+    render::{Screen, interrupt_on_ctrl_c},
     report,
+    threads::use_threads,
 };
 use crate::{
     Error, Result,
-    batch::{Manifest, Shard},
+    batch::{Manifest, PointSettings, Shard},
     cache::CacheSettings,
     config::{Environment, Layer, Layers},
+    models::Locator,
     prompts::{Scene, read_prompts},
+    render::{Event, session::Session},
     rollout::CancelToken,
     rollout::request::PictureSize,
     rollout::sampler::SamplerSettings,
-    sweep::{self, Assignments, Extended, PointSettings, Points, SweepError, SweepPlan, SweepPreset, items, prompts},
+    sweep::{self, Assignments, Extended, Points, SweepError, SweepPlan, SweepPreset, items, prompts},
 };
 
 const EXAMPLES: &str = "\
@@ -168,38 +170,33 @@ impl Sweep {
         layers.warnings.iter().for_each(|warning| printer.warning(warning));
         let cancel = CancelToken::default();
         let encoder = scenes.iter().any(|scene| scene.image.is_some());
-        let mut model = Model::locate(&layers, encoder, &cancel, printer)?;
-        let points = points(&spec, &layers, &mut model)?;
+        let mut screen = Screen::new(printer);
+        let mut observe = |event: Event<'_>| screen.see(event);
+        let mut session = Session::locate(&Locator::of_process(), &layers, encoder, &cancel, &mut observe)?;
+        let points = points(&spec, &layers, &mut session)?;
         points.check(self.illegal == Illegal::Refuse).map_err(Error::from)?;
         tell(&points, printer);
         if spec.seeds.is_empty() {
-            spec.seeds.push(model.settings.seed.value);
+            spec.seeds.push(session.settings.seed.value);
         }
-        let plan = self.plan(&points, &scenes, &spec, &model)?;
+        let plan = self.plan(&points, &scenes, &spec, &session)?;
         let extended = self.extended(plan, shard)?;
         let mut items = items(&extended, &spec.seeds);
         printer.detail(&format!("{} videos", items.len()));
         self.folder.take_part(&mut items, shard);
-        let list = List {
-            folder: &self.folder,
-            running: &self.running,
-            scenes: &in_places(
-                &extended.prompts,
-                scenes,
-                &Scene::default(),
-                extended.plan.prompts.len(),
-            ),
-            model: &model,
-            points: &settings_in_places(&extended, points),
-        };
-        list.check_settings(printer)?;
+        let unused = Scene::default();
+        let scenes = in_places(&extended.prompts, scenes, &unused, extended.plan.prompts.len());
+        let points = settings_in_places(&extended, points);
+        let list = self.folder.list(&session, &scenes, &points, shard, &self.running);
+        list.check_settings(&mut observe)?;
         if self.running.dry_run {
-            return folder::show(&list, &items, shard, printer);
+            return folder::show(&list, &items, self.running.json, printer);
         }
         interrupt_on_ctrl_c(&cancel);
+        use_threads(session.settings.threads.value);
         let output = &self.folder.output;
         let begin = || write_plan(&extended.plan, output);
-        let result = folder::run(&list, &items, shard, begin, &cancel, printer);
+        let result = folder::run(&list, &items, self.running.json, begin, &cancel, printer);
         match result {
             Ok(()) => Ok(self.report(&cancel, printer)?),
             // What is there is worth a look, and the failures were told already.
@@ -213,15 +210,15 @@ impl Sweep {
         }
     }
 
-    fn plan(&self, points: &Points, scenes: &[Scene], spec: &Spec, model: &Model) -> Result<SweepPlan> {
-        let settings = &model.settings;
+    fn plan(&self, points: &Points, scenes: &[Scene], spec: &Spec, session: &Session) -> Result<SweepPlan> {
+        let settings = &session.settings;
         let size = settings.size.value;
         Ok(SweepPlan {
             format: sweep::FORMAT,
             deepforcing: env!("CARGO_PKG_VERSION").into(),
             command: std::env::args_os().map(|word| word.to_string_lossy().into()).collect(),
             preset: self.preset.clone(),
-            model: model.located.model.clone(),
+            model: session.located.model.clone(),
             seconds: settings.seconds.value,
             size: format!("{}x{}", size.width, size.height),
             fps: settings.fps.value.into(),
@@ -264,9 +261,9 @@ impl Sweep {
     }
 }
 
-/// The points of the grid; the model gets the settings of the first one that is legal.
-fn points(spec: &Spec, layers: &Layers, model: &mut Model) -> Result<Points> {
-    let located = &model.located;
+/// The points of the grid; the session gets the settings of the first one that is legal.
+fn points(spec: &Spec, layers: &Layers, session: &mut Session) -> Result<Points> {
+    let located = &session.located;
     let (name, preset) = (&located.preset_name, &located.preset);
     let settings =
         |values: &Assignments| -> Result<_> { Ok(layers.with(Layer::of_values(values)?).resolve(name, preset)) };
@@ -279,7 +276,7 @@ fn points(spec: &Spec, layers: &Layers, model: &mut Model) -> Result<Points> {
     })?;
     let legal = points.points.iter().find(|(point, _)| point.skipped.is_none());
     if let Some((point, _)) = legal {
-        model.settings = settings(&point.resolved)?;
+        session.settings = settings(&point.resolved)?;
     }
     Ok(points)
 }

@@ -6,7 +6,6 @@ use clap::Args;
 
 use crate::{
     Result,
-    models::ModelFiles,
     trace::{self, Every, HeadChoice, TraceOptions},
 };
 
@@ -28,14 +27,15 @@ pub(in crate::cli) struct TraceFlags {
 }
 
 impl TraceFlags {
-    /// The options of a trace in the file `path`.
-    pub fn options(&self, path: PathBuf) -> TraceOptions {
-        TraceOptions {
-            path,
+    /// The options of a trace, if one is wanted.
+    pub fn options(&self) -> Option<TraceOptions> {
+        let options = |path: &PathBuf| TraceOptions {
+            path: path.clone(),
             video: None,
             attention: self.attention.clone(),
             every: self.attention_every.unwrap_or_default(),
-        }
+        };
+        self.trace.as_ref().map(options)
     }
 
     /// The options of one video's trace, if one is wanted.
@@ -43,17 +43,11 @@ impl TraceFlags {
     /// # Errors
     /// When the file cannot be written.
     pub fn checked(&self, overwrite: bool) -> Result<Option<TraceOptions>> {
-        let Some(path) = &self.trace else { return Ok(None) };
-        trace::check_output(path, overwrite)?;
-        Ok(Some(self.options(path.clone())))
-    }
-
-    /// Refuses layers and heads that the model does not have, before it is loaded.
-    ///
-    /// # Errors
-    /// With the first one that there is not.
-    pub fn check_heads(&self, files: &ModelFiles) -> Result<()> {
-        check_heads(&self.attention, files)
+        let options = self.options();
+        if let Some(options) = &options {
+            trace::check_output(&options.path, overwrite)?;
+        }
+        Ok(options)
     }
 }
 
@@ -75,30 +69,12 @@ pub(in crate::cli) struct TracesFlags {
 }
 
 impl TracesFlags {
-    /// The options of the trace of `video`, written to `path` while the video is in work; `None` if none is wanted.
-    pub fn options(&self, path: PathBuf, video: PathBuf) -> Option<TraceOptions> {
+    /// What is recorded of every video, if anything is.
+    pub fn options(&self) -> Option<TraceOptions> {
         self.traces.then(|| TraceOptions {
-            path,
-            video: Some(video),
             attention: self.attention.clone(),
             every: self.attention_every.unwrap_or_default(),
+            ..TraceOptions::default()
         })
     }
-
-    /// Refuses layers and heads that the model does not have, before it is loaded.
-    ///
-    /// # Errors
-    /// With the first one that there is not.
-    pub fn check_heads(&self, files: &ModelFiles) -> Result<()> {
-        check_heads(&self.attention, files)
-    }
-}
-
-fn check_heads(attention: &[HeadChoice], files: &ModelFiles) -> Result<()> {
-    if attention.is_empty() {
-        return Ok(());
-    }
-    let sizes = files.transformer_config()?;
-    trace::attention::chosen_heads(attention, sizes.layers, sizes.heads)?;
-    Ok(())
 }

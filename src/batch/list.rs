@@ -1,42 +1,71 @@
 //! What is to be made, and what is there already.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::FolderFlags;
+use super::{BatchError, Item, Key, Manifest, Shard, differences};
 use crate::{
     Error, Result,
-    batch::{BatchError, Item, Key, Manifest, differences},
-    cli::{
-        flags::RunFlags,
-        generate::jobs::{read_start, recipe},
-        model_files::Model,
-        printer::Printer,
-    },
+    cache::CacheSettings,
     prompts::Scene,
     recipe::{ModelRecord, Recipe},
+    render::{
+        Event,
+        jobs::{read_start, recipe},
+        session::Session,
+    },
+    rollout::sampler::SamplerSettings,
     rollout::start::StartFile,
-    sweep::PointSettings,
+    trace::TraceOptions,
     video::{Form, read_metadata},
 };
 
-/// A list of videos and their settings.
-pub(in crate::cli) struct List<'a> {
-    pub folder: &'a FolderFlags,
-    pub running: &'a RunFlags,
+/// A list of videos of one folder, and their settings.
+pub struct List<'a> {
+    /// The model and what all videos have in common.
+    pub session: &'a Session,
     pub scenes: &'a [Scene],
-    pub model: &'a Model,
-    /// What the points of a sweep have in place of the model's settings, by [`Item::point`].
+    /// What the points of a sweep have in place of the session's settings, by [`Item::point`].
     pub points: &'a [PointSettings],
+    pub folder: &'a Path,
+    /// Which part of the list is made.
+    pub shard: Shard,
+    pub form: Form,
+    pub existing: Existing,
+    /// Whether videos are measured; the measures are in the manifest.
+    pub measures: bool,
+    /// What is recorded of the cache, in a file beside each video; its paths do not count.
+    pub trace: Option<TraceOptions>,
+    /// Whether videos are refused that need more memory than there is.
+    pub checks_memory: bool,
+}
+
+/// What becomes of videos that are there and are not those of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Existing {
+    /// The list is refused.
+    #[default]
+    Refuse,
+    /// They stay, whatever they hold.
+    Keep,
+    /// They are made again.
+    Replace,
+}
+
+/// What cache and sampler of a point of a sweep are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PointSettings {
+    pub cache: CacheSettings,
+    pub sampler: SamplerSettings,
 }
 
 /// An item with what is known of it.
-pub(super) struct Planned<'a> {
+pub struct Planned<'a> {
     pub item: &'a Item,
     pub state: State,
 }
 
 /// How far an item is.
-pub(super) enum State {
+pub enum State {
     /// To be made.
     Todo(Box<Recipe>),
     /// Finished and in the manifest.
@@ -53,7 +82,7 @@ pub(super) enum State {
 
 /// What stands in the way of a run.
 #[derive(Default)]
-pub(super) struct Conflicts {
+pub struct Conflicts {
     changed: usize,
     first_change: Option<(String, String)>,
     foreign: usize,
@@ -61,59 +90,52 @@ pub(super) struct Conflicts {
 }
 
 impl List<'_> {
-    fn form(&self) -> Form {
-        self.folder.format
-    }
-
+    /// Name of an item's file in the folder.
     pub fn file(&self, item: &Item) -> String {
-        item.file(self.form().as_str())
+        item.file(self.form.as_str())
     }
 
-    pub fn path(&self, item: &Item) -> PathBuf {
-        self.folder.output.join(self.file(item))
+    pub(super) fn path(&self, item: &Item) -> PathBuf {
+        self.folder.join(self.file(item))
     }
 
+    /// What an item shows.
     pub fn scene(&self, item: &Item) -> &Scene {
         &self.scenes[item.scene]
     }
 
-    /// Whether videos are measured.
-    pub fn measuring(&self) -> bool {
-        !self.folder.no_metrics
-    }
-
     /// How messages call an item.
     pub fn label(&self, item: &Item) -> String {
-        match item.point {
-            Some(_) => format!("`{}`", item.stem),
-            None => self.scene(item).label(item.scene),
+        if item.point.is_some() {
+            return format!("`{}`", item.stem);
         }
+        self.scene(item).label(item.scene)
     }
 
     /// Refuses settings that no video can be made with.
     ///
     /// # Errors
     /// As a prompt without anything special has them.
-    pub fn check_settings(&self, printer: &Printer) -> Result<()> {
+    pub fn check_settings(&self, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         let plain = Scene::of_prompt("a");
-        recipe(&plain, None, self.form(), self.model, printer).map(drop)
+        recipe(&plain, None, self.form, self.session, observe).map(drop)
     }
 
     /// The file that a scene begins with.
-    pub fn start(&self, scene: &Scene) -> Option<StartFile> {
+    pub(super) fn start(&self, scene: &Scene) -> Option<StartFile> {
         scene.image.clone().map(StartFile::Image)
     }
 
-    /// What is to be done with each item; `record` is the model with its files, if they are known.
+    /// What is to be done with each of `items`; `record` is the model with its files, if they are known.
     ///
     /// # Errors
     /// When a manifest cannot be read.
-    pub(super) fn plan<'a>(
+    pub fn plan<'a>(
         &self,
         items: &'a [Item],
         manifest: &Manifest,
         record: Option<&ModelRecord>,
-        printer: &Printer,
+        observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<(Vec<Planned<'a>>, Conflicts)> {
         let mut conflicts = Conflicts::default();
         let mut planned = Vec::with_capacity(items.len());
@@ -123,7 +145,7 @@ impl List<'_> {
             let known = last.take().filter(|(scene, made)| *scene == item.scene && made.is_ok());
             let made = match known {
                 Some((_, Ok(recipe))) => Ok(recipe),
-                _ => self.recipe(self.scene(item), record, printer),
+                _ => self.recipe(self.scene(item), record, observe),
             };
             let state = match made {
                 Ok(mut recipe) => {
@@ -142,19 +164,19 @@ impl List<'_> {
         Ok((planned, conflicts))
     }
 
-    fn recipe(&self, scene: &Scene, record: Option<&ModelRecord>, printer: &Printer) -> Result<Recipe> {
+    fn recipe(
+        &self,
+        scene: &Scene,
+        record: Option<&ModelRecord>,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Recipe> {
         let file = self.start(scene);
         let pictures = match &file {
-            Some(file) => Some(read_start(file, self.model, printer)?),
+            Some(file) => Some(read_start(file, self.session, observe)?),
             None => None,
         };
-        let mut recipe = recipe(
-            scene,
-            file.as_ref().zip(pictures.as_ref()),
-            self.form(),
-            self.model,
-            printer,
-        )?;
+        let start = file.as_ref().zip(pictures.as_ref());
+        let mut recipe = recipe(scene, start, self.form, self.session, observe)?;
         if let Some(record) = record {
             recipe.model = record.clone();
         }
@@ -172,7 +194,7 @@ impl List<'_> {
         let (name, path) = (self.file(item), self.path(item));
         let recipe = Box::new(recipe);
         let size = std::fs::metadata(&path).map(|metadata| metadata.len()).ok();
-        if self.folder.skip_existing && size.is_some() {
+        if self.existing == Existing::Keep && size.is_some() {
             return Ok(State::Kept);
         }
         if let Some((hash, bytes)) = manifest.find(&name) {
@@ -191,7 +213,7 @@ impl List<'_> {
             };
             return match (changes, size) {
                 (None, Some(size)) if size == bytes => Ok(State::Done(recipe)),
-                (Some(changes), Some(_)) if !self.folder.overwrite => {
+                (Some(changes), Some(_)) if self.existing != Existing::Replace => {
                     conflicts.changed += 1;
                     conflicts.first_change.get_or_insert((name, changes));
                     Ok(State::InTheWay)
@@ -200,7 +222,7 @@ impl List<'_> {
                 _ => Ok(State::Todo(recipe)),
             };
         }
-        if size.is_none() || self.folder.overwrite {
+        if size.is_none() || self.existing == Existing::Replace {
             return Ok(State::Todo(recipe));
         }
         let found = read_metadata(&path).ok().and_then(|metadata| metadata.comment);
@@ -225,12 +247,12 @@ impl Conflicts {
     ///
     /// # Errors
     /// With what changed, or which file is in the way.
-    pub fn refuse(self, list: &List) -> Result<()> {
-        let folder = &list.folder.output;
+    pub fn refuse(self, list: &List<'_>) -> Result<()> {
+        let folder = list.folder.to_path_buf();
         if let Some((name, changes)) = self.first_change {
             return Err(Error::Batch(BatchError::Changed {
                 count: self.changed,
-                folder: folder.clone(),
+                folder,
                 name,
                 changes,
             }));
@@ -238,7 +260,7 @@ impl Conflicts {
         if let Some(name) = self.first_foreign {
             return Err(Error::Batch(BatchError::Foreign {
                 count: self.foreign,
-                folder: folder.clone(),
+                folder,
                 name,
             }));
         }

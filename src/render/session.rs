@@ -1,15 +1,17 @@
-//! The model of a run: which one is meant, its settings, its files on this machine.
+//! A session: which model is meant, with which settings, where its files are and what computes it.
+//!
+//! Nothing is loaded here. What a caller should know is told through [`Event`]s.
 
-use super::{printer::Printer, pulling::pull_missing, render::Work};
 use crate::{
     Error, Result,
     config::{Layer, Layers, Origin, Settings},
     device::{Compute, Probe, Selection},
-    hub::file_hash::FileHashes,
+    hub::{Transfer, file_hash::FileHashes},
     memory::{ByteSize, Fit, Free, GpuRoom, MemoryPlan, Sizes, fit},
     models::{DecoderKind, Found, Located, Locator, ModelChoice, ModelFile, ModelFiles, ModelLocation, Needs},
     prompts::PromptSpan,
     recipe::{FileRecord, ModelRecord, Recipe, VideoRecord},
+    render::{Event, jobs::Work},
     rollout::CancelToken,
     rollout::request::VideoLength,
 };
@@ -18,22 +20,29 @@ use crate::{
 const LONG_PROMPT: usize = 511;
 
 /// A model and the settings to run it with.
-pub(super) struct Model {
+pub struct Session {
     locator: Locator,
+    /// The model and its preset.
     pub located: Located,
+    /// Every setting with its origin.
     pub settings: Settings,
     /// Where networks are computed.
     pub selection: Selection,
     needs: Needs,
 }
 
-impl Model {
+impl Session {
     /// Decides which model is meant. `encoder`: whether a video begins with pictures.
     ///
     /// # Errors
     /// When there is no such model or preset.
-    pub fn locate(layers: &Layers, encoder: bool, cancel: &CancelToken, printer: &Printer) -> Result<Self> {
-        let locator = Locator::from_env(|name| std::env::var_os(name));
+    pub fn locate(
+        locator: &Locator,
+        layers: &Layers,
+        encoder: bool,
+        cancel: &CancelToken,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Self> {
         let (model, preset) = (layers.model(), layers.preset());
         let needs = Needs {
             decoder: layers.vae(),
@@ -45,17 +54,20 @@ impl Model {
         };
         let located = locator.locate(choice, needs, &|| cancel.is_cancelled())?;
         if let Some(reason) = &located.fallback {
-            printer.note(&format!(
+            observe(Event::Note(&format!(
                 "the model `{}` is not on this machine and cannot be downloaded ({reason}); using the small bundled \
                  model `toy`, which shows a toy world",
                 crate::models::preset::Preset::DEFAULT
-            ));
+            )));
         }
-        printer.detail(&format!("model {}, preset {}", located.model, located.preset_name));
+        observe(Event::Detail(&format!(
+            "model {}, preset {}",
+            located.model, located.preset_name
+        )));
         let settings = layers.resolve(&located.preset_name, &located.preset);
         let selection = settings.selection()?;
         Ok(Self {
-            locator,
+            locator: locator.clone(),
             located,
             settings,
             selection,
@@ -63,42 +75,48 @@ impl Model {
         })
     }
 
-    /// As [`Model::locate`], with settings that fit into `--max-vram` where it is given. `seconds`: of the longest video,
+    /// As [`Session::locate`], with settings that fit into `--max-vram` where it is given. `seconds`: of the longest video,
     /// if not that of the settings. A dry run shows the plan for a GPU on machines without one, too.
     ///
     /// # Errors
-    /// As [`Model::locate`]; also when a setting cannot be.
+    /// As [`Session::locate`]; also when a setting cannot be.
     pub fn fitted(
+        locator: &Locator,
         layers: Layers,
         encoder: bool,
         seconds: Option<f64>,
         dry_run: bool,
         cancel: &CancelToken,
-        printer: &Printer,
+        observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Self> {
-        let model = Self::locate(&layers, encoder, cancel, printer)?;
+        let model = Self::locate(locator, &layers, encoder, cancel, observe)?;
         let Some(ByteSize(limit)) = model.settings.max_vram.value else {
             return Ok(model);
         };
         if !model.selection.is_gpu() && !dry_run {
-            printer.note("--max-vram is about the memory of a GPU and changes nothing on the CPU");
+            observe(Event::Note(
+                "--max-vram is about the memory of a GPU and changes nothing on the CPU",
+            ));
             return Ok(model);
         }
         let Some(sizes) = model.sizes(&model.found()?)? else {
-            printer.note("what fits into --max-vram cannot be told before the model files are on this machine");
+            observe(Event::Note(
+                "what fits into --max-vram cannot be told before the model files are on this machine",
+            ));
             return Ok(model);
         };
         let free = model.free();
         let chosen = fit(&sizes, &model.sample(seconds)?, free, model.planned_dtype(), limit)?;
-        printer.note(&chosen.summary(limit, free));
+        observe(Event::Note(&chosen.summary(limit, free)));
         if chosen.changes.is_empty() {
             return Ok(model);
         }
         let mut fitted = Self::locate(
+            locator,
             &layers.with(overrides(&model.settings, &chosen)),
             encoder,
             cancel,
-            printer,
+            observe,
         )?;
         fitted.selection.text_on_cpu = chosen.text_on_cpu;
         Ok(fitted)
@@ -108,11 +126,11 @@ impl Model {
     ///
     /// # Errors
     /// When the driver refuses.
-    pub fn compute(&self, printer: &Printer) -> Result<Compute> {
+    pub fn compute(&self, observe: &mut dyn FnMut(Event<'_>)) -> Result<Compute> {
         if let Some(note) = &self.selection.note {
-            printer.note(note);
+            observe(Event::Note(note));
         }
-        printer.detail(&format!("device {}", self.selection));
+        observe(Event::Detail(&format!("device {}", self.selection)));
         Ok(self.selection.open()?)
     }
 
@@ -172,9 +190,10 @@ impl Model {
 
     /// The number format of a plan for a GPU, be there one or not.
     fn planned_dtype(&self) -> candle_core::DType {
-        match self.selection.is_gpu() || self.settings.dtype.value == crate::device::DtypeChoice::F32 {
-            true => self.selection.dtype(),
-            false => candle_core::DType::BF16,
+        if self.selection.is_gpu() || self.settings.dtype.value == crate::device::DtypeChoice::F32 {
+            self.selection.dtype()
+        } else {
+            candle_core::DType::BF16
         }
     }
 
@@ -231,9 +250,12 @@ impl Model {
     ///
     /// # Errors
     /// When a file cannot be had.
-    pub fn files(&self, cancel: &CancelToken, printer: &Printer) -> Result<ModelFiles> {
+    pub fn files(&self, cancel: &CancelToken, observe: &mut dyn FnMut(Event<'_>)) -> Result<ModelFiles> {
         if let Found::Missing(missing) = self.found()? {
-            pull_missing(self.locator.hub()?, &self.located.model, &missing, printer, cancel)?;
+            let model = self.located.model.as_str();
+            let mut listen = |transfer: Transfer<'_>| observe(Event::Download { model, transfer });
+            let hub = self.locator.hub()?;
+            hub.pull_missing(&missing, &mut listen, &|| cancel.is_cancelled())?;
         }
         match self.found()? {
             Found::Files(files) => Ok(*files),
@@ -305,16 +327,5 @@ fn overrides(settings: &Settings, fit: &Fit) -> Layer {
         cache_budget: changed(before.budget, cache.budget),
         cache_recent: changed(before.recent, cache.recent),
         ..Layer::default()
-    }
-}
-
-/// Lets every part of the program compute with as many threads.
-pub(super) fn use_threads(threads: Option<usize>) {
-    let Some(threads) = threads else { return };
-    // SAFETY: called once, before the first thread that reads variables is made; candle reads its number of threads
-    // from these two only.
-    unsafe {
-        std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
-        std::env::set_var("CANDLE_NUM_THREADS", threads.to_string());
     }
 }

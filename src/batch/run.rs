@@ -1,0 +1,326 @@
+//! Making a list, video by video.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::{Entry, Item, List, Planned, State, desk::Desk};
+use crate::{
+    Error, Result,
+    device::Compute,
+    memory::Sizes,
+    metrics,
+    models::ModelFiles,
+    prompts::PromptSpan,
+    recipe::{Recipe, VideoRecord},
+    render::{
+        Event, InWork, Job, Outcome,
+        engine::Engine,
+        jobs::{check_heads, read_start},
+        render,
+        run::tell_truncated,
+    },
+    rollout::CancelToken,
+    trace::TraceOptions,
+    video::{Target, VideoError, VideoSummary},
+};
+
+/// Prompts whose embeddings are held at once, at most 8 MB each for Wan models.
+const HELD: usize = 32;
+
+/// What came of the videos so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    pub made: usize,
+    /// Those that were there before.
+    pub there: usize,
+    /// Those that cannot be made.
+    pub failed: usize,
+    /// Time in which videos were made.
+    pub rendering: Duration,
+    /// Time since the first video was begun.
+    pub took: Duration,
+}
+
+/// A run that makes what is not there yet of a list.
+pub struct Run<'a> {
+    desk: Desk<'a>,
+    files: ModelFiles,
+    compute: Compute,
+    /// Loaded at the first video.
+    engine: Option<Engine>,
+    todo: VecDeque<(&'a Item, Recipe)>,
+    count: usize,
+    tally: Tally,
+    begun: Instant,
+}
+
+/// A video that is made, has its name and is in the manifest.
+pub struct Made {
+    pub entry: Entry,
+    pub path: PathBuf,
+}
+
+impl<'a> Run<'a> {
+    /// Takes the folder and settles which of `items` are to be made. `begin` is called when nothing stands in the way,
+    /// before anything is written.
+    ///
+    /// # Errors
+    /// When another process works in the folder, model files cannot be had, what is there may not be replaced, or a file
+    /// of the folder cannot be read or written.
+    pub fn open(
+        list: &'a List<'a>,
+        items: &'a [Item],
+        begin: impl FnOnce() -> Result<()>,
+        cancel: &CancelToken,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Self> {
+        let mut desk = Desk::open(list)?;
+        let files = list.session.files(cancel, observe)?;
+        check_heads(list.trace.as_ref(), &files)?;
+        let record = list.session.record(&files)?;
+        let (planned, conflicts) = list.plan(items, &desk.manifest, Some(&record), observe)?;
+        conflicts.refuse(list)?;
+        begin()?;
+        desk.manifest.open()?;
+        let compute = list.session.compute(observe)?;
+        let sizes = Sizes::of(&files)?;
+        let mut run = Self {
+            desk,
+            files,
+            compute,
+            engine: None,
+            todo: VecDeque::new(),
+            count: 0,
+            tally: Tally::default(),
+            begun: Instant::now(),
+        };
+        run.sort(planned, &sizes, cancel, observe)?;
+        run.count = run.todo.len();
+        run.begun = Instant::now();
+        Ok(run)
+    }
+
+    /// What came of the videos so far.
+    pub fn tally(&self) -> Tally {
+        Tally {
+            took: self.begun.elapsed(),
+            ..self.tally
+        }
+    }
+
+    /// The file that lists what cannot be made.
+    pub fn failures(&self) -> &Path {
+        self.desk.failures.path()
+    }
+
+    /// Makes the next video that can be made; `None` when all are settled. What cannot be made is noted and left out.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when the run is to stop; else what every further video would fail at, too.
+    pub fn next(&mut self, cancel: &CancelToken, observe: &mut dyn FnMut(Event<'_>)) -> Result<Option<Made>> {
+        while let Some((item, recipe)) = self.todo.front() {
+            let (item, recipe) = (*item, recipe.clone());
+            if self.engine.is_none() {
+                observe(Event::Stage("loading the model"));
+            }
+            let mut engine = match self.engine.take() {
+                Some(engine) => engine,
+                None => Engine::load(&self.files, &self.compute)?,
+            };
+            let made = self.make(&mut engine, item, &recipe, cancel, observe);
+            self.engine = Some(engine);
+            let made = made?;
+            self.todo.pop_front();
+            if let Some((outcome, summary)) = made {
+                self.tally.rendering += outcome.times.total;
+                let (entry, path) = self.desk.finish(item, &recipe, outcome, &summary)?;
+                self.tally.made += 1;
+                observe(Event::Finished {
+                    summary: &summary,
+                    complete: true,
+                });
+                return Ok(Some(Made { entry, path }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Settles what needs no rendering and keeps the rest.
+    fn sort(
+        &mut self,
+        planned: Vec<Planned<'a>>,
+        sizes: &Sizes,
+        cancel: &CancelToken,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<()> {
+        let mut fits: HashSet<(VideoRecordKey, usize, Option<usize>)> = HashSet::new();
+        for Planned { item, state } in planned {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            match state {
+                // What is in the way was refused before.
+                State::InTheWay => {}
+                State::Kept => {
+                    self.tally.there += 1;
+                    self.desk.failures.remove(item)?;
+                }
+                State::Done(recipe) => {
+                    self.tally.there += 1;
+                    self.desk.refresh(item, &recipe, observe)?;
+                    self.desk.failures.remove(item)?;
+                }
+                State::Unlisted(recipe) => {
+                    self.tally.there += 1;
+                    self.desk.adopt(item, &recipe, observe)?;
+                }
+                State::Bad(error) => self.fail(item, &error, observe)?,
+                State::Todo(recipe) => {
+                    let shape = (of_video(&recipe.video), recipe.prompts.len(), item.point);
+                    if self.desk.list.checks_memory && !fits.contains(&shape) {
+                        let plan = self.desk.list.session.memory(sizes, &recipe, Some(&self.compute));
+                        if let Err(error) = plan.and_then(|plan| Ok(plan.check()?)) {
+                            self.fail(item, &error, observe)?;
+                            continue;
+                        }
+                        fits.insert(shape);
+                    }
+                    self.todo.push_back((item, *recipe));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, item: &Item, error: &Error, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        self.tally.failed += 1;
+        self.desk.fail(item, error, observe)
+    }
+
+    /// Makes the first video of the list in the folder of what is in work; `None` when it cannot be made.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when it was stopped before its end; else what every further video would fail at, too.
+    fn make(
+        &mut self,
+        engine: &mut Engine,
+        item: &Item,
+        recipe: &Recipe,
+        cancel: &CancelToken,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<(Outcome, VideoSummary)>> {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let unread = |prompt: &PromptSpan| engine.embedding(&prompt.text).is_none();
+        if recipe.prompts.iter().any(unread) {
+            let prompts = self.todo.iter().flat_map(|(_, recipe)| &recipe.prompts);
+            read_group(engine, prompts, recipe.prompts.len(), observe)?;
+        }
+        match self.render(engine, item, recipe, cancel, observe) {
+            Ok(outcome) => match outcome.summary.clone().filter(|_| outcome.complete) {
+                Some(summary) => Ok(Some((outcome, summary))),
+                None => {
+                    self.desk.folder.discard();
+                    Err(Error::Cancelled)
+                }
+            },
+            Err(error) if stops_all(&error) => Err(error),
+            Err(error) => {
+                self.desk.folder.discard();
+                self.fail(item, &error, observe)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn render(
+        &self,
+        engine: &mut Engine,
+        item: &Item,
+        recipe: &Recipe,
+        cancel: &CancelToken,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Outcome> {
+        let (list, folder) = (self.desk.list, &self.desk.folder);
+        let given = match list.start(list.scene(item)) {
+            Some(file) => {
+                let pictures = read_start(&file, list.session, observe)?;
+                let device = engine.compute().device.clone();
+                Some(pictures.encode(engine.encoder()?, &device)?)
+            }
+            None => None,
+        };
+        let path = folder.in_work(list.form.as_str());
+        let job = Job {
+            recipe: recipe.clone(),
+            target: Target::parse(&path, Some(list.form))?,
+            given,
+            save_latents: None,
+            thumbnail: None,
+            metrics: list.measures.then(|| metrics::Options::of(recipe)).transpose()?,
+            trace: list.trace.as_ref().map(|options| TraceOptions {
+                path: self.desk.trace_in_work(),
+                video: Some(list.path(item)),
+                ..options.clone()
+            }),
+            overwrite: true,
+        };
+        let number = self.count - self.todo.len() + 1;
+        observe(Event::Video(InWork::of(&recipe.video, (number, self.count))));
+        render(engine, &job, cancel, &mut *observe).map_err(|error| *error.error)
+    }
+}
+
+type VideoRecordKey = (usize, usize, usize);
+
+/// What of a video's shape decides how much memory it needs.
+fn of_video(video: &VideoRecord) -> VideoRecordKey {
+    (video.width, video.height, video.latent_frames)
+}
+
+/// Embeds the next prompts, as many as are held at once (at least `needed`), and forgets the others.
+fn read_group<'a>(
+    engine: &mut Engine,
+    prompts: impl Iterator<Item = &'a PromptSpan>,
+    needed: usize,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    let mut group: Vec<&str> = Vec::new();
+    for prompt in prompts.take(HELD * 1000) {
+        if !group.contains(&prompt.text.as_str()) {
+            if group.len() >= HELD.max(needed) {
+                break;
+            }
+            group.push(&prompt.text);
+        }
+    }
+    observe(Event::Stage("reading the prompts"));
+    engine.keep_prompts(|prompt| group.contains(&prompt));
+    engine.read_prompts(group.iter().copied())?;
+    tell_truncated(engine, group, observe);
+    Ok(())
+}
+
+/// Errors that every further video would have.
+fn stops_all(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Cancelled
+            | Error::Batch(_)
+            | Error::StagePanicked { .. }
+            | Error::Video(
+                VideoError::Write { .. }
+                    | VideoError::Finish { .. }
+                    | VideoError::NotWritable { .. }
+                    | VideoError::FolderMissing { .. }
+                    | VideoError::NoFfmpeg
+                    | VideoError::NoEncoder { .. }
+                    | VideoError::Setting { .. }
+                    | VideoError::Size { .. }
+            )
+    )
+}

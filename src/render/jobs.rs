@@ -1,0 +1,351 @@
+//! From what is asked for to jobs: recipe, names of files, start. Nothing slow happens here, and everything that can be
+//! refused before the model is loaded is refused.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Error, Result,
+    models::ModelFiles,
+    prompts::{Scene, output_names, resolve_switches},
+    recipe::{Encoding, Recipe, StartRecord, VideoRecord},
+    render::{Event, Job, session::Session},
+    rollout::chunk_plans,
+    rollout::request::VideoLength,
+    rollout::start::{StartFile, StartPictures},
+    trace::{TraceOptions, attention::chosen_heads, check_output},
+    vae::pictures_of_latents,
+    video::{EncoderChoice, Form, Target, VideoError, VideoSettings, check_picture, find_encoder},
+};
+
+/// Name of a single video when none is given.
+const DEFAULT_OUTPUT: &str = "video.mp4";
+/// Names of several videos when none is given.
+const DEFAULT_OUTPUTS: &str = "video-{id}.mp4";
+
+/// Videos that are asked for, and the files they go to.
+///
+/// With several scenes, each path is a folder or a name with `{id}`, `{index}` or `{seed}`.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// What the videos show.
+    pub scenes: Vec<Scene>,
+    /// What videos begin with whose scene has no image.
+    pub start: Option<StartFile>,
+    /// The video; `-` is standard output. By default `video.mp4`, of several videos `video-{id}.mp4`.
+    pub output: Option<PathBuf>,
+    /// Form of the video where the name does not tell.
+    pub form: Option<Form>,
+    /// Safetensors file for the latents.
+    pub save_latents: Option<PathBuf>,
+    /// PNG or JPEG file for the picture in the middle.
+    pub thumbnail: Option<PathBuf>,
+    /// Whether the recipe is written beside the video, as `NAME.json`.
+    pub sidecar: bool,
+    /// What is recorded of the cache; its path stands for those of all videos.
+    pub trace: Option<TraceOptions>,
+    /// Whether files that exist may be replaced.
+    pub overwrite: bool,
+    /// Whether results are written to standard output, so that no video can go there.
+    pub results_on_stdout: bool,
+    /// Whether only the plan is wanted: videos that exist and folders that do not are no fault then.
+    pub dry_run: bool,
+}
+
+impl Request {
+    /// Whether a video begins with pictures, which the encoder turns into latents.
+    pub fn needs_encoder(&self) -> bool {
+        self.start.is_some() || self.scenes.iter().any(|scene| scene.image.is_some())
+    }
+
+    /// Seconds of the longest video whose length is not that of the settings.
+    pub fn longest(&self) -> Option<f64> {
+        self.scenes.iter().filter_map(|scene| scene.seconds).reduce(f64::max)
+    }
+}
+
+/// A video to make, before the model is loaded.
+pub struct Work {
+    pub job: Job,
+    /// Pictures that it begins with.
+    pub start: Option<StartPictures>,
+    /// JSON file for the recipe.
+    pub sidecar: Option<PathBuf>,
+}
+
+/// The jobs of all scenes of `request`.
+///
+/// # Errors
+/// The first thing of the first scene that cannot be made or written; and two files with one name.
+pub fn works(request: &Request, session: &Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<Vec<Work>> {
+    let names = Names::new(request, session.settings.seed.value)?;
+    let mut works = Vec::with_capacity(request.scenes.len());
+    for (index, scene) in request.scenes.iter().enumerate() {
+        works.push(work(request, scene, index, &names, session, observe)?);
+    }
+    check_distinct(&works)?;
+    Ok(works)
+}
+
+/// Refuses layers and heads of a trace that the model does not have, before it is loaded.
+///
+/// # Errors
+/// With the first one that there is not.
+pub fn check_heads(trace: Option<&TraceOptions>, files: &ModelFiles) -> Result<()> {
+    let Some(trace) = trace.filter(|trace| !trace.attention.is_empty()) else {
+        return Ok(());
+    };
+    let sizes = files.transformer_config()?;
+    chosen_heads(&trace.attention, sizes.layers, sizes.heads)?;
+    Ok(())
+}
+
+fn work(
+    request: &Request,
+    scene: &Scene,
+    index: usize,
+    names: &Names,
+    session: &Session,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Work> {
+    let target = Target::parse(&names.videos[index], request.form)?;
+    if request.results_on_stdout && target.is_stdout() {
+        return Err(Error::StdoutTaken);
+    }
+    let overwrite = request.overwrite;
+    if !request.dry_run {
+        target.check(overwrite)?;
+    }
+    let start = start_pictures(request, scene, session, observe)?;
+    let recipe = recipe(
+        scene,
+        start.as_ref().map(|(file, pictures)| (file, pictures)),
+        target.form(),
+        session,
+        observe,
+    )?;
+    let job = Job {
+        recipe,
+        given: None,
+        save_latents: names.latents.as_ref().map(|all| all[index].clone()),
+        thumbnail: names.thumbnails.as_ref().map(|all| all[index].clone()),
+        metrics: None,
+        trace: names.trace(request, index),
+        overwrite,
+        target,
+    };
+    let sidecar = if request.sidecar {
+        Some(job.target.beside("json").ok_or(Error::SidecarOfStdout)?)
+    } else {
+        None
+    };
+    let others = [&job.save_latents, &sidecar];
+    for path in others.into_iter().flatten() {
+        check_free(path, overwrite)?;
+    }
+    if let Some(trace) = &job.trace {
+        check_output(&trace.path, overwrite)?;
+    }
+    if let Some(path) = &job.thumbnail {
+        check_picture(path, overwrite)?;
+    }
+    let start = start.map(|(_, pictures)| pictures);
+    Ok(Work { job, start, sidecar })
+}
+
+/// The resolved description of one video, written in the form `form`; the model's files are recorded later, when they
+/// are there. Prompt switches that take effect at another moment than the scene says are told.
+///
+/// # Errors
+/// When a setting or a switch cannot be, no encoder makes the form, or the file of the start cannot be read.
+pub fn recipe(
+    scene: &Scene,
+    start: Option<(&StartFile, &StartPictures)>,
+    form: Form,
+    session: &Session,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Recipe> {
+    let (settings, preset) = (&session.settings, &session.located.preset);
+    let rollout = preset.rollout;
+    let size = settings.size.value.checked()?;
+    let fps = settings.fps.value;
+    let seconds = scene.seconds.unwrap_or(settings.seconds.value);
+    let given = start.map_or(0, |(_, pictures)| pictures.latent_frames);
+    let length = VideoLength::after_start(given, seconds, fps, rollout.chunk, rollout.first_frame_alone)?;
+    let sampler = settings.sampler(&preset.sampler);
+    sampler.validate()?;
+    let cache = settings.cache();
+    cache.resolve(rollout.chunk, length.latent_frames)?;
+    let plans = chunk_plans(
+        given,
+        length.latent_frames - given,
+        rollout.chunk,
+        rollout.first_frame_alone,
+    )?;
+    let resolved = resolve_switches(&scene.segments, &plans, length.pictures, fps)?;
+    let mut tell = |text: &str| observe(Event::Note(text));
+    resolved.moved.iter().for_each(|moved| tell(&moved.to_string()));
+    if settings.encoder.value != EncoderChoice::Auto {
+        // What is missing is said before the model is loaded.
+        let video = VideoSettings {
+            encoder: settings.encoder.value,
+            ..VideoSettings::new(size.width as u32, size.height as u32)
+        };
+        find_encoder(form, &video)?;
+    }
+    let start = match start {
+        Some((file, pictures)) => Some(StartRecord::of(file, pictures.latent_frames)?),
+        None => None,
+    };
+    Ok(Recipe {
+        prompts: resolved.prompts,
+        seed: scene.seed.unwrap_or(settings.seed.value),
+        sampler,
+        cache,
+        rollout,
+        video: VideoRecord::new(size, fps, length),
+        start,
+        encoding: Encoding {
+            container: form.to_string(),
+            crf: settings.crf.value,
+            preset: settings.encoder_preset.value,
+            encoder: settings.encoder.value.named().map(|encoder| encoder.name().into()),
+        },
+        device: session.selection.kind().into(),
+        dtype: session.selection.dtype_name().into(),
+        ..Recipe::new(session.outline())
+    })
+}
+
+/// The pictures that a scene begins with, scaled to the video.
+fn start_pictures(
+    request: &Request,
+    scene: &Scene,
+    session: &Session,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Option<(StartFile, StartPictures)>> {
+    let of_scene = scene.image.clone().map(StartFile::Image);
+    let Some(file) = of_scene.or_else(|| request.start.clone()) else {
+        return Ok(None);
+    };
+    let pictures = read_start(&file, session, observe)?;
+    Ok(Some((file, pictures)))
+}
+
+/// The pictures of a start, scaled to the video of the session's settings.
+///
+/// # Errors
+/// As [`StartPictures::read`]; also when the picture size cannot be.
+pub fn read_start(file: &StartFile, session: &Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<StartPictures> {
+    let (settings, rollout) = (&session.settings, session.located.preset.rollout);
+    let size = settings.size.value.checked()?;
+    // A start longer than what the window holds beside the chunk in work would be forgotten at once.
+    let most = settings.cache_window.value.saturating_sub(rollout.chunk);
+    let pictures = StartPictures::read(file, size, settings.fps.value, rollout, most)?;
+    if pictures.held > 1 {
+        observe(Event::Note(&format!(
+            "the model works in chunks of {} latent frames: the image is held for {} pictures",
+            rollout.chunk, pictures.held
+        )));
+    }
+    if let StartFile::Clip(_) = file {
+        observe(Event::Note(&format!(
+            "the video begins with the last {} pictures of the clip",
+            pictures_of_latents(pictures.latent_frames)
+        )));
+    }
+    Ok(pictures)
+}
+
+/// Names of the files of each video.
+struct Names {
+    videos: Vec<PathBuf>,
+    latents: Option<Vec<PathBuf>>,
+    thumbnails: Option<Vec<PathBuf>>,
+    traces: Option<Vec<PathBuf>>,
+}
+
+impl Names {
+    fn new(request: &Request, seed: u64) -> Result<Self> {
+        let scenes = request.scenes.as_slice();
+        let default = match scenes.len() {
+            1 => DEFAULT_OUTPUT,
+            _ => DEFAULT_OUTPUTS,
+        };
+        let extension = request.form.map_or(Form::Mp4.as_str(), Form::as_str);
+        let mut output = request.output.clone().unwrap_or_else(|| default.into());
+        if let [Scene { id: None, .. }] = scenes
+            && is_folder(&output)
+            && request.form != Some(Form::Png)
+        {
+            output = output.join(DEFAULT_OUTPUT).with_extension(extension);
+        }
+        let each = |path: Option<&PathBuf>, extension| -> Result<_> {
+            let Some(path) = path else { return Ok(None) };
+            names_of(scenes, path, extension, seed).map(Some)
+        };
+        Ok(Self {
+            videos: if request.form == Some(Form::Png) && scenes.len() == 1 {
+                vec![output]
+            } else {
+                names_of(scenes, &output, extension, seed)?
+            },
+            latents: each(request.save_latents.as_ref(), "safetensors")?,
+            thumbnails: each(request.thumbnail.as_ref(), "png")?,
+            traces: each(request.trace.as_ref().map(|trace| &trace.path), "jsonl")?,
+        })
+    }
+
+    /// What is recorded of the cache of one video.
+    fn trace(&self, request: &Request, index: usize) -> Option<TraceOptions> {
+        let (options, paths) = (request.trace.as_ref()?, self.traces.as_ref()?);
+        Some(TraceOptions {
+            path: paths.get(index)?.clone(),
+            ..options.clone()
+        })
+    }
+}
+
+/// A single name is taken as it is: braces and signs may be part of it (`frame_{frame}.png`).
+fn names_of(scenes: &[Scene], path: &Path, extension: &str, seed: u64) -> Result<Vec<PathBuf>> {
+    let text = path.to_string_lossy();
+    let filled = ["{id}", "{index}", "{seed}"].iter().any(|name| text.contains(name));
+    if scenes.len() == 1 && !is_folder(path) && !filled {
+        return Ok(vec![path.to_owned()]);
+    }
+    Ok(output_names(scenes, path, extension, seed)?)
+}
+
+fn is_folder(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.is_dir()
+}
+
+/// Refuses two files with one name, whatever they are to hold.
+fn check_distinct(works: &[Work]) -> Result<()> {
+    let mut known: HashMap<PathBuf, ()> = HashMap::new();
+    for work in works {
+        let job = &work.job;
+        let trace = job.trace.as_ref().map(|trace| &trace.path);
+        let others = [&job.save_latents, &job.thumbnail, &work.sidecar];
+        let others = others
+            .into_iter()
+            .flatten()
+            .chain(trace)
+            .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        for path in std::iter::once(job.target.key()).chain(others) {
+            if known.insert(path.clone(), ()).is_some() {
+                return Err(Error::SameOutput { path });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_free(path: &Path, overwrite: bool) -> Result<()> {
+    if path.exists() && !overwrite {
+        return Err(VideoError::Exists { path: path.into() }.into());
+    }
+    Ok(())
+}
