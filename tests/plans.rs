@@ -1,7 +1,7 @@
 //! Properties of cache plans: for any legal parameters and any number of chunks, without tensors.
 
 use deepforcing::cache::{
-    CacheSettings, Plan, Policy, PolicyError, PolicyName, Positions, Scorer, Slot,
+    CacheSettings, Placement, Plan, Policy, PolicyError, PolicyName, Positions, Scorer, Selection, Slot,
     plan::{ChunkSpan, PlanError, reposition},
     score,
 };
@@ -114,7 +114,6 @@ struct Cache {
     policy: Policy,
     per_frame: usize,
     slots: Vec<Slot>,
-    place: Option<i64>,
 }
 
 /// What happened when a chunk was written.
@@ -133,7 +132,6 @@ impl Cache {
             policy,
             per_frame,
             slots: Vec::new(),
-            place: None,
         }
     }
 
@@ -155,8 +153,7 @@ impl Cache {
             self.slots = plan.kept(&selected).iter().map(|i| self.slots[*i]).collect();
             let span = ChunkSpan { start, frames };
             let (sink, count) = (plan.sink, selected.len());
-            let place = reposition(&self.policy, &mut self.slots, sink, count, span, per_frame, self.place);
-            self.place = place.or(self.place);
+            reposition(&self.policy, &mut self.slots, sink, count, span, per_frame);
             (plan, selected)
         });
         Ok(Step {
@@ -168,7 +165,7 @@ impl Cache {
     }
 
     fn select(&mut self, plan: &Plan, scores: Vec<f32>) -> Vec<usize> {
-        let Policy::DeepForcing { reuse_limit, .. } = self.policy else {
+        let Some(Selection { reuse_limit, .. }) = self.policy.selection else {
             return Vec::new();
         };
         let candidates = &self.slots[plan.candidates.clone()];
@@ -221,30 +218,29 @@ fn check_content(run: &Run, step: &Step, cache: &Cache) -> Result<(), TestCaseEr
     let (policy, n) = (&cache.policy, run.per_frame);
     let end = step.start + step.frames as u64;
     let written = (end - run.first_position) as usize;
-    prop_assert!(cache.slots.len() <= policy.window() * n, "window exceeded");
+    prop_assert!(cache.slots.len() <= policy.window * n, "window exceeded");
     prop_assert!(
-        step.before.len() <= (policy.window() + run.chunk) * n,
+        step.before.len() <= (policy.window + run.chunk) * n,
         "more than the buffers hold"
     );
     prop_assert!(
         cache.slots.windows(2).all(|pair| key(&pair[0]) < key(&pair[1])),
         "order of origin"
     );
-    let sink = policy.sink().min(written);
+    let sink = policy.sink.min(written);
     prop_assert_eq!(keys(&cache.slots[..sink * n]), whole(run.first_position, sink, n));
-    let recent = match *policy {
-        Policy::DeepForcing { recent, .. } => recent,
-        _ => policy.window() - policy.sink(),
-    };
+    let recent = policy
+        .selection
+        .map_or(policy.window - policy.sink, |selection| selection.recent);
     let recent = recent.min(written);
     let tail = &cache.slots[cache.slots.len() - recent * n..];
     prop_assert_eq!(keys(tail), whole(end - recent as u64, recent, n));
-    match (&step.event, policy) {
+    match (&step.event, policy.selection) {
         (None, _) => prop_assert_eq!(&cache.slots, &step.before, "a chunk that fits changes nothing"),
-        (Some(_), Policy::DeepForcing { budget, .. }) => prop_assert!(cache.slots.len() <= budget * n),
-        (Some(_), _) => prop_assert_eq!(cache.slots.len(), policy.window() * n),
+        (Some(_), Some(Selection { budget, .. })) => prop_assert!(cache.slots.len() <= budget * n),
+        (Some(_), None) => prop_assert_eq!(cache.slots.len(), policy.window * n),
     }
-    prop_assert_eq!(step.event.is_some(), step.before.len() > policy.window() * n);
+    prop_assert_eq!(step.event.is_some(), step.before.len() > policy.window * n);
     Ok(())
 }
 
@@ -255,10 +251,10 @@ fn check_selection(run: &Run, step: &Step, cache: &Cache) -> Result<(), TestCase
     };
     let kept = plan.kept(selected);
     prop_assert!(kept.windows(2).all(|pair| pair[0] < pair[1]), "cache order");
-    let Policy::DeepForcing { .. } = cache.policy else {
+    if cache.policy.selection.is_none() {
         prop_assert_eq!((plan.select, selected.len()), (0, 0));
         return Ok(());
-    };
+    }
     let scores = run.preference.scores(plan.candidates.len(), run.seed, step.start);
     let eligible: Vec<usize> = plan
         .candidates
@@ -293,32 +289,24 @@ fn check_positions(run: &Run, step: &Step, cache: &Cache) -> Result<(), TestCase
         return Ok(());
     };
     let (sink, rest) = cache.slots.split_at(plan.sink);
-    let (start, sink_frames) = (step.start as i64, cache.policy.sink() as i64);
+    let (start, sink_frames) = (step.start as i64, cache.policy.sink as i64);
     let at_origin = |slots: &[Slot]| slots.iter().all(|slot| slot.position == slot.frame as i64);
     let frames_from = |slots: &[Slot], first: i64| {
         let expected = |i: usize| first + (i / n) as i64;
         slots.iter().enumerate().all(|(i, slot)| slot.position == expected(i))
     };
-    match cache.policy {
-        Policy::Global { .. } | Policy::Fifo { .. } | Policy::Sink { .. } => prop_assert!(at_origin(&cache.slots)),
-        Policy::SinkRerope { .. }
-        | Policy::DeepSink {
-            positions: Positions::Paper,
-            ..
-        } => {
+    match (cache.policy.placement, cache.policy.selection) {
+        (Placement::Origin, _) => prop_assert!(at_origin(&cache.slots)),
+        (Placement::Consecutive, None) => {
             // Everything that is left occupies consecutive positions up to the end of the chunk.
             prop_assert!(at_origin(rest));
             prop_assert!(frames_from(&cache.slots, end - (cache.slots.len() / n) as i64));
         }
-        Policy::DeepSink { window, .. } => {
+        (Placement::Official { .. }, None) => {
             prop_assert!(at_origin(rest));
-            prop_assert!(frames_from(sink, start - window as i64));
+            prop_assert!(frames_from(sink, start - cache.policy.window as i64));
         }
-        Policy::DeepForcing {
-            positions: Positions::Paper,
-            recent,
-            ..
-        } => {
+        (Placement::Consecutive, Some(Selection { recent, .. })) => {
             let (top, recent_slots) = rest.split_at(selected.len());
             let first_recent = end - recent as i64;
             let first_top = first_recent - top.len().div_ceil(n) as i64;
@@ -326,7 +314,7 @@ fn check_positions(run: &Run, step: &Step, cache: &Cache) -> Result<(), TestCase
             prop_assert!(frames_from(top, first_top));
             prop_assert!(frames_from(sink, first_top - sink_frames));
         }
-        Policy::DeepForcing { .. } => {
+        (Placement::Official { .. }, Some(_)) => {
             prop_assert!(at_origin(rest));
             let tail = (rest.len() / n) as i64;
             prop_assert!(frames_from(sink, start - tail - sink_frames));
@@ -375,7 +363,7 @@ proptest! {
     #[test]
     fn memory_does_not_grow_with_length(run in legal_run()) {
         let run = Run { chunks: 10 * run.chunks, ..run };
-        let capacity = (run.policy().window() + run.chunk) * run.per_frame;
+        let capacity = (run.policy().window + run.chunk) * run.per_frame;
         run.each(|step, cache| {
             prop_assert!(step.before.len() <= capacity && cache.slots.len() <= capacity);
             Ok(())

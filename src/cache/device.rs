@@ -14,7 +14,7 @@ use candle_core::{DType, Device, Tensor};
 use super::{
     CacheShape, ChunkTokens, Event, Pass, Probe,
     plan::{Outcome, Plan, Slot},
-    policy::{Policy, Positions},
+    policy::{Policy, Selection},
     store::{Context, LayerCache},
 };
 use crate::{Error, Result, cache::rope::Rope, kernels};
@@ -57,7 +57,6 @@ pub(super) struct Pending {
     /// `[cached ++ incoming]` before the event.
     slots: Vec<Slot>,
     pass: Pass,
-    sink_place: Option<i64>,
 }
 
 /// The angles of an event on the device, by the temporal positions they are for: the same in all layers.
@@ -107,14 +106,7 @@ impl LayerCache {
         // Any candidates stand for the chosen ones until those are known.
         let count = chosen.as_ref().map_or(0, Tensor::elem_count);
         let stand_ins: Vec<usize> = plan.candidates.clone().take(count).collect();
-        let after = plan.carry_out(
-            context.policy,
-            &slots,
-            &stand_ins,
-            pass.span(),
-            context.per_frame(),
-            self.sink_place,
-        );
+        let after = plan.carry_out(context.policy, &slots, &stand_ins, pass.span(), context.per_frame());
         self.rotate_by_place(context, plan.sink, count, &after)?;
         self.slots = after.slots;
         self.pending = Some(Pending {
@@ -122,7 +114,6 @@ impl LayerCache {
             chosen,
             slots,
             pass,
-            sink_place: self.sink_place,
         });
         if let Some(probe) = probe {
             self.show(context, scores, probe)?;
@@ -132,10 +123,9 @@ impl LayerCache {
 
     /// The slots that the device chooses; as many as the plan wants or are eligible, which the host knows.
     fn choose(&self, context: &Context<'_>, scores: &Tensor, plan: &Plan) -> Result<Option<Tensor>> {
-        let (Some(tags), Policy::DeepForcing { reuse_limit, .. }) = (&self.tags, context.policy) else {
+        let (Some(tags), Some(Selection { reuse_limit: limit, .. })) = (&self.tags, context.policy.selection) else {
             return Ok(None);
         };
-        let limit = *reuse_limit;
         let candidates = &self.slots[plan.candidates.clone()];
         let eligible = candidates.iter().filter(|slot| limit == 0 || slot.reuses < limit);
         let count = plan.select.min(eligible.count());
@@ -150,14 +140,8 @@ impl LayerCache {
     /// Rotates sink and selected tokens whose positions are not what they were.
     fn rotate_by_place(&self, context: &Context<'_>, sink: usize, selected: usize, after: &Outcome) -> Result<()> {
         let sink_moved = (0..sink).any(|i| after.slots[i].position != after.before[i]);
-        // Where the chosen tokens were is not known here; only these positions go by place.
-        let by_place = matches!(
-            context.policy,
-            Policy::DeepForcing {
-                positions: Positions::Paper,
-                ..
-            }
-        );
+        // Where the chosen tokens were is not known here.
+        let by_place = context.policy.places_selected();
         for (moved, first, slots) in [(sink_moved, 0, sink), (by_place, sink, selected)] {
             let Some(tags) = self.tags.as_ref().filter(|_| moved && slots > 0) else {
                 continue;
@@ -223,11 +207,9 @@ impl LayerCache {
         if !rises || selected.iter().any(|i| !pending.plan.candidates.contains(i)) {
             return Err(Error::DeviceChoice { layer });
         }
-        let (plan, slots, place) = (&pending.plan, &pending.slots, pending.sink_place);
-        let span = pending.pass.span();
-        let after = plan.carry_out(policy, slots, &selected, span, shape.tokens_per_frame(), place);
+        let (plan, slots, span) = (&pending.plan, &pending.slots, pending.pass.span());
+        let after = plan.carry_out(policy, slots, &selected, span, shape.tokens_per_frame());
         self.slots = after.slots;
-        self.sink_place = after.sink_place;
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 pub use plan::{Plan, Slot};
-pub use policy::{CacheSettings, Policy, PolicyError, PolicyName, Positions, Scorer};
+pub use policy::{CacheSettings, Overflow, Placement, Policy, PolicyError, PolicyName, Positions, Scorer, Selection};
 pub use store::LayerCache;
 
 use self::device::{AngleTable, DeviceTags};
@@ -148,7 +148,7 @@ impl KvCache {
     /// # Errors
     /// When the device cannot hold it.
     pub fn new(policy: Policy, shape: CacheShape, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
-        let capacity = (policy.window() + shape.chunk).saturating_mul(shape.tokens_per_frame());
+        let capacity = (policy.window + shape.chunk).saturating_mul(shape.tokens_per_frame());
         let factors = [
             3,
             shape.layers,
@@ -313,11 +313,6 @@ impl KvCache {
     /// The policy in force.
     pub fn policy(&self) -> &Policy {
         &self.policy
-    }
-
-    /// Whether the policy needs the sum of queries of every pass.
-    pub fn scores_queries(&self) -> bool {
-        matches!(self.policy, Policy::DeepForcing { .. })
     }
 
     /// Bytes held by all layers.

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::policy::{Policy, PolicyError, Positions};
+use super::policy::{Overflow, Placement, Policy, PolicyError, Selection};
 
 /// One cached token: where it came from and where attention sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,17 +42,18 @@ impl Plan {
     /// [`PlanError::Full`] when policy `global` has no room.
     pub fn make(policy: &Policy, cached: usize, incoming: usize, per_frame: usize) -> Result<Option<Self>, PlanError> {
         let total = cached + incoming;
-        let window = policy.window() * per_frame;
+        let window = policy.window * per_frame;
         if total <= window {
             return Ok(None);
         }
-        let sink = (policy.sink() * per_frame).min(cached);
-        let (candidates, select) = match *policy {
-            Policy::Global { capacity } => return Err(PlanError::Full { capacity }),
-            Policy::Fifo { .. } | Policy::Sink { .. } | Policy::SinkRerope { .. } | Policy::DeepSink { .. } => {
-                (sink..sink + (total - window), 0)
-            }
-            Policy::DeepForcing { budget, recent, .. } => {
+        if policy.overflow == Overflow::Full {
+            let capacity = policy.window;
+            return Err(PlanError::Full { capacity });
+        }
+        let sink = (policy.sink * per_frame).min(cached);
+        let (candidates, select) = match policy.selection {
+            None => (sink..sink + (total - window), 0),
+            Some(Selection { budget, recent, .. }) => {
                 let recent = recent * per_frame;
                 let left = (budget * per_frame).min(window).max(sink + recent).min(total);
                 (sink..(total - recent).max(sink), left.saturating_sub(sink + recent))
@@ -75,7 +76,7 @@ impl Plan {
     }
 
     /// The slots after the event, from those of `[cached ++ incoming]`, given the candidates that were selected
-    /// (ascending). Counts the choice of those and gives all their new positions; `sink_place` as for [`reposition`].
+    /// (ascending). Counts the choice of those and gives all their new positions.
     pub fn carry_out(
         &self,
         policy: &Policy,
@@ -83,27 +84,14 @@ impl Plan {
         selected: &[usize],
         chunk: ChunkSpan,
         per_frame: usize,
-        sink_place: Option<i64>,
     ) -> Outcome {
         let mut after: Vec<Slot> = self.kept(selected).into_iter().map(|i| slots[i]).collect();
         for slot in &mut after[self.sink..self.sink + selected.len()] {
             slot.reuses += 1;
         }
         let before = after.iter().map(|slot| slot.position).collect();
-        let place = reposition(
-            policy,
-            &mut after,
-            self.sink,
-            selected.len(),
-            chunk,
-            per_frame,
-            sink_place,
-        );
-        Outcome {
-            slots: after,
-            before,
-            sink_place: place.or(sink_place),
-        }
+        reposition(policy, &mut after, self.sink, selected.len(), chunk, per_frame);
+        Outcome { slots: after, before }
     }
 }
 
@@ -113,8 +101,6 @@ pub struct Outcome {
     pub slots: Vec<Slot>,
     /// Temporal position of each before the event.
     pub before: Vec<i64>,
-    /// For the next event of the layer.
-    pub sink_place: Option<i64>,
 }
 
 /// Queries and keys, in tokens, of self-attention over chunks of so many latent frames, each pair once: what a device can
@@ -163,8 +149,7 @@ pub struct ChunkSpan {
 /// Gives the tokens that stayed their temporal positions.
 ///
 /// `slots` are the survivors in order: `sink` tokens of the sink, `selected` selected ones, then the recent ones with the
-/// incoming chunk. `sink_place` is what the previous event of this layer returned; only [`Positions::Released`] reads
-/// it.
+/// incoming chunk, which keep theirs.
 pub fn reposition(
     policy: &Policy,
     slots: &mut [Slot],
@@ -172,51 +157,31 @@ pub fn reposition(
     selected: usize,
     chunk: ChunkSpan,
     per_frame: usize,
-    sink_place: Option<i64>,
-) -> Option<i64> {
-    let sink_frames = policy.sink() as i64;
-    let adjacent = |slots: &[Slot]| slots.get(sink).map(|oldest| oldest.position - sink_frames);
-    let behind_tail = |slots: &[Slot]| {
-        let tail = (slots.len() - sink) / per_frame;
-        chunk.start as i64 - tail as i64 - sink_frames
-    };
-    let place = match *policy {
-        Policy::Global { .. } | Policy::Fifo { .. } | Policy::Sink { .. } => return None,
-        Policy::SinkRerope { .. } => adjacent(slots)?,
-        Policy::DeepSink { positions, .. } => match positions {
-            Positions::Paper => adjacent(slots)?,
-            Positions::Official | Positions::Released { .. } => behind_tail(slots),
-        },
-        Policy::DeepForcing { positions, recent, .. } => match positions {
-            Positions::Official | Positions::Released { .. } => behind_tail(slots),
-            Positions::Paper => {
-                let first_recent = chunk.start as i64 + chunk.frames as i64 - recent as i64;
-                let top = first_recent - selected.div_ceil(per_frame) as i64;
-                for (j, slot) in slots[sink..sink + selected].iter_mut().enumerate() {
-                    slot.position = top + (j / per_frame) as i64;
-                }
-                top - sink_frames
-            }
-        },
-    };
-    let start = match *policy {
-        Policy::DeepSink {
-            positions: Positions::Released { first_shift },
-            ..
+) {
+    let sink_frames = policy.sink as i64;
+    let start = match policy.placement {
+        Placement::Origin => return,
+        Placement::Consecutive => {
+            let Some(first_recent) = slots.get(sink + selected) else {
+                return;
+            };
+            let first_selected = first_recent.position - selected.div_ceil(per_frame) as i64;
+            place(&mut slots[sink..sink + selected], first_selected, per_frame);
+            first_selected - sink_frames
         }
-        | Policy::DeepForcing {
-            positions: Positions::Released { first_shift },
-            ..
-        } => {
-            let shift = sink_place.map_or(first_shift, |previous| place - previous);
-            slots.first().map_or(0, |slot| slot.position) + shift
+        Placement::Official { shift } => {
+            let tail = (slots.len() - sink) / per_frame;
+            chunk.start as i64 - tail as i64 - sink_frames + shift
         }
-        _ => place,
     };
-    for (i, slot) in slots[..sink].iter_mut().enumerate() {
+    place(&mut slots[..sink], start, per_frame);
+}
+
+/// Gives tokens consecutive positions, `per_frame` of them each, from `start` on.
+fn place(slots: &mut [Slot], start: i64, per_frame: usize) {
+    for (i, slot) in slots.iter_mut().enumerate() {
         slot.position = start + (i / per_frame) as i64;
     }
-    Some(place)
 }
 
 #[cfg(test)]
@@ -225,10 +190,8 @@ mod tests {
     use crate::cache::policy::CacheSettings;
 
     /// Runs `chunks` chunks of three one-token frames, always selecting the first candidates.
-    fn positions_after(settings: CacheSettings, chunks: u64) -> Vec<i64> {
-        let policy = settings.resolve(3, 240).unwrap();
+    fn positions_after(policy: Policy, chunks: u64) -> Vec<i64> {
         let mut slots: Vec<Slot> = Vec::new();
-        let mut place = None;
         for chunk in 0..chunks {
             let start = chunk * 3;
             let plan = Plan::make(&policy, slots.len(), 3, 1).unwrap();
@@ -242,70 +205,79 @@ mod tests {
             if let Some(plan) = plan {
                 let selected: Vec<_> = plan.candidates.clone().take(plan.select).collect();
                 let span = ChunkSpan { start, frames: 3 };
-                let after = plan.carry_out(&policy, &slots, &selected, span, 1, place);
-                (slots, place) = (after.slots, after.sink_place);
+                slots = plan.carry_out(&policy, &slots, &selected, span, 1).slots;
             }
         }
         slots.iter().map(|slot| slot.position).collect()
     }
 
-    fn settings(policy: &str, positions: &str) -> CacheSettings {
-        CacheSettings {
-            policy: policy.parse().unwrap(),
+    fn policy(name: &str, positions: &str) -> Policy {
+        let settings = CacheSettings {
+            policy: name.parse().unwrap(),
             positions: positions.parse().unwrap(),
             ..CacheSettings::default()
-        }
+        };
+        settings.resolve(3, 240).unwrap()
     }
 
     /// The worked example of deep_forcing.md section 4.
     #[test]
     fn deep_sink_moves_as_in_the_worked_example() {
-        let official = positions_after(settings("deep-sink", "official"), 9);
+        let official = positions_after(policy("deep-sink", "official"), 9);
         assert_eq!(official[..10], (3..13).collect::<Vec<i64>>());
         assert_eq!(official[10..], (16..27).collect::<Vec<i64>>());
-        let paper = positions_after(settings("deep-sink", "paper"), 9);
+        let paper = positions_after(policy("deep-sink", "paper"), 9);
         assert_eq!(paper, (6..27).collect::<Vec<i64>>());
     }
 
     #[test]
     fn deep_forcing_moves_as_in_the_worked_example() {
-        let official = positions_after(settings("deep-forcing", "official"), 8);
+        let official = positions_after(policy("deep-forcing", "official"), 8);
         assert_eq!(official[..10], (5..15).collect::<Vec<i64>>());
         assert_eq!(official[10..], [10, 11, 20, 21, 22, 23]);
-        assert_eq!(positions_after(settings("deep-forcing", "official"), 9).len(), 19);
-        let paper = positions_after(settings("deep-forcing", "paper"), 10);
+        assert_eq!(positions_after(policy("deep-forcing", "official"), 9).len(), 19);
+        let paper = positions_after(policy("deep-forcing", "paper"), 10);
         assert_eq!(paper, (14..30).collect::<Vec<i64>>());
     }
 
     #[test]
+    fn a_shift_moves_the_sink_alone() {
+        let official = positions_after(policy("deep-sink", "official"), 9);
+        let shifted = Policy {
+            placement: Placement::Official { shift: -2 },
+            ..policy("deep-sink", "official")
+        };
+        let shifted = positions_after(shifted, 9);
+        assert_eq!(shifted[..10], (1..11).collect::<Vec<i64>>());
+        assert_eq!(shifted[10..], official[10..]);
+    }
+
+    #[test]
     fn a_sink_without_rotation_stays_where_it_was() {
-        let slots = positions_after(settings("sink", "official"), 12);
+        let slots = positions_after(policy("sink", "official"), 12);
         assert_eq!(slots[..10], (0..10).collect::<Vec<i64>>());
         assert_eq!(slots[10..], (25..36).collect::<Vec<i64>>());
     }
 
     #[test]
     fn attention_sizes_are_those_of_the_whole_video() {
-        let sizes = |settings: CacheSettings| {
-            let policy = settings.resolve(3, 240).unwrap();
-            attention_sizes(&policy, 10, [3; 80])
-        };
+        let sizes = |name: &str| attention_sizes(&policy(name, "official"), 10, [3; 80]);
         let mut growing: Vec<_> = (1..=7).map(|chunk| (30, 30 * chunk)).collect();
-        assert_eq!(sizes(settings("fifo", "official")), growing);
+        assert_eq!(sizes("fifo"), growing);
         growing.extend([(30, 160), (30, 190)]);
-        assert_eq!(sizes(settings("deep-forcing", "official")), growing);
+        assert_eq!(sizes("deep-forcing"), growing);
     }
 
     #[test]
     fn a_full_global_cache_is_an_error() {
-        let policy = Policy::Global { capacity: 6 };
+        let policy = Policy::whole(6);
         assert_eq!(Plan::make(&policy, 3, 3, 1), Ok(None));
         assert_eq!(Plan::make(&policy, 6, 3, 1), Err(PlanError::Full { capacity: 6 }));
     }
 
     #[test]
     fn a_window_that_is_no_multiple_of_the_chunk_drops_what_overflows() {
-        let policy = Policy::Fifo { window: 7 };
+        let policy = Policy::last(7);
         let plan = Plan::make(&policy, 6, 3, 1).unwrap().unwrap();
         assert_eq!(plan.candidates, 0..2);
         assert_eq!(plan.kept(&[]), [2, 3, 4, 5, 6, 7, 8]);

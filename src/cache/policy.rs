@@ -1,24 +1,31 @@
-//! Cache policies and their parameters. All sizes are latent frames.
+//! Cache policies: what stays in the cache, as knobs that do not depend on each other, and the names that users know
+//! settings of the knobs by. All sizes are latent frames.
+//!
+//! A new policy is a row of the table of names below; if it moves keys in a way of its own, also a [`Placement`] and
+//! its arm in [`super::plan::reposition`].
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Which temporal positions re-positioned tokens get.
+/// Where re-positioned tokens get their temporal positions from, as users choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Positions {
-    /// As the released code computes them: the sink ends one chunk before the contiguous place, chosen tokens keep the
-    /// position of the frame they come from.
+    /// As the released code computes them: [`Placement::Official`].
     #[default]
     Official,
-    /// As the paper says: sink, chosen tokens and recent frames occupy consecutive positions.
+    /// As the paper says: [`Placement::Consecutive`].
     Paper,
-    /// As the released code, its bookkeeping included: the first event moves the sink by a constant, later ones by how
-    /// far its place moved. Differs from [`Positions::Official`] by a constant in configurations that the release was
-    /// not made for; here for comparison with it, not offered to users.
-    #[serde(skip)]
-    Released { first_shift: i64 },
+}
+
+impl Positions {
+    fn placement(self) -> Placement {
+        match self {
+            Self::Official => Placement::Official { shift: 0 },
+            Self::Paper => Placement::Consecutive,
+        }
+    }
 }
 
 /// Which queries score the candidates of Participative Compression.
@@ -36,72 +43,136 @@ pub enum Scorer {
     Random,
 }
 
-/// A policy with its parameters.
+/// What a cache keeps of a video, and where attention sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// Every token stays; the cache is full after `capacity` frames.
-    Global { capacity: usize },
-    /// The last `window` frames stay.
-    Fifo { window: usize },
-    /// The first `sink` frames stay as well, at their own positions (LongLive's sink).
-    Sink { window: usize, sink: usize },
-    /// The sink moves along, directly before the other frames (Rolling Forcing's sink).
-    SinkRerope { window: usize, sink: usize },
-    /// A sink of about half the window that moves along (paper section 3.2).
-    DeepSink {
-        window: usize,
-        sink: usize,
-        positions: Positions,
+pub struct Policy {
+    /// Most latent frames that queries attend to, the current chunk included.
+    pub window: usize,
+    /// First latent frames of the video, which are never dropped.
+    pub sink: usize,
+    /// What happens to a chunk that does not fit into the window.
+    pub overflow: Overflow,
+    /// Temporal positions of what stays when room is made.
+    pub placement: Placement,
+    /// Which tokens between sink and recent frames stay; without it the oldest are dropped, as many as must be.
+    pub selection: Option<Selection>,
+}
+
+/// What happens to a chunk that does not fit into the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// Room is made for it.
+    Drop,
+    /// It is an error: the window was made for the whole video.
+    Full,
+}
+
+/// Temporal positions of the tokens that stay when room is made (deep_forcing.md sections 1 to 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// All keep the position of the frame they come from: no key is rotated anew.
+    Origin,
+    /// Sink, selected tokens and recent frames occupy consecutive positions.
+    Consecutive,
+    /// The sink ends one chunk before its consecutive place; selected tokens keep the position of the frame they come
+    /// from.
+    Official {
+        /// Latent frames that the sink lies after that place: 0, but where the release is compared with in
+        /// configurations that it was not made for, in which its bookkeeping is off by a constant.
+        shift: i64,
     },
-    /// Deep Sink, and between sink and recent frames only the tokens that recent queries attend to (section 3.3).
-    DeepForcing {
-        window: usize,
-        sink: usize,
-        budget: usize,
-        recent: usize,
-        /// Times that a token may be chosen again; 0: no limit.
-        reuse_limit: u32,
-        scorer: Scorer,
-        positions: Positions,
-    },
+}
+
+/// Participative Compression: of the tokens between sink and recent frames those stay that recent queries attend to
+/// most (deep_forcing.md section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Selection {
+    /// Latent frames left when room was made.
+    pub budget: usize,
+    /// Last latent frames, which always stay; also the frames of queries that score.
+    pub recent: usize,
+    /// Times that a token may be chosen again; 0: no limit.
+    pub reuse_limit: u32,
+    pub scorer: Scorer,
 }
 
 impl Policy {
-    /// Most latent frames that queries attend to, the current chunk included.
-    pub fn window(&self) -> usize {
-        match *self {
-            Self::Global { capacity } => capacity,
-            Self::Fifo { window }
-            | Self::Sink { window, .. }
-            | Self::SinkRerope { window, .. }
-            | Self::DeepSink { window, .. }
-            | Self::DeepForcing { window, .. } => window,
+    /// The last `window` frames stay, where they were.
+    pub fn last(window: usize) -> Self {
+        Self {
+            window,
+            sink: 0,
+            overflow: Overflow::Drop,
+            placement: Placement::Origin,
+            selection: None,
         }
     }
 
-    /// Latent frames that are never dropped.
-    pub fn sink(&self) -> usize {
-        match *self {
-            Self::Global { .. } | Self::Fifo { .. } => 0,
-            Self::Sink { sink, .. }
-            | Self::SinkRerope { sink, .. }
-            | Self::DeepSink { sink, .. }
-            | Self::DeepForcing { sink, .. } => sink,
+    /// All of the video's `frames` stay.
+    pub fn whole(frames: usize) -> Self {
+        Self {
+            overflow: Overflow::Full,
+            ..Self::last(frames)
         }
     }
-}
 
-/// Names of the policies, as users write them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PolicyName {
-    Global,
-    Fifo,
-    Sink,
-    SinkRerope,
-    DeepSink,
-    #[default]
-    DeepForcing,
+    /// Whether keys get other temporal positions when room is made.
+    pub fn moves_keys(&self) -> bool {
+        self.placement != Placement::Origin
+    }
+
+    /// Whether selected tokens get the positions of their places instead of keeping those that they have.
+    pub fn places_selected(&self) -> bool {
+        self.selection.is_some() && self.placement == Placement::Consecutive
+    }
+
+    /// Most latent frames that are left when room was made.
+    pub fn left(&self) -> usize {
+        self.selection.map_or(self.window, |selection| selection.budget)
+    }
+
+    /// The smallest window that the other knobs allow for chunks of `chunk` frames; `None` where the video decides.
+    pub fn least_window(&self, chunk: usize) -> Option<usize> {
+        match (self.overflow, self.selection) {
+            (Overflow::Full, _) => None,
+            (Overflow::Drop, Some(selection)) => Some(selection.budget),
+            (Overflow::Drop, None) => Some(self.sink.saturating_add(chunk)),
+        }
+    }
+
+    /// Checks the rules for chunks of `chunk` frames.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with its values.
+    fn check(&self, chunk: usize) -> Result<(), PolicyError> {
+        let Self { window, sink, .. } = *self;
+        if self.overflow == Overflow::Full {
+            return Ok(());
+        }
+        if window > WINDOW_LIMIT {
+            let limit = WINDOW_LIMIT;
+            return Err(PolicyError::WindowTooLarge { window, limit });
+        }
+        if window < chunk {
+            return Err(PolicyError::WindowBelowChunk { window, chunk });
+        }
+        if sink.saturating_add(chunk) > window {
+            return Err(PolicyError::SinkAboveWindow { sink, chunk, window });
+        }
+        let Some(Selection { budget, recent, .. }) = self.selection else {
+            return Ok(());
+        };
+        if recent < chunk {
+            return Err(PolicyError::RecentBelowChunk { recent, chunk });
+        }
+        if budget > window {
+            return Err(PolicyError::BudgetAboveWindow { budget, window });
+        }
+        if sink.saturating_add(recent) > budget {
+            return Err(PolicyError::SinkAndRecentAboveBudget { sink, recent, budget });
+        }
+        Ok(())
+    }
 }
 
 /// A policy's parameters as users give them, before the rules are checked. Parameters that a policy does not have are
@@ -167,78 +238,21 @@ pub enum PolicyError {
     WindowTooLarge { window: usize, limit: usize },
 }
 
-/// Largest window that is taken for meant.
+/// Largest window that is accepted; the video is checked before any of its memory is taken.
 const WINDOW_LIMIT: usize = 4096;
 
 impl CacheSettings {
-    /// Checks the rules for chunks of `chunk` frames and a video of `frames` latent frames.
+    /// The knobs, checked against the rules for chunks of `chunk` frames and a video of `frames` latent frames.
     ///
     /// # Errors
     /// The first rule that is broken, with its values.
     pub fn resolve(&self, chunk: usize, frames: usize) -> Result<Policy, PolicyError> {
-        let Self {
-            policy,
-            window,
-            sink,
-            budget,
-            recent,
-            reuse_limit,
-            positions,
-            scorer,
-        } = *self;
         if chunk == 0 {
             return Err(PolicyError::EmptyChunk);
         }
-        if policy == PolicyName::Global {
-            return Ok(Policy::Global {
-                capacity: frames.max(chunk),
-            });
-        }
-        if window > WINDOW_LIMIT {
-            return Err(PolicyError::WindowTooLarge {
-                window,
-                limit: WINDOW_LIMIT,
-            });
-        }
-        if window < chunk {
-            return Err(PolicyError::WindowBelowChunk { window, chunk });
-        }
-        if policy == PolicyName::Fifo {
-            return Ok(Policy::Fifo { window });
-        }
-        if sink.saturating_add(chunk) > window {
-            return Err(PolicyError::SinkAboveWindow { sink, chunk, window });
-        }
-        Ok(match policy {
-            PolicyName::Global | PolicyName::Fifo => Policy::Fifo { window },
-            PolicyName::Sink => Policy::Sink { window, sink },
-            PolicyName::SinkRerope => Policy::SinkRerope { window, sink },
-            PolicyName::DeepSink => Policy::DeepSink {
-                window,
-                sink,
-                positions,
-            },
-            PolicyName::DeepForcing => {
-                if recent < chunk {
-                    return Err(PolicyError::RecentBelowChunk { recent, chunk });
-                }
-                if budget > window {
-                    return Err(PolicyError::BudgetAboveWindow { budget, window });
-                }
-                if sink.saturating_add(recent) > budget {
-                    return Err(PolicyError::SinkAndRecentAboveBudget { sink, recent, budget });
-                }
-                Policy::DeepForcing {
-                    window,
-                    sink,
-                    budget,
-                    recent,
-                    reuse_limit,
-                    scorer,
-                    positions,
-                }
-            }
-        })
+        let policy = self.knobs(frames.max(chunk));
+        policy.check(chunk)?;
+        Ok(policy)
     }
 }
 
@@ -270,14 +284,71 @@ macro_rules! names {
     };
 }
 
-names!(PolicyName:
-    "global" => PolicyName::Global,
-    "fifo" => PolicyName::Fifo,
-    "sink" => PolicyName::Sink,
-    "sink-rerope" => PolicyName::SinkRerope,
-    "deep-sink" => PolicyName::DeepSink,
-    "deep-forcing" => PolicyName::DeepForcing,
-);
+/// Makes [`PolicyName`] and the knobs of each policy from one table. A row says the name, in brackets the parameters
+/// that the policy has (no others can be used by its knobs, and none must be left unused), between bars the latent
+/// frames of the video, then the knobs.
+macro_rules! policies {
+    ($($(#[$doc:meta])* $policy:ident = $name:literal [$($parameter:ident),*] |$frames:pat_param| $knobs:expr;)+) => {
+        /// Names of the policies, as users write them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum PolicyName {
+            $($(#[$doc])* #[serde(rename = $name)] $policy,)+
+        }
+
+        names!(PolicyName: $($name => PolicyName::$policy),+);
+
+        impl PolicyName {
+            /// The fields of [`CacheSettings`] that have a meaning under this policy.
+            pub(crate) fn fields(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$policy => &[$(stringify!($parameter)),*],)+
+                }
+            }
+        }
+
+        impl CacheSettings {
+            /// The knobs for a video of `frames` latent frames, before the rules are checked.
+            pub fn knobs(&self, frames: usize) -> Policy {
+                match self.policy {
+                    $(PolicyName::$policy => {
+                        $(let $parameter = self.$parameter;)*
+                        let $frames = frames;
+                        $knobs
+                    })+
+                }
+            }
+        }
+    };
+}
+
+policies! {
+    /// Every frame stays.
+    Global = "global" [] |frames| Policy::whole(frames);
+    /// The last frames stay.
+    Fifo = "fifo" [window] |_| Policy::last(window);
+    /// The first frames stay as well, at their own positions (LongLive's sink).
+    Sink = "sink" [window, sink] |_| Policy { sink, ..Policy::last(window) };
+    /// The sink moves along, directly before the other frames (Rolling Forcing's sink).
+    SinkRerope = "sink-rerope" [window, sink] |_| Policy {
+        sink,
+        placement: Placement::Consecutive,
+        ..Policy::last(window)
+    };
+    /// A sink of about half the window that moves along (paper section 3.2).
+    DeepSink = "deep-sink" [window, sink, positions] |_| Policy {
+        sink,
+        placement: positions.placement(),
+        ..Policy::last(window)
+    };
+    /// Deep Sink, and between sink and recent frames only the tokens that recent queries attend to (section 3.3).
+    DeepForcing = "deep-forcing" [window, sink, budget, recent, reuse_limit, positions, scorer] |_| Policy {
+        sink,
+        placement: positions.placement(),
+        selection: Some(Selection { budget, recent, reuse_limit, scorer }),
+        ..Policy::last(window)
+    };
+}
+
 names!(Positions: "official" => Positions::Official, "paper" => Positions::Paper);
 names!(Scorer:
     "both" => Scorer::Both,
@@ -299,7 +370,7 @@ mod tests {
     #[test]
     fn the_defaults_are_legal() {
         let policy = CacheSettings::default().resolve(3, 240).unwrap();
-        assert_eq!((policy.window(), policy.sink()), (21, 10));
+        assert_eq!((policy.window, policy.sink), (21, 10));
     }
 
     #[test]

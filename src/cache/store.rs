@@ -10,7 +10,7 @@ use super::{
     CacheShape, ChunkTokens, Event, Pass, Probe,
     device::{DeviceTags, Pending},
     plan::{Plan, Slot},
-    policy::{Policy, Scorer},
+    policy::{Policy, Scorer, Selection},
     score::{self, QuerySums},
 };
 use crate::{
@@ -45,7 +45,6 @@ pub struct LayerCache {
     pub(super) values: Tensor,
     pub(super) slots: Vec<Slot>,
     queries: QuerySums,
-    pub(super) sink_place: Option<i64>,
     /// What the device knows of the slots; only where it selects by itself.
     pub(super) tags: Option<DeviceTags>,
     /// The event whose choice has not been fetched yet.
@@ -69,7 +68,6 @@ impl LayerCache {
             values: buffer()?,
             slots: Vec::with_capacity(capacity),
             queries: QuerySums::default(),
-            sink_place: None,
             tags,
             pending: None,
         })
@@ -78,11 +76,6 @@ impl LayerCache {
     /// The valid tokens, in order.
     pub fn slots(&self) -> &[Slot] {
         &self.slots
-    }
-
-    /// Where the sink was last meant to start (for [`super::Positions::Released`], not always where it is).
-    pub fn sink_place(&self) -> Option<i64> {
-        self.sink_place
     }
 
     /// Rotated keys and values of the valid tokens, `[tokens, heads, head_dim]`; views, not copies.
@@ -160,10 +153,10 @@ impl LayerCache {
             Some(scores) => Some(scores.to_vec1::<f32>()?),
             None => None,
         };
-        let selected = match (&scores, context.policy) {
-            (Some(scores), Policy::DeepForcing { reuse_limit, .. }) => {
+        let selected = match (&scores, context.policy.selection) {
+            (Some(scores), Some(Selection { reuse_limit, .. })) => {
                 let candidates = &self.slots[plan.candidates.clone()];
-                score::choose(scores, candidates, plan.candidates.start, plan.select, *reuse_limit)
+                score::choose(scores, candidates, plan.candidates.start, plan.select, reuse_limit)
             }
             _ => Vec::new(),
         };
@@ -171,15 +164,7 @@ impl LayerCache {
         for buffer in [&self.raw, &self.rotated, &self.values] {
             kernels::keep_rows(buffer, &kept)?;
         }
-        let after = plan.carry_out(
-            context.policy,
-            &self.slots,
-            &selected,
-            pass.span(),
-            context.per_frame(),
-            self.sink_place,
-        );
-        self.sink_place = after.sink_place;
+        let after = plan.carry_out(context.policy, &self.slots, &selected, pass.span(), context.per_frame());
         self.slots = after.slots;
         self.rotate_moved(&after.before, context.rope)?;
         if let Some(probe) = probe {
@@ -204,7 +189,7 @@ impl LayerCache {
         tokens: &ChunkTokens<'_>,
         plan: &Plan,
     ) -> Result<Option<Tensor>> {
-        let Policy::DeepForcing { scorer, recent, .. } = *context.policy else {
+        let Some(Selection { scorer, recent, .. }) = context.policy.selection else {
             return Ok(None);
         };
         let current = QuerySums::of_pass(tokens.queries, pass.frames)?;
@@ -231,7 +216,7 @@ impl LayerCache {
     }
 
     fn remember_queries(&mut self, context: &Context<'_>, pass: Pass, tokens: &ChunkTokens<'_>) -> Result<()> {
-        if let Policy::DeepForcing { recent, .. } = *context.policy {
+        if let Some(Selection { recent, .. }) = context.policy.selection {
             let sums = QuerySums::of_pass(tokens.queries, pass.frames)?;
             self.queries.push(sums, recent);
         }

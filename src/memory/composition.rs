@@ -4,12 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{
-    cache::{Plan, Policy},
-    recipe::Recipe,
-    rollout::chunk_plans,
-    vae::pictures_of_latents,
-};
+use crate::{cache::Plan, recipe::Recipe, rollout::chunk_plans, vae::pictures_of_latents};
 
 /// What is held while a chunk is denoised, the chunk included, in latent frames.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -118,11 +113,11 @@ fn all_states(recipe: &Recipe) -> Vec<CacheState> {
         if let Some(plan) = plan {
             let selected = plan.select.min(plan.candidates.len());
             held -= plan.candidates.len() - selected;
-            if matches!(policy, Policy::DeepForcing { .. }) {
+            if policy.selection.is_some() {
                 memory = selected;
             }
         }
-        let sink = policy.sink().min(held);
+        let sink = policy.sink.min(held);
         states.push(CacheState {
             chunk,
             seconds: pictures_of_latents(span.start) as f64 / f64::from(video.fps.max(1)),
@@ -212,7 +207,7 @@ mod tests {
             for budget in 14..=21 {
                 let mut recipe = recipe(policy, 300);
                 recipe.cache.budget = budget;
-                let window = recipe.cache.resolve(3, 300).unwrap().window();
+                let window = recipe.cache.resolve(3, 300).unwrap().window;
                 let states = all_states(&recipe);
                 assert_eq!(states.len(), 100);
                 assert!(

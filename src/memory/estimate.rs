@@ -31,7 +31,7 @@ fn product<const N: usize>(factors: [usize; N]) -> u64 {
 /// The key/value cache of all layers: keys twice (as made, and rotated), values once, for window + chunk frames. What a
 /// video of `latent_frames` never fills is reserved, but takes no memory.
 pub fn cache(policy: &Policy, shape: &CacheShape, latent_frames: usize) -> u64 {
-    let frames = policy.window().saturating_add(shape.chunk).min(latent_frames);
+    let frames = policy.window.saturating_add(shape.chunk).min(latent_frames);
     let tokens = product([frames, shape.tokens_per_frame()]);
     let per_token = product([3, shape.heads, shape.head_dim])
         .saturating_mul(F32)
@@ -53,10 +53,11 @@ pub fn transformer_pass(config: &TransformerConfig, policy: &Policy, shape: &Cac
         .saturating_mul(attention.max(feed_forward) + latents)
         .saturating_mul(F32);
     // Keys that get other positions are rotated anew: all of the window at worst, with cosines and sines.
-    let window = product([policy.window(), shape.tokens_per_frame()]);
-    let moved = match policy {
-        Policy::Global { .. } | Policy::Fifo { .. } | Policy::Sink { .. } => 0,
-        _ => window.saturating_mul(dim + shape.head_dim as u64).saturating_mul(F32),
+    let window = product([policy.window, shape.tokens_per_frame()]);
+    let moved = if policy.moves_keys() {
+        window.saturating_mul(dim + shape.head_dim as u64).saturating_mul(F32)
+    } else {
+        0
     };
     pass.max(moved.saturating_add(tokens.saturating_mul(attention).saturating_mul(F32)))
 }
@@ -229,7 +230,7 @@ mod tests {
 
     #[test]
     fn absurd_sizes_do_not_overflow() {
-        let policy = Policy::Global { capacity: usize::MAX };
+        let policy = Policy::whole(usize::MAX);
         let shape = CacheShape {
             layers: usize::MAX,
             heads: 12,

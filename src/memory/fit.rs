@@ -8,7 +8,7 @@ use candle_core::DType;
 use super::{GpuRoom, MemoryPlan, Sizes};
 use crate::{
     Result,
-    cache::{CacheSettings, PolicyName},
+    cache::{CacheSettings, Overflow},
     hub::human_bytes,
     models::DecoderKind,
     recipe::Recipe,
@@ -155,18 +155,15 @@ fn levers(base: &Fit, free: Free, chunk: usize) -> Vec<Lever> {
     if free.decoder && base.decoder == DecoderKind::Wan {
         levers.push(Lever::TinyDecoder);
     }
-    let cache = base.cache;
-    if free.cache && cache.policy != PolicyName::Global {
-        if cache.policy == PolicyName::DeepForcing && cache.budget < cache.window {
+    // A policy that keeps the whole video has no smaller window; to the others its length is nothing.
+    let policy = base.cache.knobs(chunk);
+    if free.cache && policy.overflow == Overflow::Drop {
+        if policy.left() < policy.window {
             levers.push(Lever::WindowOfBudget);
         }
-        let smaller = SMALL_CACHES.into_iter().filter(|(window, sink, recent)| {
-            let least = match cache.policy {
-                PolicyName::DeepForcing => cache.budget,
-                _ => cache.window,
-            };
-            *window < least && recent.max(&chunk) + sink <= *window
-        });
+        let smaller = SMALL_CACHES
+            .into_iter()
+            .filter(|(window, sink, recent)| *window < policy.left() && recent.max(&chunk) + sink <= *window);
         levers.extend(smaller.map(Lever::Cache));
     }
     if free.size {

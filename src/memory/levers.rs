@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use crate::{
-    cache::{CacheSettings, PolicyName},
-    models::DecoderKind,
-};
+use crate::{cache::CacheSettings, models::DecoderKind};
 
 /// What a user can change to need less memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,13 +15,8 @@ pub(super) struct Levers {
 impl fmt::Display for Levers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Make the pictures smaller with --size")?;
-        let least = match self.cache.policy {
-            PolicyName::Global => None,
-            PolicyName::Fifo => Some(self.chunk),
-            PolicyName::Sink | PolicyName::SinkRerope | PolicyName::DeepSink => Some(self.cache.sink + self.chunk),
-            PolicyName::DeepForcing => Some(self.cache.budget),
-        };
-        match least {
+        // The length of the video is nothing to policies that have a least window.
+        match self.cache.knobs(self.chunk).least_window(self.chunk) {
             None => f.write_str(
                 ", make the video shorter or keep fewer frames with another --policy (`global` keeps every frame)",
             )?,

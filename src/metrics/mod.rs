@@ -103,7 +103,7 @@ impl Options {
                 first: pictures_of_latents(first) as u64,
                 rest: (TEMPORAL_FACTOR * rollout.chunk) as u64,
             },
-            sink_pictures: pictures_of_latents(policy.sink()) as u64,
+            sink_pictures: pictures_of_latents(policy.sink) as u64,
         })
     }
 }

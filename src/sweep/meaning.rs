@@ -5,24 +5,9 @@ use crate::cache::{CacheSettings, PolicyName};
 
 /// Whether a parameter has a meaning under a policy.
 pub(super) fn has_meaning(policy: PolicyName, key: &str) -> bool {
-    let parameters: &[&str] = match policy {
-        PolicyName::Global => &[],
-        PolicyName::Fifo => &["window"],
-        PolicyName::Sink | PolicyName::SinkRerope => &["window", "sink"],
-        PolicyName::DeepSink => &["window", "sink", "positions"],
-        PolicyName::DeepForcing => &[
-            "window",
-            "sink",
-            "budget",
-            "recent",
-            "reuse-limit",
-            "positions",
-            "scorer",
-        ],
-    };
     match key.strip_prefix("cache.") {
         Some("policy") | None => true,
-        Some(parameter) => parameters.contains(&parameter),
+        Some(parameter) => policy.fields().contains(&parameter.replace('-', "_").as_str()),
     }
 }
 

@@ -91,7 +91,7 @@ fn lock(recorder: &Mutex<Recorder>) -> MutexGuard<'_, Recorder> {
 
 fn shape(cache: &KvCache, recipe: &Recipe) -> Shape {
     let (shape, policy) = (cache.shape(), cache.policy());
-    let capacity = shape.layers * (policy.window() + shape.chunk) * shape.tokens_per_frame();
+    let capacity = shape.layers * (policy.window + shape.chunk) * shape.tokens_per_frame();
     Shape {
         layers: shape.layers,
         heads: shape.heads,
@@ -100,8 +100,8 @@ fn shape(cache: &KvCache, recipe: &Recipe) -> Shape {
         columns: shape.columns,
         chunk: shape.chunk,
         policy: recipe.cache.policy,
-        window: policy.window(),
-        sink: policy.sink(),
+        window: policy.window,
+        sink: policy.sink,
         bytes_per_token: cache.bytes() / capacity.max(1),
         cache_bytes: cache.bytes(),
     }

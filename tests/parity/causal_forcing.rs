@@ -35,7 +35,7 @@ pub fn run(case: &Case) -> Result<()> {
         height,
         width,
         sampler: sampler(&case.meta["schedule"])?,
-        policy: Policy::Global { capacity: CAPACITY },
+        policy: Policy::whole(CAPACITY),
         seed: 0,
         first_position: 0,
         fill_last: true,

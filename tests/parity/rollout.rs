@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
 use deepforcing::{
-    cache::{Event, KvCache, Policy, Positions, Scorer, Slot},
+    cache::{Event, KvCache, Placement, Plan, Policy, Scorer, Selection, Slot},
     rollout::sampler::SamplerSettings,
     rollout::{Progress, PromptChange, RecordedNoise, Rollout, RolloutSettings},
 };
@@ -31,11 +31,12 @@ pub fn run(case: &Case) -> Result<()> {
         false => None,
     };
     let total = frames + given.as_ref().map_or(0, |g| g.dims()[0]);
-    let policy = policy(case, chunk, total)?;
+    let alone = pipeline["independent_first_frame"].as_bool().unwrap_or(false);
+    let policy = policy(case, chunk, alone, total)?;
     let settings = RolloutSettings {
         frames,
         chunk,
-        first_frame_alone: pipeline["independent_first_frame"].as_bool().unwrap_or(false),
+        first_frame_alone: alone,
         height,
         width,
         sampler: sampler(pipeline)?,
@@ -102,7 +103,7 @@ fn sampler(pipeline: &serde_json::Value) -> Result<SamplerSettings> {
 }
 
 /// The policy that a case states. Built directly: cases that show quirks of the release break the rules on purpose.
-fn policy(case: &Case, chunk: usize, total: usize) -> Result<Policy> {
+fn policy(case: &Case, chunk: usize, first_frame_alone: bool, total: usize) -> Result<Policy> {
     let stated = &case.meta["cache"];
     let name = stated["policy"].as_str().context("the case names no policy")?;
     let frames = |key: &str| number::<usize>(stated, key);
@@ -111,39 +112,55 @@ fn policy(case: &Case, chunk: usize, total: usize) -> Result<Policy> {
     let paper = name.starts_with("paper") || stated["positions"] == "paper";
     let window = stated["window_frames"].as_i64().context("no window_frames")?;
     if window < 0 {
-        return Ok(Policy::Global {
-            capacity: total.max(chunk),
-        });
+        return Ok(Policy::whole(total.max(chunk)));
     }
     let (window, sink) = (window as usize, frames("sink_frames")?);
     // A case without budget and recent compresses nothing, whatever its name says.
     let compresses = stated["budget_frames"].is_u64() && stated["recent_frames"].is_u64();
-    let positions = |first_shift: Option<i64>| match (paper, quirk, first_shift) {
-        (true, ..) => Positions::Paper,
-        (false, true, Some(first_shift)) => Positions::Released { first_shift },
-        _ => Positions::Official,
+    let kept = Policy {
+        sink,
+        ..Policy::last(window)
+    };
+    let placed = |policy: Policy, first_shift: Option<i64>| -> Result<Policy> {
+        let placement = match (paper, quirk, first_shift) {
+            (true, ..) => Placement::Consecutive,
+            (false, true, Some(first_shift)) => Placement::Official {
+                shift: first_shift - first_sink_place(&policy, chunk, first_frame_alone)?,
+            },
+            _ => Placement::Official { shift: 0 },
+        };
+        Ok(Policy { placement, ..policy })
     };
     if compresses {
         let budget = frames("budget_frames")?;
-        return Ok(Policy::DeepForcing {
-            window,
-            sink,
+        let selection = Some(Selection {
             budget,
             recent: frames("recent_frames")?,
             reuse_limit: stated["topc_max_reuse"].as_u64().unwrap_or(0) as u32,
             scorer: Scorer::Both,
-            positions: positions(literal.map(|literal| literal - budget as i64)),
         });
+        let literal = literal.map(|literal| literal - budget as i64);
+        return placed(Policy { selection, ..kept }, literal);
     }
     match name {
-        _ if name.contains("deep sink") || name.contains("deep-sink") || paper => Ok(Policy::DeepSink {
-            window,
-            sink,
-            positions: positions(Some(0)),
-        }),
-        _ if name.starts_with("fifo") && sink == 0 => Ok(Policy::Fifo { window }),
-        _ if name.starts_with("fifo") => Ok(Policy::Sink { window, sink }),
+        _ if name.contains("deep sink") || name.contains("deep-sink") || paper => placed(kept, Some(0)),
+        _ if name.starts_with("fifo") => Ok(kept),
         _ => bail!("no policy goes by `{name}`"),
+    }
+}
+
+/// Where the first event of a video places the sink. The release moves the sink by a constant there, wherever it comes
+/// to lie, and later by how far its place moved: so it stays off by the same.
+fn first_sink_place(policy: &Policy, chunk: usize, first_frame_alone: bool) -> Result<i64> {
+    let (mut held, mut frames) = (0, if first_frame_alone { 1 } else { chunk });
+    // Until the first event all frames are held: the next chunk starts after them.
+    loop {
+        if let Some(plan) = Plan::make(policy, held, frames, 1)? {
+            let tail = plan.select.min(plan.candidates.len()) + plan.total - plan.candidates.end;
+            return Ok(held as i64 - (tail + policy.sink) as i64);
+        }
+        held += frames;
+        frames = chunk;
     }
 }
 
@@ -175,7 +192,6 @@ struct Seen {
     keys: Option<Tensor>,
     slots: Vec<Slot>,
     sink: usize,
-    sink_place: Option<i64>,
 }
 
 impl Seen {
@@ -189,7 +205,6 @@ impl Seen {
             keys: event.cache.view().and_then(|(keys, _)| Ok(keys.copy()?)).ok(),
             slots: event.cache.slots().to_vec(),
             sink: event.plan.sink,
-            sink_place: event.cache.sink_place(),
         }
     }
 }
@@ -198,12 +213,13 @@ fn compare_events(case: &Case, seen: &[Seen], cache: &KvCache, policy: &Policy) 
     let layers = cache.layers().len();
     let stated = case.meta["events"].as_array().map(Vec::as_slice).unwrap_or_default();
     // The release counts an overflow as an event once the sink moves; the first one of Deep Sink alone leaves it at 0.
-    let still = |event: &&Seen| matches!(policy, Policy::DeepSink { .. }) && event.slots[0].position == 0;
+    let deep_sink = policy.moves_keys() && policy.selection.is_none();
+    let still = |event: &&Seen| deep_sink && event.slots[0].position == 0;
     let seen: Vec<&Seen> = seen.iter().filter(|event| !still(event)).collect();
     let starts: Vec<u64> = seen.iter().filter(|e| e.layer == 0).map(|e| e.start).collect();
     if stated.is_empty() {
         // Policies without compression state no events, however often they drop tokens.
-        let compresses = matches!(policy, Policy::DeepForcing { .. });
+        let compresses = policy.selection.is_some();
         case.check(
             format!("compressions at {starts:?}, none expected"),
             !compresses || starts.is_empty(),
@@ -229,7 +245,7 @@ fn compare_events(case: &Case, seen: &[Seen], cache: &KvCache, policy: &Policy) 
             .slots
             .iter()
             .enumerate()
-            .map(|(i, slot)| tracked_frame(event, i, slot))
+            .map(|(i, slot)| tracked_frame(policy, event, i, slot))
             .collect();
         for (what, values) in [
             ("keep", event.kept.clone()),
@@ -256,10 +272,9 @@ fn compare_events(case: &Case, seen: &[Seen], cache: &KvCache, policy: &Policy) 
 }
 
 /// The frame that the release believes a token to be at: in its quirks the sink is elsewhere.
-fn tracked_frame(event: &Seen, index: usize, slot: &Slot) -> i64 {
-    let per_frame = event.slots.iter().filter(|s| s.frame == 0).count().max(1);
-    match event.sink_place {
-        Some(place) if index < event.sink => place + (index / per_frame) as i64,
+fn tracked_frame(policy: &Policy, event: &Seen, index: usize, slot: &Slot) -> i64 {
+    match policy.placement {
+        Placement::Official { shift } if index < event.sink => slot.position - shift,
         _ => slot.position,
     }
 }

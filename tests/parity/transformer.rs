@@ -79,7 +79,7 @@ pub fn run_forward(case: &Case) -> Result<()> {
             None => {
                 let capacity = frames * calls.len();
                 let shape = model.cache_shape(height, width, frames);
-                let policy = Policy::Global { capacity };
+                let policy = Policy::whole(capacity);
                 cache.insert(KvCache::new(policy, shape, 0, model.dtype(), model.device())?)
             }
         };

@@ -60,7 +60,6 @@ fn replay(trace: &Trace, layer: usize) -> usize {
     let policy = recipe.cache.resolve(shape.chunk, recipe.video.latent_frames).unwrap();
     let per_frame = shape.tokens_per_frame();
     let mut slots: Vec<Slot> = Vec::new();
-    let mut place = None;
     let mut events = 0;
     for chunk in &trace.chunks {
         let incoming = (0..chunk.frames * per_frame).map(|token| Slot {
@@ -85,7 +84,7 @@ fn replay(trace: &Trace, layer: usize) -> usize {
                 start: chunk.start,
                 frames: chunk.frames,
             };
-            place = reposition(&policy, &mut slots, plan.sink, chosen, span, per_frame, place).or(place);
+            reposition(&policy, &mut slots, plan.sink, chosen, span, per_frame);
             assert_eq!(event.positions, runs(slots.iter().map(|slot| slot.position)));
             let kept = slots[plan.sink..plan.sink + chosen].iter();
             let kept: Vec<_> = kept
@@ -117,7 +116,7 @@ fn follow(policy: &Policy, plan: &Plan, event: &RoomMade, slots: &mut Vec<Slot>)
     let chosen = event.chosen_slots().unwrap();
     assert!(chosen.iter().all(|slot| plan.candidates.contains(slot)));
     assert!(chosen.len() <= plan.select);
-    if let Policy::DeepForcing { reuse_limit: 0, .. } = policy {
+    if policy.selection.is_some_and(|selection| selection.reuse_limit == 0) {
         assert_eq!(chosen.len(), plan.select);
     }
     chosen.iter().for_each(|slot| slots[*slot].reuses += 1);
