@@ -2,7 +2,7 @@
 
 use std::{fs, time::Instant};
 
-use deepforcing::cache::PolicyName;
+use deepforcing::{cache::PolicyName, rollout::ChunkLoop};
 
 #[allow(dead_code, reason = "shared with the other benchmark")]
 mod common;

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use deepforcing::{
     cache::{ChunkTokens, KvCache, PolicyName, rope::Rope},
     kernels,
-    rollout::Rollout,
+    rollout::{ChunkLoop, Rollout},
     text::{TokenizedPrompt, Umt5, Umt5Config},
     transformer::{CausalWan, PromptContext, TimeEmbedding, model::Observer},
 };

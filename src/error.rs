@@ -191,6 +191,9 @@ pub enum Error {
     /// Chunks were given to the cache out of order.
     #[error("a chunk of {frames} latent frames at {start} cannot follow latent frame {known}")]
     ChunkOrder { start: u64, frames: usize, known: u64 },
+    /// A snapshot of something else than what is to go on from it.
+    #[error("the kept state does not fit: {reason}")]
+    Snapshot { reason: String },
     /// `--switch` with several videos.
     #[error(
         "a switch belongs to one video, and there are {videos}; put switches into a .jsonl prompt file: \

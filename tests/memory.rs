@@ -16,7 +16,7 @@ use deepforcing::{
     checkpoint::{TensorSpec, Weights},
     memory::estimate,
     rollout::sampler::SamplerSettings,
-    rollout::{PromptChange, Rollout, RolloutSettings, SeededNoise},
+    rollout::{ChunkLoop, PromptChange, Rollout, RolloutSettings, SeededNoise},
     text::{TokenizedPrompt, Umt5, Umt5Config},
     transformer::{CausalWan, TransformerConfig},
     vae::{Decoder, TaeConfig, WanEncoder, WanVaeConfig},

@@ -9,7 +9,7 @@ use deepforcing::{
     cache::{CacheSettings, Overflow, Policy, PolicyName, Positions, Scorer, plan::PlanError},
     checkpoint::Weights,
     rollout::sampler::SamplerSettings,
-    rollout::{CancelToken, Progress, PromptChange, Rollout, RolloutSettings, SeededNoise},
+    rollout::{CancelToken, ChunkLoop, Progress, PromptChange, Rollout, RolloutSettings, SeededNoise},
     transformer::{CausalWan, PromptContext, TransformerConfig},
 };
 use rand::SeedableRng;

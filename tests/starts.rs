@@ -9,7 +9,7 @@ use deepforcing::{
     checkpoint::{Checkpoint, Weights},
     rollout::sampler::SamplerSettings,
     rollout::start::encode_start,
-    rollout::{PromptChange, Rollout, RolloutSettings, SeededNoise},
+    rollout::{ChunkLoop, PromptChange, Rollout, RolloutSettings, SeededNoise},
     transformer::{CausalWan, TransformerConfig, WanConfigFile},
     vae::{Decoder, WanEncoder},
 };

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::{BenchError, Networks, Scale};
 use crate::{
     Result,
-    cache::CacheSettings,
+    cache::{CacheSettings, Event, OnEvent},
     device::Compute,
     models::DecoderKind,
     rollout::sampler::SamplerSettings,
-    rollout::{PromptChange, Rollout, RolloutSettings, SeededNoise},
+    rollout::{ChunkLoop, PromptChange, Rollout, RolloutSettings, SeededNoise},
 };
 
 /// Chunks of the rollout.
@@ -170,10 +170,11 @@ fn rollout(compute: &Compute, cache: &CacheSettings, seed: u64, decoded: Option<
     let mut rollout = Rollout::new(networks.model.clone(), settings, prompts, None, noise)?;
     let events = Arc::new(Mutex::new(Vec::new()));
     let seen = events.clone();
-    rollout.cache_mut().set_probe(Box::new(move |event| {
+    let observer = OnEvent(move |event: Event<'_>| {
         let mut events = seen.lock().unwrap_or_else(PoisonError::into_inner);
         events.push(event.kept.to_vec());
-    }));
+    });
+    rollout.cache_mut().set_observer(Some(Box::new(observer)));
     let mut latents = Vec::new();
     while let Some(chunk) = rollout.next_chunk(&mut |_| ())? {
         latents.push(chunk.latents.to_device(&Device::Cpu)?);

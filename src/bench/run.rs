@@ -16,12 +16,12 @@ use super::{
 };
 use crate::{
     Result,
-    cache::{CacheSettings, Moment},
+    cache::{CacheObserver, CacheSettings, Interest, Moment, Pass},
     device::{Compute, Selection},
     render::pipeline::{self, Update},
     rollout::request::PictureSize,
     rollout::sampler::SamplerSettings,
-    rollout::{CancelToken, Progress, PromptChange, Rollout, RolloutSettings, SeededNoise},
+    rollout::{CancelToken, ChunkLoop, Progress, PromptChange, Rollout, RolloutSettings, SeededNoise},
     vae::{DecodeStream, SPATIAL_FACTOR, frames_to_rgb8, pictures_of_latents},
     video::{Form, VideoSettings, VideoWriter},
 };
@@ -253,6 +253,7 @@ impl<'a> Stages<'a> {
             Err(error) => failed = Some(error),
         };
         let chunk = self.rollout.next_chunk(&mut progress)?;
+        self.rollout.write_back(&mut progress)?;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -314,19 +315,10 @@ impl<'a> Stages<'a> {
             }
             let times = Arc::new(Mutex::new(WriteTimes::default()));
             let (seen, compute) = (times.clone(), self.compute.clone());
-            self.rollout
-                .cache_mut()
-                .set_stopwatch(Some(Box::new(move |moment, pass| {
-                    // A failing device fails the pass itself.
-                    let _ = compute.synchronize();
-                    let mut times = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                    match moment {
-                        Moment::Before => times.begun = Some(Instant::now()),
-                        Moment::After => times.add(pass.first),
-                    }
-                })));
+            let stopwatch = Stopwatch { times: seen, compute };
+            self.rollout.cache_mut().set_observer(Some(Box::new(stopwatch)));
             let chunk = self.chunk()?;
-            self.rollout.cache_mut().set_stopwatch(None);
+            self.rollout.cache_mut().set_observer(None);
             let times = times.lock().unwrap_or_else(PoisonError::into_inner);
             let first = Some(milliseconds(times.first));
             match chunk.event {
@@ -336,6 +328,28 @@ impl<'a> Stages<'a> {
             writes.again = Some(milliseconds(times.later) / chunk.steps.len().max(1) as f64);
         }
         Ok(writes)
+    }
+}
+
+/// Measures the writing of each layer.
+struct Stopwatch {
+    times: Arc<Mutex<WriteTimes>>,
+    compute: Compute,
+}
+
+impl CacheObserver for Stopwatch {
+    fn interest(&self) -> Interest {
+        Interest::default()
+    }
+
+    fn moment(&mut self, moment: Moment, pass: Pass) {
+        // A failing device fails the pass itself.
+        let _ = self.compute.synchronize();
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        match moment {
+            Moment::Before => times.begun = Some(Instant::now()),
+            Moment::After => times.add(pass.is_first()),
+        }
     }
 }
 
@@ -417,7 +431,8 @@ fn all_together(
     };
     let begun = Instant::now();
     let (mut steady_begun, mut steady_pictures) = (None, 0);
-    let rendered = pipeline::run(rollout, stream, usize::MAX, cancel, |update| {
+    let run = pipeline::Run::new(Box::new(rollout), stream, None);
+    let rendered = pipeline::run(run, cancel, |update| {
         let Update::Pictures(batch) = update else { return Ok(()) };
         if let Some(writer) = &mut writer {
             batch.frames.iter().try_for_each(|frame| writer.push(frame))?;

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use candle_core::{DType, Device, Tensor};
 
 use super::{
-    CacheShape, ChunkTokens, Event, Pass, Probe,
+    CacheObserver, CacheShape, ChunkTokens, Event, Pass,
     plan::{Outcome, Plan, Slot},
     policy::{Policy, Selection},
     store::{Context, LayerCache},
@@ -41,6 +41,15 @@ impl DeviceTags {
             })
         };
         (0..shape.layers).map(layer).collect()
+    }
+
+    /// Writes the tags of all valid slots anew; `columns`: tokens in a row of a frame.
+    pub(super) fn restore(&self, slots: &[Slot], columns: usize) -> Result<()> {
+        let tags = slots
+            .iter()
+            .flat_map(|slot| [slot.row * columns as u32 + slot.column, slot.reuses]);
+        let tags = Tensor::from_vec(tags.collect::<Vec<u32>>(), (slots.len(), 2), self.tags.device())?;
+        Ok(self.tags.slice_set(&tags, 0, 0)?)
     }
 
     /// Tags of `tokens` new tokens from slot `at` on.
@@ -85,7 +94,7 @@ impl LayerCache {
         pass: Pass,
         tokens: &ChunkTokens<'_>,
         plan: Plan,
-        probe: Option<&mut Probe>,
+        observer: Option<&mut dyn CacheObserver>,
     ) -> Result<()> {
         let scores = self.scores(context, pass, tokens, &plan)?;
         let chosen = match &scores {
@@ -115,8 +124,8 @@ impl LayerCache {
             slots,
             pass,
         });
-        if let Some(probe) = probe {
-            self.show(context, scores, probe)?;
+        if let Some(observer) = observer {
+            self.show(context, scores, observer)?;
         }
         Ok(())
     }
@@ -168,8 +177,8 @@ impl LayerCache {
         Ok(())
     }
 
-    /// Shows the event to `probe`, for which its choice must be fetched now.
-    fn show(&mut self, context: &Context<'_>, scores: Option<Tensor>, probe: &mut Probe) -> Result<()> {
+    /// Shows the event to `observer`, for which its choice must be fetched now.
+    fn show(&mut self, context: &Context<'_>, scores: Option<Tensor>, observer: &mut dyn CacheObserver) -> Result<()> {
         let Some((pass, plan)) = self.pending.as_ref().map(|p| (p.pass, p.plan.clone())) else {
             return Ok(());
         };
@@ -180,7 +189,7 @@ impl LayerCache {
         self.settle(context.policy, context.shape, context.layer, &selected)?;
         let selected: Vec<usize> = selected.iter().map(|i| *i as usize).collect();
         let scores = scores.map(|scores| scores.to_vec1::<f32>()).transpose()?;
-        probe(Event {
+        observer.event(Event {
             layer: context.layer,
             pass,
             total: plan.total,

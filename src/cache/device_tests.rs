@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{CacheSettings, CacheShape, ChunkTokens, Event, KvCache, Placement, Policy};
+use super::{CacheSettings, CacheShape, ChunkTokens, Event, KvCache, OnEvent, Placement, Policy};
 use crate::{cache::rope::Rope, kernels};
 
 const SHAPE: CacheShape = CacheShape {
@@ -32,10 +32,10 @@ fn compare(policy: Policy, chunks: u64, probed: bool) {
     if probed {
         for cache in [&mut host, &mut device] {
             let seen = seen_by.clone();
-            cache.set_probe(Box::new(move |event: Event<'_>| {
+            cache.set_observer(Some(Box::new(OnEvent(move |event: Event<'_>| {
                 let what = (event.layer, event.kept.to_vec(), event.cache.slots().to_vec());
                 seen.send((what, event.scores.map(<[f32]>::to_vec))).unwrap();
-            }));
+            }))));
         }
     }
     let rope = Rope::new(SHAPE.head_dim);

@@ -4,6 +4,8 @@
 //! * [`plan`]: what happens to the tokens when a chunk does not fit, as integer arithmetic without tensors.
 //! * [`store`]: the tensors of one layer; carries plans out.
 //! * [`device`]: events that stay on a GPU.
+//! * [`observer`]: who looks on.
+//! * [`snapshot`]: a cache at a chunk boundary, to go on from.
 //! * [`score`]: Participative Compression's scores and the choice of the top C.
 //! * [`rope`]: rotary position embeddings, from integer positions.
 //!
@@ -11,17 +13,21 @@
 //! [`KvCache`], made fresh for it.
 
 pub mod device;
+pub mod observer;
 pub mod plan;
 pub mod policy;
 pub mod rope;
 pub mod score;
+pub mod snapshot;
 pub mod store;
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
+pub use observer::{CacheObserver, Event, Interest, Moment, OnEvent, Sight};
 pub use plan::{Plan, Slot};
 pub use policy::{CacheSettings, Overflow, Placement, Policy, PolicyError, PolicyName, Positions, Scorer, Selection};
+pub use snapshot::{CacheSnapshot, LayerSnapshot};
 pub use store::LayerCache;
 
 use self::device::{AngleTable, DeviceTags};
@@ -48,18 +54,33 @@ impl CacheShape {
     }
 }
 
-/// The chunk that a forward pass works on, and whether the cache has seen it already.
+/// What a forward pass does to the cached tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// First pass over a chunk: room is made where needed and its tokens are appended.
+    Append,
+    /// A later pass over the chunk that came last: its tokens are replaced.
+    Overwrite,
+}
+
+/// The chunk that a forward pass works on, and what the pass does to the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
     /// First latent frame of the chunk, counted from the start of the video.
     pub start: u64,
     /// Latent frames of the chunk.
     pub frames: usize,
-    /// First denoising step of the chunk: room is made and its tokens are appended. Later passes overwrite them.
-    pub first: bool,
+    pub write: Write,
+    /// Temporal position of the first frame's queries and keys; the others follow.
+    pub position: i64,
 }
 
 impl Pass {
+    /// Whether it is the first pass over its chunk.
+    pub fn is_first(self) -> bool {
+        self.write == Write::Append
+    }
+
     /// The chunk as plans see it.
     fn span(self) -> plan::ChunkSpan {
         plan::ChunkSpan {
@@ -67,49 +88,6 @@ impl Pass {
             frames: self.frames,
         }
     }
-}
-
-/// What a layer did when it made room for a chunk; see [`KvCache::set_probe`].
-pub struct Event<'a> {
-    pub layer: usize,
-    pub pass: Pass,
-    /// Tokens before, the incoming chunk included.
-    pub total: usize,
-    pub plan: &'a Plan,
-    /// Score of each candidate, when candidates were scored.
-    pub scores: Option<&'a [f32]>,
-    /// Indices into `[cached ++ incoming]` that stayed, ascending.
-    pub kept: &'a [usize],
-    /// The layer after the event.
-    pub cache: &'a LayerCache,
-}
-
-/// Observer of cache events.
-pub type Probe = Box<dyn FnMut(Event<'_>) + Send>;
-
-/// What a layer's queries attend to at the first pass of a chunk, room made and the chunk written; see
-/// [`KvCache::set_watch`].
-pub struct Sight<'a> {
-    pub layer: usize,
-    pub pass: Pass,
-    /// Queries of the chunk, rotated, `[tokens, heads, head_dim]`.
-    pub queries: &'a Tensor,
-    /// All valid keys, rotated, `[tokens, heads, head_dim]`; their slots are the cache's.
-    pub keys: &'a Tensor,
-    pub cache: &'a LayerCache,
-}
-
-/// Observer of the first pass of every chunk; its error ends the pass.
-pub type Watch = Box<dyn FnMut(Sight<'_>) -> Result<()> + Send>;
-
-/// Called before and after each layer is written in a forward pass; see [`KvCache::set_stopwatch`].
-pub type Stopwatch = Box<dyn FnMut(Moment, Pass) + Send>;
-
-/// A moment of writing a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
-    Before,
-    After,
 }
 
 /// Fails where the allocation itself would end the process: a GPU reports what it cannot give, and what the host has is
@@ -134,9 +112,13 @@ pub struct KvCache {
     layers: Vec<LayerCache>,
     end: Option<u64>,
     seed: u64,
-    probe: Option<Probe>,
-    watch: Option<Watch>,
-    stopwatch: Option<Stopwatch>,
+    observer: Option<Observed>,
+}
+
+/// An observer and what it asked for.
+struct Observed {
+    who: Box<dyn CacheObserver>,
+    interest: Interest,
 }
 
 impl KvCache {
@@ -166,9 +148,7 @@ impl KvCache {
             layers: Vec::new(),
             end: None,
             seed,
-            probe: None,
-            watch: None,
-            stopwatch: None,
+            observer: None,
         };
         cache.allocate(capacity, dtype, device, !device.is_cpu())?;
         Ok(cache)
@@ -187,19 +167,12 @@ impl KvCache {
         Ok(())
     }
 
-    /// Shows every event to `probe`; costs nothing when none is set.
-    pub fn set_probe(&mut self, probe: Probe) {
-        self.probe = Some(probe);
-    }
-
-    /// Shows every layer to `watch` at the first pass of every chunk, events or not; costs nothing when none is set.
-    pub fn set_watch(&mut self, watch: Watch) {
-        self.watch = Some(watch);
-    }
-
-    /// Calls `stopwatch` around the writing of each layer, to measure it; costs nothing when none is set.
-    pub fn set_stopwatch(&mut self, stopwatch: Option<Stopwatch>) {
-        self.stopwatch = stopwatch;
+    /// Shows what the cache does to `observer`, in place of the one before; costs nothing when there is none.
+    pub fn set_observer(&mut self, observer: Option<Box<dyn CacheObserver>>) {
+        self.observer = observer.map(|who| Observed {
+            interest: who.interest(),
+            who,
+        });
     }
 
     /// Tells the cache which chunk the coming forward pass works on.
@@ -208,12 +181,12 @@ impl KvCache {
     /// When the chunk is neither the last one again nor one after it.
     pub fn begin(&mut self, start: u64, frames: usize) -> Result<Pass> {
         let end = start + frames as u64;
-        let first = match self.end {
-            Some(known) if known == end => false,
+        let write = match self.end {
+            Some(known) if known == end => Write::Overwrite,
             Some(known) if start < known => {
                 return Err(crate::Error::ChunkOrder { start, frames, known });
             }
-            _ => true,
+            _ => Write::Append,
         };
         if frames > self.shape.chunk {
             return Err(crate::Error::ChunkOrder {
@@ -223,7 +196,12 @@ impl KvCache {
             });
         }
         self.end = Some(end);
-        Ok(Pass { start, frames, first })
+        Ok(Pass {
+            start,
+            frames,
+            write,
+            position: start as i64,
+        })
     }
 
     /// Writes the chunk's tokens into a layer, making room first if needed, and returns what its queries attend to:
@@ -232,35 +210,37 @@ impl KvCache {
     /// `queries` and `rotated` are rotated at the chunk's positions, `keys` are not.
     ///
     /// # Errors
-    /// When policy `global` has no room left, on a device failure, or an error of the watch.
+    /// When policy `global` has no room left, on a device failure, or an error of the observer.
     pub fn update(&mut self, layer: usize, pass: Pass, tokens: ChunkTokens<'_>) -> Result<(Tensor, Tensor)> {
-        if let Some(stopwatch) = &mut self.stopwatch {
-            stopwatch(Moment::Before, pass);
-        }
-        let (cache, context, probe) = self.parts(layer);
-        cache.write(&context, pass, &tokens, probe)?;
+        self.tell(Moment::Before, pass);
+        let (cache, context, observer) = self.parts(layer);
+        cache.write(&context, pass, &tokens, observer)?;
         let (keys, values) = cache.view()?;
-        if let Some(stopwatch) = &mut self.stopwatch {
-            stopwatch(Moment::After, pass);
-        }
-        if self.watch.is_some() && pass.first {
+        self.tell(Moment::After, pass);
+        if pass.is_first() && self.observer.as_ref().is_some_and(|observer| observer.interest.sights) {
             // Who looks on sees the slots as they are.
             self.end_pass()?;
-        }
-        if let Some(watch) = self.watch.as_mut().filter(|_| pass.first) {
-            watch(Sight {
-                layer,
-                pass,
-                queries: tokens.queries,
-                keys: &keys,
-                cache: &self.layers[layer],
-            })?;
+            if let Some(observer) = &mut self.observer {
+                observer.who.sight(Sight {
+                    layer,
+                    pass,
+                    queries: tokens.queries,
+                    keys: &keys,
+                    cache: &self.layers[layer],
+                })?;
+            }
         }
         Ok((keys, values))
     }
 
-    /// A layer, what it needs to know, and who looks on.
-    fn parts(&mut self, layer: usize) -> (&mut LayerCache, store::Context<'_>, Option<&mut Probe>) {
+    fn tell(&mut self, moment: Moment, pass: Pass) {
+        if let Some(observer) = &mut self.observer {
+            observer.who.moment(moment, pass);
+        }
+    }
+
+    /// A layer, what it needs to know, and who wants to see events.
+    fn parts(&mut self, layer: usize) -> (&mut LayerCache, store::Context<'_>, Option<&mut dyn CacheObserver>) {
         let context = store::Context {
             policy: &self.policy,
             shape: &self.shape,
@@ -269,7 +249,11 @@ impl KvCache {
             seed: self.seed,
             layer,
         };
-        (&mut self.layers[layer], context, self.probe.as_mut())
+        let observer: Option<&mut dyn CacheObserver> = match &mut self.observer {
+            Some(observer) if observer.interest.events => Some(observer.who.as_mut()),
+            _ => None,
+        };
+        (&mut self.layers[layer], context, observer)
     }
 
     /// Ends a pass over all layers: fetches what the device chose, of all layers at once. Does nothing unless the pass

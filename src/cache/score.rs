@@ -34,6 +34,16 @@ impl QuerySums {
         }
     }
 
+    /// The sums that are kept, newest last.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &Tensor> {
+        self.frames.iter()
+    }
+
+    /// Takes `frames` in place of the sums that are kept.
+    pub(super) fn replace(&mut self, frames: VecDeque<Tensor>) {
+        self.frames = frames;
+    }
+
     /// Sum over the frames that are kept; `None` before the first pass.
     pub fn total(&self) -> Result<Option<Tensor>> {
         sum(self.frames.iter())

@@ -7,7 +7,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::{
-    CacheShape, ChunkTokens, Event, Pass, Probe,
+    CacheObserver, CacheShape, ChunkTokens, Event, Pass,
     device::{DeviceTags, Pending},
     plan::{Plan, Slot},
     policy::{Policy, Scorer, Selection},
@@ -44,7 +44,7 @@ pub struct LayerCache {
     pub(super) rotated: Tensor,
     pub(super) values: Tensor,
     pub(super) slots: Vec<Slot>,
-    queries: QuerySums,
+    pub(super) queries: QuerySums,
     /// What the device knows of the slots; only where it selects by itself.
     pub(super) tags: Option<DeviceTags>,
     /// The event whose choice has not been fetched yet.
@@ -98,10 +98,10 @@ impl LayerCache {
         context: &Context<'_>,
         pass: Pass,
         tokens: &ChunkTokens<'_>,
-        probe: Option<&mut Probe>,
+        observer: Option<&mut dyn CacheObserver>,
     ) -> Result<()> {
         let incoming = pass.frames * context.shape.tokens_per_frame();
-        if !pass.first {
+        if !pass.is_first() {
             let at = self.slots.len().saturating_sub(incoming);
             self.write_tokens(at, context, pass, tokens)?;
             return self.remember_queries(context, pass, tokens);
@@ -110,8 +110,8 @@ impl LayerCache {
         let plan = Plan::make(context.policy, cached, incoming, context.shape.tokens_per_frame())?;
         self.write_tokens(cached, context, pass, tokens)?;
         match plan {
-            Some(plan) if self.tags.is_some() => self.make_room_on_device(context, pass, tokens, plan, probe),
-            Some(plan) => self.make_room(context, pass, tokens, &plan, probe),
+            Some(plan) if self.tags.is_some() => self.make_room_on_device(context, pass, tokens, plan, observer),
+            Some(plan) => self.make_room(context, pass, tokens, &plan, observer),
             None => self.remember_queries(context, pass, tokens),
         }
     }
@@ -147,7 +147,7 @@ impl LayerCache {
         pass: Pass,
         tokens: &ChunkTokens<'_>,
         plan: &Plan,
-        probe: Option<&mut Probe>,
+        observer: Option<&mut dyn CacheObserver>,
     ) -> Result<()> {
         let scores = match self.scores(context, pass, tokens, plan)? {
             Some(scores) => Some(scores.to_vec1::<f32>()?),
@@ -167,8 +167,8 @@ impl LayerCache {
         let after = plan.carry_out(context.policy, &self.slots, &selected, pass.span(), context.per_frame());
         self.slots = after.slots;
         self.rotate_moved(&after.before, context.rope)?;
-        if let Some(probe) = probe {
-            probe(Event {
+        if let Some(observer) = observer {
+            observer.event(Event {
                 layer: context.layer,
                 pass,
                 total: plan.total,

@@ -12,7 +12,7 @@ use crate::{
     Error, Result,
     device::Compute,
     models::ModelFiles,
-    rollout::{PromptChange, Rollout, RolloutSettings, SeededNoise},
+    rollout::{ChunkLoop, PromptChange, Rollout, RolloutSettings, SeededNoise},
     text::{PromptEmbedding, TextPipeline},
     transformer::CausalWan,
     vae::{DecodeStream, Decoder, WanEncoder},
@@ -113,7 +113,7 @@ impl Engine {
         settings: RolloutSettings,
         prompts: &[(usize, &str)],
         given: Option<Tensor>,
-    ) -> Result<Rollout> {
+    ) -> Result<Box<dyn ChunkLoop>> {
         self.read_prompts(prompts.iter().map(|(_, text)| *text))?;
         let changes = prompts.iter().map(|&(frame, text)| {
             let embedding = self.embeddings.get(text).ok_or(Error::NoPrompt)?;
@@ -123,7 +123,8 @@ impl Engine {
         });
         let changes = changes.collect::<Result<Vec<_>>>()?;
         let noise = Box::new(SeededNoise::new(settings.seed));
-        Rollout::new(self.model.clone(), settings, changes, given, noise)
+        let rollout = Rollout::new(self.model.clone(), settings, changes, given, noise)?;
+        Ok(Box::new(rollout))
     }
 
     /// A decoder for the latents of one video.

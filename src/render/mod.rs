@@ -165,11 +165,12 @@ pub fn render(
     };
     observe(Event::Begun {
         encoder: keep.video.info(),
-        chunks: rollout.plans().len(),
+        chunks: rollout.chunks().unwrap_or(0),
     });
     let pictures = recipe.video.pictures;
     let mut times = Times::default();
-    let outcome = pipeline::run(rollout, engine.decoder(), pictures, cancel, |update| {
+    let run = pipeline::Run::new(rollout, engine.decoder(), Some(pictures));
+    let outcome = pipeline::run(run, cancel, |update| {
         observe(Event::Update(&update));
         match update {
             Update::Step { .. } => {}

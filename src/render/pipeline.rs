@@ -16,15 +16,64 @@ use candle_core::Tensor;
 
 use crate::{
     Error, Result,
-    rollout::{CancelToken, LatentChunk, Progress, Rollout},
+    rollout::{CancelToken, ChunkLoop, LatentChunk, Progress, Snapshot},
     vae::{DecodeStream, frames_to_rgb8},
 };
 
-/// Chunks of latents that may wait for the decoder.
-const WAITING_CHUNKS: usize = 1;
-/// Updates that may wait for the caller: those of four chunks, so that neither denoising nor decoding waits for an
-/// encoder that is slow for a moment (58 MB of pictures at 480×832).
-const WAITING_UPDATES: usize = 24;
+/// How far a stage may run ahead of the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Chunks of latents that may wait for the decoder.
+    pub chunks: usize,
+    /// Updates that may wait for the caller.
+    pub updates: usize,
+}
+
+impl Default for Bounds {
+    /// One chunk, and the updates of four: neither denoising nor decoding waits for an encoder that is slow for a moment
+    /// (58 MB of pictures at 480×832).
+    fn default() -> Self {
+        Self { chunks: 1, updates: 24 }
+    }
+}
+
+/// What is kept beside the video on the way, so that a run that ends early can be continued.
+pub trait Keeping: Send {
+    /// A chunk's latents are done; all are shown, in order.
+    fn latents(&mut self, chunk: &LatentChunk);
+
+    /// Whether a snapshot after this chunk is wanted.
+    fn wants_snapshot(&mut self) -> bool;
+
+    /// The snapshot that was wanted.
+    fn snapshot(&mut self, snapshot: Snapshot);
+}
+
+/// A run of the pipeline.
+pub struct Run<'a> {
+    pub rollout: Box<dyn ChunkLoop>,
+    pub decoder: DecodeStream,
+    /// Pictures that are handed over at most; `None`: all that the rollout gives.
+    pub pictures: Option<usize>,
+    pub bounds: Bounds,
+    /// Latents of the chunks before those of the rollout, which goes on from them: they are decoded again, in order.
+    pub before: Box<dyn Iterator<Item = Result<LatentChunk>> + Send + 'a>,
+    pub keeping: Option<Box<dyn Keeping + 'a>>,
+}
+
+impl Run<'_> {
+    /// A video from its beginning, with nothing kept beside it.
+    pub fn new(rollout: Box<dyn ChunkLoop>, decoder: DecodeStream, pictures: Option<usize>) -> Self {
+        Self {
+            rollout,
+            decoder,
+            pictures,
+            bounds: Bounds::default(),
+            before: Box::new(std::iter::empty()),
+            keeping: None,
+        }
+    }
+}
 
 /// What the caller hears while a video is made.
 pub enum Update {
@@ -41,7 +90,7 @@ pub struct LatentsDone {
     pub chunk: usize,
     /// `[frames, channels, height, width]`, to be kept or looked at; decoding goes on without the caller.
     pub latents: Tensor,
-    /// Time that denoising and the cache pass took.
+    /// Time that denoising and the cache pass before it took; nothing for chunks of an earlier run.
     pub took: Duration,
 }
 
@@ -63,25 +112,34 @@ pub struct Rendered {
     pub complete: bool,
 }
 
-/// Makes a video of at most `pictures` pictures and hands it to `receive`, chunk by chunk, on the calling thread.
+/// Makes a video and hands it to `receive`, chunk by chunk, on the calling thread.
 ///
 /// An error of `receive` stops the run and is returned.
 ///
 /// # Errors
 /// The first error of any stage.
-pub fn run(
-    mut rollout: Rollout,
-    mut stream: DecodeStream,
-    pictures: usize,
-    cancel: &CancelToken,
-    mut receive: impl FnMut(Update) -> Result<()>,
-) -> Result<Rendered> {
+pub fn run(run: Run<'_>, cancel: &CancelToken, mut receive: impl FnMut(Update) -> Result<()>) -> Result<Rendered> {
+    let Run {
+        mut rollout,
+        decoder: mut stream,
+        pictures,
+        bounds,
+        before,
+        mut keeping,
+    } = run;
     rollout.set_cancel(cancel.clone());
     thread::scope(|scope| {
-        let (latents_out, latents_in) = sync_channel(WAITING_CHUNKS);
-        let (updates_out, updates_in) = sync_channel(WAITING_UPDATES);
+        let (latents_out, latents_in) = sync_channel(bounds.chunks);
+        let (updates_out, updates_in) = sync_channel(bounds.updates);
         let steps_out = updates_out.clone();
-        let denoiser = scope.spawn(move || denoise(&mut rollout, latents_out, steps_out));
+        let denoiser = scope.spawn(move || {
+            let onward = Onward {
+                latents: latents_out,
+                updates: steps_out,
+            };
+            onward.repeat(before, cancel)?;
+            onward.denoise(rollout.as_mut(), &mut keeping)
+        });
         let decoder = scope.spawn(move || decode(&mut stream, pictures, latents_in, updates_out));
         let received = receive_all(updates_in, &mut receive);
         if received.is_err() {
@@ -95,7 +153,7 @@ pub fn run(
         denoised?;
         Ok(Rendered {
             pictures: pictures_made,
-            complete: pictures_made == pictures,
+            complete: pictures.is_none_or(|wanted| wanted == pictures_made),
         })
     })
 }
@@ -111,36 +169,68 @@ fn receive_all(updates: Receiver<Update>, receive: &mut impl FnMut(Update) -> Re
     Ok(pictures)
 }
 
-fn denoise(rollout: &mut Rollout, latents: SyncSender<LatentChunk>, updates: SyncSender<Update>) -> Result<()> {
-    loop {
-        let start = Instant::now();
-        let mut report = |progress: Progress<'_>| {
-            if let Progress::Step { chunk, step, steps, .. } = progress {
-                // A caller that has gone is noticed when the latents are sent.
-                let _ = updates.send(Update::Step { chunk, step, steps });
-            }
-        };
-        let Some(chunk) = rollout.next_chunk(&mut report)? else {
-            return Ok(());
-        };
+/// Where chunks of latents go.
+struct Onward {
+    latents: SyncSender<LatentChunk>,
+    updates: SyncSender<Update>,
+}
+
+impl Onward {
+    /// Sends a chunk on; false when nobody waits for it any more.
+    fn send(&self, chunk: LatentChunk, took: Duration) -> bool {
         let done = LatentsDone {
             chunk: chunk.index,
             latents: chunk.latents.clone(),
-            took: start.elapsed(),
+            took,
         };
-        if updates.send(Update::Latents(done)).is_err() || latents.send(chunk).is_err() {
-            return Ok(());
+        self.updates.send(Update::Latents(done)).is_ok() && self.latents.send(chunk).is_ok()
+    }
+
+    /// Hands over what an earlier run made.
+    fn repeat(&self, before: impl Iterator<Item = Result<LatentChunk>>, cancel: &CancelToken) -> Result<()> {
+        for chunk in before {
+            if cancel.is_cancelled() || !self.send(chunk?, Duration::ZERO) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn denoise(&self, rollout: &mut dyn ChunkLoop, keeping: &mut Option<Box<dyn Keeping + '_>>) -> Result<()> {
+        loop {
+            let start = Instant::now();
+            let mut report = |progress: Progress<'_>| {
+                if let Progress::Step { chunk, step, steps, .. } = progress {
+                    // A caller that has gone is noticed when the latents are sent.
+                    let _ = self.updates.send(Update::Step { chunk, step, steps });
+                }
+            };
+            let Some(chunk) = rollout.next_chunk(&mut report)? else {
+                return Ok(());
+            };
+            let took = start.elapsed();
+            if let Some(keeping) = keeping {
+                keeping.latents(&chunk);
+            }
+            if !self.send(chunk, took) {
+                return Ok(());
+            }
+            if let Some(keeping) = keeping
+                && keeping.wants_snapshot()
+            {
+                keeping.snapshot(rollout.snapshot()?);
+            }
         }
     }
 }
 
 fn decode(
     stream: &mut DecodeStream,
-    pictures: usize,
+    pictures: Option<usize>,
     latents: Receiver<LatentChunk>,
     updates: SyncSender<Update>,
 ) -> Result<()> {
-    let mut left = pictures;
+    let mut left = pictures.unwrap_or(usize::MAX);
     for chunk in latents {
         let start = Instant::now();
         check_finite(&chunk)?;

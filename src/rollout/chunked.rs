@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::{CancelToken, ChunkPlan, NoiseSource, chunk_plans};
+use super::{
+    Ahead, CancelToken, ChunkLoop, ChunkPlan, Director, LatentChunk, NoiseSource, Progress, PromptChange, Script,
+    Snapshot, spans::Spans,
+};
 use crate::{
     Error, Result,
     cache::{KvCache, Policy, plan::attention_sizes},
@@ -15,7 +18,7 @@ use crate::{
 /// What is to be generated.
 #[derive(Debug, Clone)]
 pub struct RolloutSettings {
-    /// Latent frames to generate, given ones not counted.
+    /// Latent frames to generate with [`Rollout::new`], given ones not counted.
     pub frames: usize,
     /// Latent frames of a chunk.
     pub chunk: usize,
@@ -35,43 +38,18 @@ pub struct RolloutSettings {
     pub fill_last: bool,
 }
 
-/// A prompt that takes over at a chunk.
-pub struct PromptChange {
-    /// Generated from the first chunk that starts at this latent frame or later.
-    pub frame: usize,
-    pub context: Arc<PromptContext>,
-}
-
-/// A finished chunk.
-pub struct LatentChunk {
-    /// Number of the chunk.
-    pub index: usize,
-    pub plan: ChunkPlan,
-    /// `[frames, channels, height, width]`.
-    pub latents: Tensor,
-}
-
-/// What happens inside a chunk.
-pub enum Progress<'a> {
-    /// A denoising step is done; `x0` is its clean estimate.
-    Step {
-        chunk: usize,
-        step: usize,
-        steps: usize,
-        x0: &'a Tensor,
-    },
-    /// The chunk was written into the cache.
-    Cached { chunk: usize },
-}
-
 /// A video in the making: gives one chunk of latents after the other.
 pub struct Rollout {
     model: Arc<CausalWan>,
     settings: RolloutSettings,
     cache: KvCache,
-    plans: Vec<ChunkPlan>,
-    next: usize,
-    prompts: Vec<PromptChange>,
+    director: Box<dyn Director>,
+    spans: Spans,
+    /// Chunks of the whole video, where that is known.
+    chunks: Option<usize>,
+    next: NextChunk,
+    /// The chunk that has left but is not in the cache yet.
+    unwritten: Option<Unwritten>,
     given: Option<Tensor>,
     noise: Box<dyn NoiseSource>,
     cancel: CancelToken,
@@ -81,15 +59,31 @@ pub struct Rollout {
     given_time: TimeEmbedding,
 }
 
+/// Where the loop stands.
+#[derive(Debug, Clone, Copy, Default)]
+struct NextChunk {
+    index: usize,
+    start: usize,
+    /// Number of the prompt of the chunk before.
+    prompt: Option<usize>,
+}
+
+/// A finished chunk on its way into the cache.
+struct Unwritten {
+    index: usize,
+    plan: ChunkPlan,
+    latents: Tensor,
+    prompt: Arc<PromptContext>,
+}
+
 impl Rollout {
-    /// Prepares a rollout with an empty cache.
+    /// Prepares a video of fixed length, `settings.frames`, with an empty cache.
     ///
     /// `prompts` are in order, the first one at frame 0. `given` are latents `[frames, channels, height, width]` that
     /// start the video (an image or a clip), if any.
     ///
     /// # Errors
-    /// On lengths that cannot be cut into chunks, sampler settings that cannot be, no prompt, latents of another size,
-    /// or when the device cannot hold the cache.
+    /// As [`Rollout::directed`], or when there is no prompt.
     pub fn new(
         model: Arc<CausalWan>,
         settings: RolloutSettings,
@@ -98,19 +92,33 @@ impl Rollout {
         noise: Box<dyn NoiseSource>,
     ) -> Result<Self> {
         settings.sampler.validate()?;
+        let script = Script::new(settings.frames, prompts)?;
+        Self::directed(model, settings, Box::new(script), given, noise)
+    }
+
+    /// Prepares a video whose prompts and end are decided by `director` while it is made, with an empty cache;
+    /// `settings.frames` is not looked at.
+    ///
+    /// # Errors
+    /// On lengths that cannot be cut into chunks, wrong sampler settings, latents of another size, or when the device
+    /// cannot hold the cache.
+    pub fn directed(
+        model: Arc<CausalWan>,
+        settings: RolloutSettings,
+        director: Box<dyn Director>,
+        given: Option<Tensor>,
+        noise: Box<dyn NoiseSource>,
+    ) -> Result<Self> {
+        settings.sampler.validate()?;
         let given_frames = match &given {
             Some(given) => check_given(given, &model, &settings)?,
             None => 0,
         };
-        let plans = chunk_plans(
-            given_frames,
-            settings.frames,
-            settings.chunk,
-            settings.first_frame_alone,
-        )?;
-        if prompts.first().is_none_or(|first| first.frame > 0) {
-            return Err(Error::NoPrompt);
-        }
+        let spans = Spans::new(given_frames, settings.chunk, settings.first_frame_alone)?;
+        let plans = director
+            .generated_frames()
+            .map(|frames| spans.plans(frames))
+            .transpose()?;
         let schedule = Schedule::new(settings.sampler.shift);
         let embed = |steps: &[u32]| -> Result<Vec<_>> {
             let steps = schedule.denoising_steps(steps, settings.sampler.warp);
@@ -120,8 +128,15 @@ impl Rollout {
             embedded.collect()
         };
         let shape = model.cache_shape(settings.height, settings.width, settings.chunk);
-        let chunks = plans.iter().map(|plan| plan.frames);
-        model.warm_up(&attention_sizes(&settings.policy, shape.tokens_per_frame(), chunks))?;
+        let sizes = match &plans {
+            Some(plans) => plans.iter().map(|plan| plan.frames).collect(),
+            // The sizes repeat once the window has been full a few times.
+            None => spans
+                .frames()
+                .take(4 * settings.policy.window / settings.chunk + 2)
+                .collect::<Vec<_>>(),
+        };
+        model.warm_up(&attention_sizes(&settings.policy, shape.tokens_per_frame(), sizes))?;
         let cache = KvCache::new(settings.policy, shape, settings.seed, model.dtype(), model.device())?;
         Ok(Self {
             steps: embed(&settings.sampler.steps)?,
@@ -129,9 +144,11 @@ impl Rollout {
             context_time: model.time_embedding(&[settings.sampler.context_noise])?,
             given_time: model.time_embedding(&[0.0])?,
             cache,
-            plans,
-            next: 0,
-            prompts,
+            director,
+            spans,
+            chunks: plans.map(|plans| plans.len()),
+            next: NextChunk::default(),
+            unwritten: None,
             given,
             noise,
             cancel: CancelToken::default(),
@@ -140,59 +157,21 @@ impl Rollout {
         })
     }
 
-    /// Lets `cancel` stop this rollout.
-    pub fn set_cancel(&mut self, cancel: CancelToken) {
-        self.cancel = cancel;
-    }
-
-    /// All chunks, the given ones first.
-    pub fn plans(&self) -> &[ChunkPlan] {
-        &self.plans
-    }
-
-    /// The cache, for inspection.
-    pub fn cache(&self) -> &KvCache {
-        &self.cache
-    }
-
-    /// The cache, to set a probe.
-    pub fn cache_mut(&mut self) -> &mut KvCache {
-        &mut self.cache
-    }
-
-    /// Makes the next chunk; `None` after the last one or when the rollout was cancelled.
-    ///
-    /// # Errors
-    /// On a device failure, or [`Error::Cancelled`] when [`CancelToken::now`] was called. The rollout cannot go on
-    /// after an error.
-    pub fn next_chunk(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Option<LatentChunk>> {
-        let Some(plan) = self.plans.get(self.next).copied() else {
-            return Ok(None);
+    /// What the director is asked before the next chunk.
+    fn ahead(&self) -> (ChunkPlan, Ahead) {
+        let plan = self.spans.at(self.next.start);
+        let ahead = Ahead {
+            chunk: self.next.index,
+            start: plan.start,
+            frames: plan.frames,
+            generated: plan.start.saturating_sub(self.spans.given()),
+            given: plan.given,
         };
-        if self.cancel.is_cancelled() {
-            return Ok(None);
-        }
-        let index = self.next;
-        self.next += 1;
-        let current = self.prompts.partition_point(|change| change.frame <= plan.start);
-        let prompt = self.prompts[current.saturating_sub(1)].context.clone();
-        let latents = match (&self.given, plan.given) {
-            (Some(given), true) => given.narrow(0, plan.start, plan.frames)?.contiguous()?,
-            _ => self.denoise(index, plan, &prompt, progress)?,
-        };
-        let last = self.next == self.plans.len();
-        if !last || self.settings.fill_last {
-            let time = if plan.given {
-                &self.given_time
-            } else {
-                &self.context_time
-            };
-            let position = self.settings.first_position + plan.start as u64;
-            self.model
-                .fill_cache(&latents, time, &prompt, position, &mut self.cache)?;
-            progress(Progress::Cached { chunk: index });
-        }
-        Ok(Some(LatentChunk { index, plan, latents }))
+        (plan, ahead)
+    }
+
+    fn position(&self, plan: ChunkPlan) -> u64 {
+        self.settings.first_position + plan.start as u64
     }
 
     /// From noise to clean latents: estimate, re-noise with a fresh draw, estimate again.
@@ -204,20 +183,14 @@ impl Rollout {
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Tensor> {
         let device = self.model.device();
-        let given = self
-            .plans
-            .iter()
-            .take_while(|p| p.given)
-            .map(|p| p.frames)
-            .sum::<usize>();
-        let first = plan.start - given;
+        let first = plan.start - self.spans.given();
         let steps = match &self.first_steps {
             Some(steps) if first == 0 => steps,
             _ => &self.steps,
         };
         let channels = self.model.config().in_channels;
         let shape = [plan.frames, channels, self.settings.height, self.settings.width];
-        let position = self.settings.first_position + plan.start as u64;
+        let position = self.position(plan);
         let mut noisy = self.noise.initial(first, shape, device)?;
         let mut clean = noisy.clone();
         for (i, (step, time)) in steps.iter().enumerate() {
@@ -241,6 +214,108 @@ impl Rollout {
             }
         }
         Ok(clean)
+    }
+}
+
+impl ChunkLoop for Rollout {
+    fn next_chunk(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Option<LatentChunk>> {
+        if self.cancel.is_cancelled() {
+            return Ok(None);
+        }
+        let (plan, ahead) = self.ahead();
+        let Some(cue) = self.director.direct(ahead)? else {
+            if self.settings.fill_last {
+                self.write_back(progress)?;
+            }
+            return Ok(None);
+        };
+        self.write_back(progress)?;
+        let index = self.next.index;
+        let latents = match &self.given {
+            Some(given) if plan.given => given.narrow(0, plan.start, plan.frames)?.contiguous()?,
+            _ => self.denoise(index, plan, &cue.context, progress)?,
+        };
+        self.next = NextChunk {
+            index: index + 1,
+            start: plan.start + plan.frames,
+            prompt: Some(cue.number),
+        };
+        self.unwritten = Some(Unwritten {
+            index,
+            plan,
+            latents: latents.clone(),
+            prompt: cue.context,
+        });
+        Ok(Some(LatentChunk { index, plan, latents }))
+    }
+
+    fn write_back(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<()> {
+        let Some(chunk) = self.unwritten.take() else {
+            return Ok(());
+        };
+        let time = if chunk.plan.given {
+            &self.given_time
+        } else {
+            &self.context_time
+        };
+        let position = self.position(chunk.plan);
+        self.model
+            .fill_cache(&chunk.latents, time, &chunk.prompt, position, &mut self.cache)?;
+        progress(Progress::Cached { chunk: chunk.index });
+        Ok(())
+    }
+
+    fn set_cancel(&mut self, cancel: CancelToken) {
+        self.cancel = cancel;
+    }
+
+    fn chunks(&self) -> Option<usize> {
+        self.chunks
+    }
+
+    fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    fn cache_mut(&mut self) -> &mut KvCache {
+        &mut self.cache
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        self.write_back(&mut |_| ())?;
+        Ok(Snapshot {
+            chunk: self.next.index,
+            frame: self.next.start,
+            prompt: self.next.prompt,
+            cache: self.cache.snapshot()?,
+        })
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let (chunk, frame) = (snapshot.chunk, snapshot.frame);
+        let expected = self.spans.first_frame_of(chunk);
+        if expected != frame {
+            return Err(Error::Snapshot {
+                reason: format!("chunk {chunk} begins at latent frame {expected}, in the state at {frame}"),
+            });
+        }
+        let end = (frame > 0).then(|| self.settings.first_position + frame as u64);
+        if snapshot.cache.end != end {
+            return Err(Error::Snapshot {
+                reason: format!(
+                    "its cache ends at latent frame {:?}, expected {end:?}",
+                    snapshot.cache.end
+                ),
+            });
+        }
+        self.cache.restore(&snapshot.cache)?;
+        self.unwritten = None;
+        self.next = NextChunk {
+            index: chunk,
+            start: frame,
+            prompt: snapshot.prompt,
+        };
+        Ok(())
     }
 }
 

@@ -1,9 +1,19 @@
 //! The loops that turn noise into latent frames.
 //!
-//! [`chunked::Rollout`] is the loop of the Self Forcing family: chunk by chunk, each denoised in a few steps against the
-//! cache of earlier chunks. It is an iterator-like API: nothing here prints, and a caller may stop between chunks.
+//! | file | what it holds |
+//! |---|---|
+//! | `director` | who is asked before each chunk for the prompt, and whether there is a chunk |
+//! | `chunked` | the loop of the Self Forcing family: chunk by chunk, each denoised in a few steps against the cache |
+//! | `spans` | where chunks begin and end |
+//! | `sampler` | flow-matching schedule, few-step denoising |
+//! | `noise` | Gaussian noise, a stream per latent frame |
+//! | `request`, `start` | sizes and lengths that users ask for, images and clips that a video begins with |
+//!
+//! Every loop has one face, [`ChunkLoop`]. Nothing here prints, and a caller may stop between chunks, or take a
+//! [`Snapshot`] there and go on from it later.
 
 pub mod chunked;
+pub mod director;
 pub mod noise;
 pub mod request;
 pub mod sampler;
@@ -15,9 +25,94 @@ use std::sync::{
     atomic::{AtomicU8, Ordering},
 };
 
-pub use chunked::{LatentChunk, Progress, PromptChange, Rollout, RolloutSettings};
+use candle_core::Tensor;
+
+use crate::{
+    Result,
+    cache::{CacheSnapshot, KvCache},
+};
+
+pub use chunked::{Rollout, RolloutSettings};
+pub use director::{Ahead, Cue, Director, OnSwitch, PromptChange, Script};
 pub use noise::{NoiseSource, RecordedNoise, SeededNoise};
 pub use spans::{ChunkPlan, RolloutDefaults, SpanError, chunk_plans};
+
+/// A finished chunk.
+pub struct LatentChunk {
+    /// Number of the chunk.
+    pub index: usize,
+    pub plan: ChunkPlan,
+    /// `[frames, channels, height, width]`.
+    pub latents: Tensor,
+}
+
+/// What happens inside a chunk.
+pub enum Progress<'a> {
+    /// A denoising step is done; `x0` is its clean estimate.
+    Step {
+        chunk: usize,
+        step: usize,
+        steps: usize,
+        x0: &'a Tensor,
+    },
+    /// The chunk was written into the cache.
+    Cached { chunk: usize },
+}
+
+/// A rollout at a chunk boundary. Going on from it gives what not having stopped gives, to the bit.
+///
+/// Noise depends on the seed and the latent frame alone and has no state ([`SeededNoise`]).
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Chunks made.
+    pub chunk: usize,
+    /// Latent frames made, given ones included.
+    pub frame: usize,
+    /// Number of the last chunk's prompt, as the director counts them.
+    pub prompt: Option<usize>,
+    pub cache: CacheSnapshot,
+}
+
+/// A loop that makes a video chunk by chunk.
+pub trait ChunkLoop: Send {
+    /// Makes the next chunk; `None` after the last one or when the rollout was cancelled. The chunk leaves before it is
+    /// written into the cache: that pass belongs to the next call, or to [`ChunkLoop::write_back`].
+    ///
+    /// # Errors
+    /// On a device failure, an error of the director, or [`crate::Error::Cancelled`] when [`CancelToken::now`] was
+    /// called. The rollout cannot go on after an error.
+    fn next_chunk(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Option<LatentChunk>>;
+
+    /// Writes the last chunk into the cache, unless it is there already.
+    ///
+    /// # Errors
+    /// On a device failure.
+    fn write_back(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<()>;
+
+    /// Lets `cancel` stop this rollout.
+    fn set_cancel(&mut self, cancel: CancelToken);
+
+    /// Chunks of the whole video, given ones included; `None` when its end is decided later.
+    fn chunks(&self) -> Option<usize>;
+
+    /// The cache, for inspection.
+    fn cache(&self) -> &KvCache;
+
+    /// The cache, to set an observer.
+    fn cache_mut(&mut self) -> &mut KvCache;
+
+    /// What later chunks depend on, on the host. Writes the last chunk into the cache first.
+    ///
+    /// # Errors
+    /// On a device failure.
+    fn snapshot(&mut self) -> Result<Snapshot>;
+
+    /// Goes on from `snapshot`, taken of a rollout of the same model, settings, seed and prompts.
+    ///
+    /// # Errors
+    /// When it does not fit, or on a device failure. The rollout is then of no more use.
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<()>;
+}
 
 /// Asks a running rollout to stop, from any thread. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]

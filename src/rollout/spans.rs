@@ -65,6 +65,104 @@ pub enum SpanError {
     },
 }
 
+/// Where the chunks of a video begin, however long it becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spans {
+    given: usize,
+    chunk: usize,
+    first_alone: bool,
+}
+
+impl Spans {
+    /// After `given` latent frames, in chunks of `chunk`; with `first_alone` the first frame of the video is a chunk of
+    /// its own.
+    ///
+    /// # Errors
+    /// When the given frames are no whole chunks.
+    pub fn new(given: usize, chunk: usize, first_alone: bool) -> Result<Self, SpanError> {
+        if chunk == 0 {
+            return Err(SpanError::EmptyChunk);
+        }
+        let alone = usize::from(first_alone && given > 0);
+        if !(given - alone).is_multiple_of(chunk) {
+            return Err(SpanError::Given {
+                frames: given,
+                chunk,
+                first_alone,
+            });
+        }
+        Ok(Self {
+            given,
+            chunk,
+            first_alone,
+        })
+    }
+
+    /// Latent frames that are given.
+    pub fn given(&self) -> usize {
+        self.given
+    }
+
+    /// The chunk that begins at latent frame `start`.
+    pub fn at(&self, start: usize) -> ChunkPlan {
+        ChunkPlan {
+            start,
+            frames: if self.first_alone && start == 0 { 1 } else { self.chunk },
+            given: start < self.given,
+        }
+    }
+
+    /// First latent frame of the chunk with this number.
+    pub fn first_frame_of(&self, chunk: usize) -> usize {
+        match (self.first_alone, chunk) {
+            (_, 0) => 0,
+            (true, _) => (chunk - 1).saturating_mul(self.chunk).saturating_add(1),
+            (false, _) => chunk.saturating_mul(self.chunk),
+        }
+    }
+
+    /// Latent frames of each chunk, without end.
+    pub fn frames(self) -> impl Iterator<Item = usize> {
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            let frames = self.at(start).frames;
+            start += frames;
+            Some(frames)
+        })
+    }
+
+    /// The chunks of a video with `generated` latent frames after the given ones.
+    ///
+    /// # Errors
+    /// When they are no whole chunks, with the nearest lengths that are.
+    pub fn plans(&self, generated: usize) -> Result<Vec<ChunkPlan>, SpanError> {
+        let chunk = self.chunk;
+        if generated == 0 {
+            return Err(SpanError::Nothing);
+        }
+        let alone = usize::from(self.first_alone && self.given == 0);
+        let rest = generated - alone;
+        if !rest.is_multiple_of(chunk) {
+            let below = rest / chunk * chunk + alone;
+            return Err(SpanError::Generated {
+                frames: generated,
+                chunk,
+                first_alone: alone == 1,
+                below: if below == 0 { chunk } else { below },
+                above: below + chunk,
+            });
+        }
+        let mut plans = Vec::new();
+        let mut start = 0;
+        while start < self.given + generated {
+            let plan = self.at(start);
+            start += plan.frames;
+            plans.push(plan);
+        }
+        Ok(plans)
+    }
+}
+
 /// Cuts `given` + `generated` latent frames into chunks of `chunk`; with `first_alone` the first frame of the video is a
 /// chunk of its own.
 ///
@@ -82,39 +180,7 @@ pub fn chunk_plans(
     if generated == 0 {
         return Err(SpanError::Nothing);
     }
-    let given_alone = usize::from(first_alone && given > 0);
-    if !(given - given_alone).is_multiple_of(chunk) {
-        return Err(SpanError::Given {
-            frames: given,
-            chunk,
-            first_alone,
-        });
-    }
-    let generated_alone = usize::from(first_alone && given == 0);
-    let rest = generated - generated_alone;
-    if !rest.is_multiple_of(chunk) {
-        let below = rest / chunk * chunk + generated_alone;
-        return Err(SpanError::Generated {
-            frames: generated,
-            chunk,
-            first_alone: generated_alone == 1,
-            below: if below == 0 { chunk } else { below },
-            above: below + chunk,
-        });
-    }
-    let mut plans = Vec::new();
-    let mut start = 0;
-    let mut push = |frames: usize, given: bool| {
-        plans.push(ChunkPlan { start, frames, given });
-        start += frames;
-    };
-    for (alone, total, is_given) in [(given_alone, given, true), (generated_alone, generated, false)] {
-        if alone == 1 {
-            push(1, is_given);
-        }
-        (0..(total - alone) / chunk).for_each(|_| push(chunk, is_given));
-    }
-    Ok(plans)
+    Spans::new(given, chunk, first_alone)?.plans(generated)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Result,
-    cache::{Event, KvCache, Pass, Sight, Slot},
+    cache::{CacheObserver, Event, Interest, KvCache, Pass, Sight, Slot},
     recipe::Recipe,
 };
 
@@ -58,10 +58,7 @@ impl Tracing {
             chunks: 0,
             selected: vec![0; shape.layers],
         }));
-        let of_events = recorder.clone();
-        cache.set_probe(Box::new(move |event| lock(&of_events).room_made(&event)));
-        let of_chunks = recorder.clone();
-        cache.set_watch(Box::new(move |sight| lock(&of_chunks).see(&sight)));
+        cache.set_observer(Some(Box::new(Recording(recorder.clone()))));
         Ok(Self(recorder))
     }
 
@@ -82,6 +79,26 @@ impl Tracing {
             }),
             None => Ok(()),
         }
+    }
+}
+
+/// The recorder, as the cache knows it.
+struct Recording(Arc<Mutex<Recorder>>);
+
+impl CacheObserver for Recording {
+    fn interest(&self) -> Interest {
+        Interest {
+            events: true,
+            sights: true,
+        }
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        lock(&self.0).room_made(&event);
+    }
+
+    fn sight(&mut self, sight: Sight<'_>) -> Result<()> {
+        lock(&self.0).see(&sight)
     }
 }
 

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor, bail};
 use deepforcing::{
     cache::Policy,
     rollout::sampler::SamplerSettings,
-    rollout::{NoiseSource, Progress, PromptChange, Rollout, RolloutSettings},
+    rollout::{ChunkLoop, NoiseSource, Progress, PromptChange, Rollout, RolloutSettings},
 };
 use serde_json::Value;
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
 use deepforcing::{
-    cache::{Event, KvCache, Placement, Plan, Policy, Scorer, Selection, Slot},
+    cache::{Event, KvCache, OnEvent, Placement, Plan, Policy, Scorer, Selection, Slot},
     rollout::sampler::SamplerSettings,
-    rollout::{Progress, PromptChange, RecordedNoise, Rollout, RolloutSettings},
+    rollout::{ChunkLoop, Progress, PromptChange, RecordedNoise, Rollout, RolloutSettings},
 };
 
 use super::{
@@ -63,11 +63,12 @@ pub fn run(case: &Case) -> Result<()> {
     let mut rollout = Rollout::new(model, settings, prompts, given, Box::new(noise))?;
     let events = Arc::new(Mutex::new(Vec::new()));
     let log = events.clone();
-    rollout.cache_mut().set_probe(Box::new(move |event| {
+    let observer = OnEvent(move |event: Event<'_>| {
         if let Ok(mut log) = log.lock() {
             log.push(Seen::of(&event));
         }
-    }));
+    });
+    rollout.cache_mut().set_observer(Some(Box::new(observer)));
 
     let (mut latents, mut estimates) = (Vec::new(), Vec::new());
     loop {
