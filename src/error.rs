@@ -15,6 +15,7 @@ use crate::{
     models::bundled::BundledError,
     prompts::{MomentError, NameError, PromptError, SwitchError},
     recipe::RecipeError,
+    render::state::StateError,
     report::ReportError,
     rollout::SpanError,
     rollout::request::RequestError,
@@ -209,6 +210,12 @@ pub enum Error {
     /// A file beside standard output.
     #[error("--sidecar writes a file beside the video, and standard output has none; write the video to a file")]
     SidecarOfStdout,
+    /// A video that cannot be continued, or whose state cannot be kept.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// `--resume` with several videos.
+    #[error("--resume continues one video, and there are {videos}; `deepforcing batch` continues lists by itself")]
+    ResumeOfMany { videos: usize },
     /// Two files with one name.
     #[error("`{}` would be written twice; give each output a name of its own", path.display())]
     SameOutput { path: PathBuf },
@@ -274,6 +281,8 @@ impl Error {
                 | Self::StdoutTaken
                 | Self::SidecarOfStdout
                 | Self::SameOutput { .. }
+                | Self::ResumeOfMany { .. }
+                | Self::State(StateError::Stdout | StateError::Trace)
                 | Self::Name(_)
                 | Self::Sampler(_)
                 | Self::Span(_)

@@ -9,9 +9,13 @@ use deepforcing::{
     cache::{CacheSettings, Overflow, Policy, PolicyName, Positions, Scorer, plan::PlanError},
     checkpoint::Weights,
     rollout::sampler::SamplerSettings,
-    rollout::{CancelToken, ChunkLoop, Progress, PromptChange, Rollout, RolloutSettings, SeededNoise},
+    rollout::{
+        Ahead, CancelToken, ChunkLoop, Cue, Director, OnSwitch, Progress, PromptChange, Rollout, RolloutSettings,
+        SeededNoise, Snapshot,
+    },
     transformer::{CausalWan, PromptContext, TransformerConfig},
 };
+use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -437,4 +441,131 @@ fn a_global_cache_ends_with_an_error_beyond_its_capacity_alone() {
     };
     let run = settings(sized.resolve(3, 90).unwrap(), 3, 90);
     assert_eq!(render(&model, run, 1).len(), 30);
+}
+
+/// A director that follows a list: the prompt of each chunk, and how many there are.
+struct Listed {
+    model: Arc<CausalWan>,
+    prompts: Vec<u64>,
+}
+
+impl Director for Listed {
+    fn direct(&mut self, ahead: Ahead) -> deepforcing::Result<Option<Cue>> {
+        let Some(number) = self.prompts.get(ahead.chunk) else {
+            return Ok(None);
+        };
+        Ok(Some(Cue {
+            number: *number as usize,
+            context: prompt(&self.model, *number),
+            on_switch: OnSwitch::Keep,
+        }))
+    }
+}
+
+fn directed(model: &Arc<CausalWan>, policy: Policy, prompts: &[u64]) -> Rollout {
+    let director = Listed {
+        model: model.clone(),
+        prompts: prompts.to_vec(),
+    };
+    let settings = settings(policy, 3, 0);
+    Rollout::directed(
+        model.clone(),
+        settings,
+        Box::new(director),
+        None,
+        Box::new(SeededNoise::new(1)),
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_rollout_may_be_open_ended() {
+    let model = model();
+    let rollout = directed(&model, deep_forcing(3), &[0; 12]);
+    assert_eq!(rollout.chunks(), None);
+    assert_eq!(finish(rollout), render(&model, settings(deep_forcing(3), 3, 36), 1));
+}
+
+#[test]
+fn a_chunk_leaves_before_it_is_in_the_cache() {
+    let model = model();
+    let mut rollout = start(&model, settings(deep_forcing(3), 3, 9), 1);
+    let mut seen = Vec::new();
+    let mut listen = |progress: Progress<'_>| seen.push(matches!(progress, Progress::Cached { .. }));
+    rollout.next_chunk(&mut listen).unwrap().unwrap();
+    rollout.write_back(&mut listen).unwrap();
+    rollout.write_back(&mut listen).unwrap();
+    assert_eq!(seen, [false, false, true]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Prompt changes, stops and snapshots at any chunk boundaries, under every policy: what is continued in a new
+    /// rollout equals what was not interrupted, to the bit.
+    #[test]
+    fn continued_rollouts_equal_unbroken_ones(
+        policy in 0usize..8,
+        prompts in prop::collection::vec(0u64..3, 2..14),
+        stops in prop::collection::vec(0usize..14, 0..4),
+    ) {
+        let model = model();
+        let policy = policies(3, 42)[policy];
+        let whole = finish(directed(&model, policy, &prompts));
+        prop_assert_eq!(whole.len(), prompts.len());
+        let mut rollout = directed(&model, policy, &prompts);
+        let mut made = Vec::new();
+        loop {
+            if stops.contains(&made.len()) {
+                let snapshot = rollout.snapshot().unwrap();
+                // What goes on in the old one is not seen by the snapshot.
+                let _ = next(&mut rollout);
+                rollout = directed(&model, policy, &prompts);
+                rollout.restore(&snapshot).unwrap();
+            }
+            match next(&mut rollout) {
+                Some(chunk) => made.push(chunk),
+                None => break,
+            }
+        }
+        prop_assert_eq!(made, whole);
+    }
+}
+
+#[test]
+fn snapshots_of_something_else_are_refused() {
+    let model = model();
+    let mut rollout = directed(&model, deep_forcing(3), &[0; 6]);
+    for _ in 0..4 {
+        next(&mut rollout);
+    }
+    let good = rollout.snapshot().unwrap();
+    let refused = |what: &str, change: &dyn Fn(&mut Snapshot)| {
+        let mut snapshot = good.clone();
+        change(&mut snapshot);
+        let error = directed(&model, deep_forcing(3), &[0; 6]).restore(&snapshot);
+        assert!(matches!(error, Err(Error::Snapshot { .. })), "{what}: {error:?}");
+    };
+    refused("frame", &|s| s.frame += 1);
+    refused("end", &|s| s.cache.end = None);
+    refused("layers", &|s| drop(s.cache.layers.pop()));
+    refused("row", &|s| s.cache.layers[0].slots[0].row = 7);
+    refused("future", &|s| s.cache.layers[0].slots[0].frame = 99);
+    refused("far", &|s| s.cache.layers[1].slots[2].position = i64::MIN);
+    refused("fewer slots", &|s| drop(s.cache.layers[1].slots.pop()));
+    refused("keys", &|s| {
+        s.cache.layers[1].raw = Tensor::zeros((1, 2, 8), DType::F32, &Device::Cpu).unwrap()
+    });
+    refused("sums", &|s| {
+        s.cache.layers[0].queries[0] = Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap()
+    });
+    // Of another size: its window is longer than what this cache holds.
+    let longer = CacheSettings {
+        window: 15,
+        ..cache_settings(PolicyName::Fifo, Positions::Official)
+    };
+    let mut other = directed(&model, longer.resolve(3, 60).unwrap(), &[0; 12]);
+    while next(&mut other).is_some() {}
+    let error = directed(&model, deep_forcing(3), &[0; 12]).restore(&other.snapshot().unwrap());
+    assert!(matches!(error, Err(Error::Snapshot { .. })), "{error:?}");
 }

@@ -8,7 +8,7 @@ use crate::{
     hub::file_hash::sha256,
     metrics::{self, Report},
     recipe::Recipe,
-    render::{Event, Outcome},
+    render::{Event, Outcome, state::StatePaths},
     video::{VideoError, VideoSummary},
 };
 
@@ -40,6 +40,12 @@ impl<'a> Desk<'a> {
     /// Where the trace of the video in work is written.
     pub fn trace_in_work(&self) -> PathBuf {
         self.folder.in_work(TRACE_IN_WORK)
+    }
+
+    /// Where the state of the video in work is kept: outside of the folder that is emptied between runs.
+    pub fn state_in_work(&self, item: &Item) -> StatePaths {
+        let stem = format!("work{}", self.list.shard.suffix());
+        StatePaths::named(self.list.folder, &stem, &self.list.path(item))
     }
 
     /// Gives the video its name and notes it.

@@ -37,6 +37,8 @@ pub struct List<'a> {
     pub trace: Option<TraceOptions>,
     /// Whether videos are refused that need more memory than there is.
     pub checks_memory: bool,
+    /// Whether the state of the video in work is kept, so that a run that was killed goes on with it.
+    pub keeps_state: bool,
 }
 
 /// What becomes of videos that are there and are not those of the list.

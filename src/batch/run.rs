@@ -21,6 +21,7 @@ use crate::{
         jobs::{check_heads, read_start},
         render,
         run::tell_truncated,
+        state::{Resume, StateOptions},
     },
     rollout::CancelToken,
     trace::TraceOptions,
@@ -231,6 +232,7 @@ impl<'a> Run<'a> {
             Err(error) if stops_all(&error) => Err(error),
             Err(error) => {
                 self.desk.folder.discard();
+                self.desk.state_in_work(item).remove();
                 self.fail(item, &error, observe)?;
                 Ok(None)
             }
@@ -255,6 +257,15 @@ impl<'a> Run<'a> {
             None => None,
         };
         let path = folder.in_work(list.form.as_str());
+        let state = list.keeps_state.then(|| StateOptions {
+            paths: self.desk.state_in_work(item),
+            // A trace holds all of a video.
+            resume: if list.trace.is_some() {
+                Resume::Never
+            } else {
+                Resume::IfThere
+            },
+        });
         let job = Job {
             recipe: recipe.clone(),
             target: Target::parse(&path, Some(list.form))?,
@@ -267,6 +278,7 @@ impl<'a> Run<'a> {
                 video: Some(list.path(item)),
                 ..options.clone()
             }),
+            state,
             overwrite: true,
         };
         let number = self.count - self.todo.len() + 1;

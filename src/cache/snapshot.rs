@@ -28,7 +28,7 @@ pub struct LayerSnapshot {
 }
 
 /// Positions beyond this are of no video: a day has 350 thousand latent frames.
-const FARTHEST: i64 = 1 << 40;
+const FARTHEST: u64 = 1 << 40;
 
 impl KvCache {
     /// Everything that later chunks depend on.
@@ -110,7 +110,7 @@ impl LayerSnapshot {
             slot.row as usize >= shape.rows
                 || slot.column as usize >= shape.columns
                 || slot.frame >= end
-                || slot.position.abs() > FARTHEST
+                || slot.position.unsigned_abs() > FARTHEST
         };
         match self.slots.iter().find(wrong) {
             Some(slot) => Err(format!("there is no token like {slot:?}")),

@@ -265,6 +265,9 @@ pub(super) struct RunFlags {
     /// Go on even if the memory needed is estimated to be more than there is
     #[arg(long)]
     pub no_memory_check: bool,
+    /// Keep no state beside the video in work: a run that is stopped cannot be continued
+    #[arg(long)]
+    pub no_state: bool,
 }
 
 /// Pictures in the terminal.

@@ -158,10 +158,13 @@ fn finished(made: &Made, run: &Run, show: &Show, printer: &Printer) -> Result<()
         };
         print_result(text.as_bytes())?;
     }
-    match made.outcome.complete {
-        true => Ok(()),
-        false => Err(Failure::Interrupted),
+    if made.outcome.complete {
+        return Ok(());
     }
+    if made.work.job.state.is_some() {
+        printer.note("stopped; the same command with --resume goes on from here");
+    }
+    Err(Failure::Interrupted)
 }
 
 /// The result of one video for programs; times in seconds.

@@ -111,6 +111,7 @@ impl Rerun {
             thumbnail: None,
             metrics: None,
             trace,
+            state: None,
             overwrite: self.output.overwrite,
         };
         let work = Work {

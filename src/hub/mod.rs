@@ -30,6 +30,7 @@ pub use remote::RemoteFile;
 pub use removal::Removal;
 pub use settings::{HubSettings, Origin, Setting, Token};
 pub use source::Source;
+pub(crate) use space::free_bytes;
 pub use transfer::Transfer;
 pub use watch::{PullEvent, Waiting};
 

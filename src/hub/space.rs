@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// Bytes that the user may still write on the disk of `folder`, which need not exist yet; `None` when the system does
 /// not say.
-pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
+pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
     let existing = folder.ancestors().find(|ancestor| ancestor.exists())?;
     available(existing)
 }

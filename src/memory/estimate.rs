@@ -20,6 +20,8 @@ const RESIDUAL_TENSORS: u64 = 5;
 const REMEMBERED: u64 = 2;
 /// Bytes of a slot's description in the cache.
 const SLOT: u64 = size_of::<crate::cache::Slot>() as u64;
+/// Bytes of a token's place in a state on disk.
+const SLOT_ON_DISK: u64 = 40;
 
 /// Product of sizes; absurd ones become the largest number in place of a small one.
 fn product<const N: usize>(factors: [usize; N]) -> u64 {
@@ -37,6 +39,17 @@ pub fn cache(policy: &Policy, shape: &CacheShape, latent_frames: usize) -> u64 {
         .saturating_mul(F32)
         .saturating_add(SLOT);
     product([shape.layers]).saturating_mul(tokens).saturating_mul(per_token)
+}
+
+/// The state of a video on disk at its largest (`crate::render::state`): what the cache holds at a chunk boundary, in
+/// numbers of `number` bytes, and the latents of all chunks, of `latent` numbers a frame.
+pub fn state(policy: &Policy, shape: &CacheShape, latent_frames: usize, number: u64, latent: usize) -> u64 {
+    let tokens = product([policy.window.min(latent_frames), shape.tokens_per_frame()]);
+    let per_token = product([3, shape.heads, shape.head_dim])
+        .saturating_mul(number)
+        .saturating_add(SLOT_ON_DISK);
+    let cache = product([shape.layers]).saturating_mul(tokens).saturating_mul(per_token);
+    cache.saturating_add(product([latent_frames, latent]).saturating_mul(F32))
 }
 
 /// What a pass of the transformer over a chunk needs besides weights and cache.

@@ -40,7 +40,8 @@ pub use sizes::{DecoderSizes, Sizes};
 
 use self::levers::Levers;
 use crate::{
-    Result, cache::CacheShape, hub::human_bytes, models::ModelFiles, recipe::Recipe, transformer::config::PATCH,
+    Result, cache::CacheShape, hub::human_bytes, models::ModelFiles, recipe::Recipe, rollout::RolloutSettings,
+    transformer::config::PATCH,
 };
 
 /// The program itself with its libraries and threads.
@@ -252,18 +253,36 @@ fn largest(parts: &[Part]) -> String {
 }
 
 /// What a video needs on the CPU, part by part.
+fn cache_shape(sizes: &Sizes, settings: &RolloutSettings) -> CacheShape {
+    let config = &sizes.transformer;
+    CacheShape {
+        layers: config.layers,
+        heads: config.heads,
+        head_dim: config.head_dim(),
+        rows: settings.height / PATCH,
+        columns: settings.width / PATCH,
+        chunk: settings.chunk,
+    }
+}
+
+/// Bytes on disk of the state that is kept beside a video in the making, at its largest.
+///
+/// # Errors
+/// When a setting breaks a rule.
+pub fn state_bytes(sizes: &Sizes, recipe: &Recipe) -> Result<u64> {
+    let settings = recipe.rollout_settings()?;
+    let number = if recipe.dtype == "bf16" { 2 } else { 4 };
+    let latent = sizes.transformer.out_channels * settings.height * settings.width;
+    let shape = cache_shape(sizes, &settings);
+    let frames = recipe.video.latent_frames;
+    Ok(estimate::state(&settings.policy, &shape, frames, number, latent))
+}
+
 fn parts(sizes: &Sizes, recipe: &Recipe) -> Result<Vec<Part>> {
     let settings = recipe.rollout_settings()?;
     let (height, width) = (settings.height, settings.width);
     let config = &sizes.transformer;
-    let shape = CacheShape {
-        layers: config.layers,
-        heads: config.heads,
-        head_dim: config.head_dim(),
-        rows: height / PATCH,
-        columns: width / PATCH,
-        chunk: settings.chunk,
-    };
+    let shape = cache_shape(sizes, &settings);
     let mut parts = Vec::new();
     let mut add = |name: &'static str, bytes: u64, when: When| parts.push(Part { name, bytes, when });
     add("program", PROGRAM, When::Always);

@@ -308,7 +308,7 @@ impl Recipe {
     }
 
     /// Latent frames that the video begins with.
-    fn given(&self) -> usize {
+    pub(crate) fn given(&self) -> usize {
         self.start.as_ref().map_or(0, |start| start.latent_frames)
     }
 

@@ -11,7 +11,11 @@ use crate::{
     models::ModelFiles,
     prompts::{Scene, output_names, resolve_switches},
     recipe::{Encoding, Recipe, StartRecord, VideoRecord},
-    render::{Event, Job, session::Session},
+    render::{
+        Event, Job,
+        session::Session,
+        state::{Resume, StateError, StateOptions, StatePaths},
+    },
     rollout::chunk_plans,
     rollout::request::VideoLength,
     rollout::start::{StartFile, StartPictures},
@@ -48,6 +52,10 @@ pub struct Request {
     pub trace: Option<TraceOptions>,
     /// Whether files that exist may be replaced.
     pub overwrite: bool,
+    /// Whether the video of an earlier run is continued.
+    pub resume: bool,
+    /// Whether a state is kept beside the video, so that it can be continued.
+    pub keeps_state: bool,
     /// Whether results are written to standard output, so that no video can go there.
     pub results_on_stdout: bool,
     /// Whether only the plan is wanted: videos that exist and folders that do not are no fault then.
@@ -86,6 +94,9 @@ pub fn works(request: &Request, session: &Session, observe: &mut dyn FnMut(Event
         works.push(work(request, scene, index, &names, session, observe)?);
     }
     check_distinct(&works)?;
+    if request.resume && works.len() > 1 {
+        return Err(Error::ResumeOfMany { videos: works.len() });
+    }
     Ok(works)
 }
 
@@ -114,7 +125,9 @@ fn work(
     if request.results_on_stdout && target.is_stdout() {
         return Err(Error::StdoutTaken);
     }
-    let overwrite = request.overwrite;
+    // What is there under the final names is of the run that is continued.
+    let overwrite = request.overwrite || request.resume;
+    let state = state(request, &target, observe)?;
     if !request.dry_run {
         target.check(overwrite)?;
     }
@@ -133,6 +146,7 @@ fn work(
         thumbnail: names.thumbnails.as_ref().map(|all| all[index].clone()),
         metrics: None,
         trace: names.trace(request, index),
+        state,
         overwrite,
         target,
     };
@@ -153,6 +167,32 @@ fn work(
     }
     let start = start.map(|(_, pictures)| pictures);
     Ok(Work { job, start, sidecar })
+}
+
+/// What is kept beside the video at `target` so that it can be continued, and whether it is.
+fn state(request: &Request, target: &Target, observe: &mut dyn FnMut(Event<'_>)) -> Result<Option<StateOptions>> {
+    let paths = StatePaths::beside(target);
+    let there = paths.as_ref().is_some_and(StatePaths::exist);
+    if request.resume {
+        let paths = paths.ok_or(StateError::Stdout)?;
+        if request.trace.is_some() {
+            return Err(StateError::Trace.into());
+        }
+        if !there && !request.dry_run {
+            let StatePaths { video, state, .. } = paths;
+            return Err(StateError::Nothing { video, state }.into());
+        }
+        let resume = Resume::Must;
+        return Ok(Some(StateOptions { paths, resume }));
+    }
+    if there && !request.dry_run && !request.overwrite {
+        observe(Event::Note(
+            "an earlier run of this video was stopped; this one begins it anew (--resume would have gone on with it)",
+        ));
+    }
+    let resume = Resume::Never;
+    let kept = paths.filter(|_| request.keeps_state);
+    Ok(kept.map(|paths| StateOptions { paths, resume }))
 }
 
 /// The resolved description of one video, written in the form `form`; the model's files are recorded later, when they

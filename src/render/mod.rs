@@ -9,6 +9,7 @@
 //! | [`engine`] | the loaded model |
 //! | [`pipeline`] | denoising and decoding side by side |
 //! | [`decode`] | saved latents to a video |
+//! | [`state`] | what is kept beside a video in the making, so that it can be continued |
 //!
 //! The caller hears of everything through [`Event`]s; nothing is printed here.
 //!
@@ -45,6 +46,8 @@ pub mod jobs;
 pub mod pipeline;
 pub mod run;
 pub mod session;
+pub mod state;
+mod state_file;
 
 use std::{
     path::PathBuf,
@@ -60,7 +63,8 @@ use crate::{
     recipe::Recipe,
     render::engine::Engine,
     render::pipeline::{Pictures, Update},
-    rollout::CancelToken,
+    render::state::{State, StateOptions, earlier_chunks},
+    rollout::{CancelToken, ChunkLoop, LatentChunk},
     trace::{TraceOptions, Tracing},
     vae::LATENT_CHANNELS,
     video::latents::LatentWriter,
@@ -83,6 +87,8 @@ pub struct Job {
     pub metrics: Option<metrics::Options>,
     /// What is recorded of the cache.
     pub trace: Option<TraceOptions>,
+    /// What is kept beside the video so that it can be continued, and whether it is.
+    pub state: Option<StateOptions>,
     /// Whether existing files may be replaced.
     pub overwrite: bool,
 }
@@ -152,6 +158,7 @@ pub fn render(
         .map(|p| (p.latent_frame, p.text.as_str()))
         .collect();
     let mut rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
+    let resumed = open_state(job, rollout.as_mut(), engine.compute())?;
     let mut keep = Keeper::open(job, engine.compute())?;
     let measuring = measuring(job)?;
     let trace = match &job.trace {
@@ -167,10 +174,28 @@ pub fn render(
         encoder: keep.video.info(),
         chunks: rollout.chunks().unwrap_or(0),
     });
-    let pictures = recipe.video.pictures;
+    let (state, run) = match resumed {
+        Some((state, continued)) => {
+            if let Some(frames) = continued.frames {
+                let of = recipe.video.latent_frames;
+                observe(Event::Note(&format!("going on after {frames} of {of} latent frames")));
+            }
+            (Some(state), continued)
+        }
+        None => (None, Continued::default()),
+    };
+    let run = pipeline::Run {
+        before: run.before,
+        keeping: run.keeping,
+        ..pipeline::Run::new(rollout, engine.decoder(), Some(recipe.video.pictures))
+    };
     let mut times = Times::default();
-    let run = pipeline::Run::new(rollout, engine.decoder(), Some(pictures));
     let outcome = pipeline::run(run, cancel, |update| {
+        if let Some(reason) = state.as_ref().and_then(State::trouble) {
+            observe(Event::Warning(&format!(
+                "the state of the video is not kept any more: {reason}; the video goes on, but cannot be resumed after this"
+            )));
+        }
         observe(Event::Update(&update));
         match update {
             Update::Step { .. } => {}
@@ -200,6 +225,10 @@ pub fn render(
             let measuring = measuring.filter(|_| summary.is_some());
             let metrics = measuring.map(Measuring::finish).transpose()?;
             trace.map_or(Ok(()), |trace| trace.finish(rendered.complete))?;
+            // Not earlier: until now the video would be lost with the process.
+            if let Some(state) = state {
+                state.finish(rendered.complete);
+            }
             times.total = started.elapsed();
             Ok(Outcome {
                 summary,
@@ -208,8 +237,46 @@ pub fn render(
                 metrics,
             })
         }
-        Err(error) => Err(keep.failed(error)),
+        Err(error) => {
+            if let Some(state) = state {
+                state.finish(false);
+            }
+            Err(keep.failed(error))
+        }
     }
+}
+
+/// What a run goes on from, and who keeps its state.
+#[derive(Default)]
+struct Continued {
+    /// Latent frames made before.
+    frames: Option<usize>,
+    before: pipeline::Before<'static>,
+    keeping: Option<Box<dyn pipeline::Keeping>>,
+}
+
+/// Opens the state of the job's video and takes `rollout` to where it was left.
+fn open_state(job: &Job, rollout: &mut dyn ChunkLoop, compute: &Compute) -> Result<Option<(State, Continued)>> {
+    let Some(options) = &job.state else { return Ok(None) };
+    let (state, keeping, earlier) = State::open(options, &job.recipe, LATENT_CHANNELS)?;
+    let mut continued = Continued {
+        keeping: Some(keeping),
+        ..Continued::default()
+    };
+    if let Some(earlier) = earlier {
+        rollout.restore(&earlier.snapshot)?;
+        let frames = earlier.snapshot.frame;
+        let device = compute.device.clone();
+        let chunks = earlier.latents.chunks(earlier_chunks(&job.recipe, frames)?)?;
+        let on_device = move |chunk: Result<LatentChunk>| {
+            let chunk = chunk?;
+            let latents = chunk.latents.to_device(&device)?;
+            Ok(LatentChunk { latents, ..chunk })
+        };
+        continued.frames = Some(frames);
+        continued.before = pipeline::Before(Box::new(chunks.map(on_device)));
+    }
+    Ok(Some((state, continued)))
 }
 
 fn measuring(job: &Job) -> Result<Option<Measuring>> {

@@ -42,11 +42,20 @@ pub trait Keeping: Send {
     /// A chunk's latents are done; all are shown, in order.
     fn latents(&mut self, chunk: &LatentChunk);
 
-    /// Whether a snapshot after this chunk is wanted.
-    fn wants_snapshot(&mut self) -> bool;
+    /// Whether a snapshot after this chunk is wanted; `last`: the run ends here, before the video does.
+    fn wants_snapshot(&mut self, last: bool) -> bool;
 
     /// The snapshot that was wanted.
     fn snapshot(&mut self, snapshot: Snapshot);
+}
+
+/// Chunks of an earlier run, in order.
+pub struct Before<'a>(pub Box<dyn Iterator<Item = Result<LatentChunk>> + Send + 'a>);
+
+impl Default for Before<'_> {
+    fn default() -> Self {
+        Self(Box::new(std::iter::empty()))
+    }
 }
 
 /// A run of the pipeline.
@@ -57,7 +66,7 @@ pub struct Run<'a> {
     pub pictures: Option<usize>,
     pub bounds: Bounds,
     /// Latents of the chunks before those of the rollout, which goes on from them: they are decoded again, in order.
-    pub before: Box<dyn Iterator<Item = Result<LatentChunk>> + Send + 'a>,
+    pub before: Before<'a>,
     pub keeping: Option<Box<dyn Keeping + 'a>>,
 }
 
@@ -69,7 +78,7 @@ impl Run<'_> {
             decoder,
             pictures,
             bounds: Bounds::default(),
-            before: Box::new(std::iter::empty()),
+            before: Before::default(),
             keeping: None,
         }
     }
@@ -137,8 +146,8 @@ pub fn run(run: Run<'_>, cancel: &CancelToken, mut receive: impl FnMut(Update) -
                 latents: latents_out,
                 updates: steps_out,
             };
-            onward.repeat(before, cancel)?;
-            onward.denoise(rollout.as_mut(), &mut keeping)
+            onward.repeat(before.0, cancel)?;
+            onward.denoise(rollout.as_mut(), &mut keeping, cancel)
         });
         let decoder = scope.spawn(move || decode(&mut stream, pictures, latents_in, updates_out));
         let received = receive_all(updates_in, &mut receive);
@@ -196,7 +205,12 @@ impl Onward {
         Ok(())
     }
 
-    fn denoise(&self, rollout: &mut dyn ChunkLoop, keeping: &mut Option<Box<dyn Keeping + '_>>) -> Result<()> {
+    fn denoise(
+        &self,
+        rollout: &mut dyn ChunkLoop,
+        keeping: &mut Option<Box<dyn Keeping + '_>>,
+        cancel: &CancelToken,
+    ) -> Result<()> {
         loop {
             let start = Instant::now();
             let mut report = |progress: Progress<'_>| {
@@ -206,7 +220,10 @@ impl Onward {
                 }
             };
             let Some(chunk) = rollout.next_chunk(&mut report)? else {
-                return Ok(());
+                return match keeping {
+                    Some(keeping) if cancel.is_cancelled() => snapshot(rollout, keeping.as_mut(), true),
+                    _ => Ok(()),
+                };
             };
             let took = start.elapsed();
             if let Some(keeping) = keeping {
@@ -215,13 +232,18 @@ impl Onward {
             if !self.send(chunk, took) {
                 return Ok(());
             }
-            if let Some(keeping) = keeping
-                && keeping.wants_snapshot()
-            {
-                keeping.snapshot(rollout.snapshot()?);
+            if let Some(keeping) = keeping {
+                snapshot(rollout, keeping.as_mut(), false)?;
             }
         }
     }
+}
+
+fn snapshot(rollout: &mut dyn ChunkLoop, keeping: &mut dyn Keeping, last: bool) -> Result<()> {
+    if keeping.wants_snapshot(last) {
+        keeping.snapshot(rollout.snapshot()?);
+    }
+    Ok(())
 }
 
 fn decode(

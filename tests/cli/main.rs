@@ -17,6 +17,8 @@ mod recipes;
 mod refused_files;
 mod refused_requests;
 mod renders;
+#[cfg(unix)]
+mod resumed;
 #[path = "../hub/server.rs"]
 #[allow(dead_code)]
 mod server;

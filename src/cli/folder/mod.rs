@@ -110,6 +110,7 @@ impl FolderFlags {
             measures: !self.no_metrics,
             trace: self.trace.options(),
             checks_memory: !running.no_memory_check,
+            keeps_state: !running.no_state,
         }
     }
 }

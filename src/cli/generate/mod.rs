@@ -95,6 +95,9 @@ struct FileFlags {
     /// Replace files that exist
     #[arg(long)]
     overwrite: bool,
+    /// Go on with this video where a run that was stopped or killed left it
+    #[arg(long, conflicts_with_all = ["overwrite", "no_state"])]
+    resume: bool,
     /// Keep the latents, to be decoded again with `deepforcing decode` (.safetensors)
     #[arg(long, value_name = "FILE")]
     save_latents: Option<PathBuf>,
@@ -139,6 +142,8 @@ impl Generate {
             sidecar: files.sidecar,
             trace: self.trace.options(),
             overwrite: files.overwrite,
+            resume: files.resume,
+            keeps_state: !self.running.no_state,
             results_on_stdout: self.running.json,
             dry_run: self.running.dry_run,
         }

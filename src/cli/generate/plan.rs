@@ -9,7 +9,7 @@ use crate::{
         printer::{Printer, print_result},
     },
     hub::human_bytes,
-    memory::{MemoryPlan, composition},
+    memory::{MemoryPlan, composition, state_bytes},
     models::{Found, ModelLocation},
     recipe::row,
     render::{jobs::Work, session::Session},
@@ -90,15 +90,22 @@ fn model_lines(session: &Session, found: &Found) -> String {
 struct Plan<'a> {
     work: &'a Work,
     memory: Option<MemoryPlan>,
+    /// Bytes of the state on disk, if one is kept and the model is known.
+    state: Option<u64>,
 }
 
 impl<'a> Plan<'a> {
     fn new(work: &'a Work, session: &Session, found: &Found) -> Result<Self, Error> {
-        let memory = match session.sizes(found)? {
-            Some(sizes) => Some(session.memory(&sizes, &work.job.recipe, None)?),
-            None => None,
+        let recipe = &work.job.recipe;
+        let (memory, state) = match session.sizes(found)? {
+            Some(sizes) => (
+                Some(session.memory(&sizes, recipe, None)?),
+                Some(state_bytes(&sizes, recipe)?),
+            ),
+            None => (None, None),
         };
-        Ok(Self { work, memory })
+        let state = state.filter(|_| work.job.state.is_some());
+        Ok(Self { work, memory, state })
     }
 
     fn as_text(&self) -> String {
@@ -114,6 +121,10 @@ impl<'a> Plan<'a> {
             if let Some(path) = path {
                 text.push_str(&row(name, &path.display().to_string()));
             }
+        }
+        if let Some(bytes) = self.state {
+            let note = "beside the video while it is made; --no-state keeps none";
+            text.push_str(&row("state", &format!("up to {} {note}", human_bytes(bytes))));
         }
         // The model's files are above.
         text.push_str(&recipe.human_settings());
@@ -146,6 +157,7 @@ impl<'a> Plan<'a> {
             "files": files,
             "recipe": recipe,
             "memory": self.memory,
+            "state_bytes": self.state,
             "cache": composition(recipe),
         })
     }

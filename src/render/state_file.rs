@@ -1,0 +1,350 @@
+//! The two files of a state, as bytes; see [`super::state`]. What is read may come from anybody.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use candle_core::{DType, Device, Tensor};
+use memmap2::Mmap;
+use safetensors::{SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    cache::{CacheSnapshot, LayerSnapshot, Slot},
+    hub::file_hash::hexadecimal,
+    recipe::Recipe,
+    rollout::{ChunkPlan, LatentChunk, Snapshot},
+};
+
+/// Number of the format; another one is refused.
+const FORMAT: u32 = 1;
+/// Key of the header in the metadata.
+const KEY: &str = "deepforcing-state";
+/// Numbers that a slot is written as: frame, row, column, position, reuses.
+const SLOT: usize = 5;
+/// Bytes of a slot in the file.
+pub(super) const SLOT_BYTES: u64 = (SLOT * size_of::<i64>()) as u64;
+/// Bytes that are hashed at once.
+const BLOCK: usize = 1 << 20;
+/// Most layers that a state may have: far more than any model.
+const MOST_LAYERS: usize = 1024;
+
+/// What a state says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Header {
+    format: u32,
+    recipe: Recipe,
+    /// See [`Snapshot`].
+    chunk: usize,
+    frame: usize,
+    prompt: Option<usize>,
+    end: Option<u64>,
+    layers: usize,
+    /// Channels, height and width of a latent frame.
+    latent_shape: [usize; 3],
+    latent_frames: usize,
+    pub(super) latents_sha256: String,
+}
+
+impl Header {
+    pub(super) fn new(recipe: &Recipe, snapshot: &Snapshot, shape: [usize; 3], frames: usize, hash: Sha256) -> Self {
+        Self {
+            format: FORMAT,
+            recipe: recipe.clone(),
+            chunk: snapshot.chunk,
+            frame: snapshot.frame,
+            prompt: snapshot.prompt,
+            end: snapshot.cache.end,
+            layers: snapshot.cache.layers.len(),
+            latent_shape: shape,
+            latent_frames: frames,
+            latents_sha256: hexadecimal(&hash.finalize()),
+        }
+    }
+
+    /// What of the recipe is not what is asked for now, in words.
+    pub(super) fn differences(&self, wanted: &Recipe) -> Vec<String> {
+        let (kept, wanted) = (json(&self.recipe), json(wanted));
+        let mut found = Vec::new();
+        compare("", &kept, &wanted, &mut found);
+        found
+    }
+}
+
+/// A recipe without what does not change pictures or latents.
+fn json(recipe: &Recipe) -> serde_json::Value {
+    let mut recipe = recipe.clone();
+    recipe.notes.clear();
+    recipe.complete();
+    let mut value = serde_json::to_value(recipe).unwrap_or_default();
+    if let Some(value) = value.as_object_mut() {
+        // All is encoded anew.
+        value.remove("encoding");
+    }
+    value
+}
+
+/// Differences of two values, each with its place, what was kept and what is wanted.
+fn compare(place: &str, kept: &serde_json::Value, wanted: &serde_json::Value, found: &mut Vec<String>) {
+    use serde_json::Value::{Array, Null, Object};
+    let inner = |key: &str| {
+        if place.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{place}.{key}")
+        }
+    };
+    match (kept, wanted) {
+        (Object(a), Object(b)) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            for key in keys {
+                compare(
+                    &inner(key),
+                    a.get(key).unwrap_or(&Null),
+                    b.get(key).unwrap_or(&Null),
+                    found,
+                );
+            }
+        }
+        (Array(a), Array(b)) if a.len() == b.len() => {
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                compare(&inner(&(i + 1).to_string()), a, b, found);
+            }
+        }
+        (a, b) if a == b => {}
+        (a, b) => found.push(format!("{place} is {} there and {} now", short(a), short(b))),
+    }
+}
+
+/// A value in at most a line.
+fn short(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 60 {
+        return text;
+    }
+    text.chars().take(57).chain("...".chars()).collect()
+}
+
+/// Bytes of a state's tensors.
+pub(super) fn bytes(snapshot: &Snapshot) -> u64 {
+    let of = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+    let layer = |layer: &LayerSnapshot| {
+        let queries: u64 = layer.queries.iter().map(of).sum();
+        of(&layer.raw) + of(&layer.rotated) + of(&layer.values) + queries + layer.slots.len() as u64 * SLOT_BYTES
+    };
+    snapshot.cache.layers.iter().map(layer).sum()
+}
+
+/// Writes a state; nobody sees the file before it is complete.
+pub(super) fn write(path: &Path, header: &Header, snapshot: &Snapshot) -> Result<(), String> {
+    let words = |error: &dyn std::fmt::Display| error.to_string();
+    let mut tensors: Vec<(String, Tensor)> = Vec::new();
+    for (i, layer) in snapshot.cache.layers.iter().enumerate() {
+        let slots = layer.slots.iter().flat_map(|slot| {
+            [
+                slot.frame as i64,
+                slot.row.into(),
+                slot.column.into(),
+                slot.position,
+                slot.reuses.into(),
+            ]
+        });
+        let slots = Tensor::from_vec(slots.collect::<Vec<i64>>(), (layer.slots.len(), SLOT), &Device::Cpu);
+        tensors.push((format!("{i}.slots"), slots.map_err(|e| words(&e))?));
+        for (name, tensor) in [
+            ("keys", &layer.raw),
+            ("rotated", &layer.rotated),
+            ("values", &layer.values),
+        ] {
+            tensors.push((format!("{i}.{name}"), tensor.clone()));
+        }
+        if !layer.queries.is_empty() {
+            let queries = Tensor::stack(&layer.queries, 0).map_err(|e| words(&e))?;
+            tensors.push((format!("{i}.queries"), queries));
+        }
+    }
+    let header = serde_json::to_string(header).map_err(|e| words(&e))?;
+    let metadata = HashMap::from([(KEY.to_string(), header)]);
+    // A leftover or a link of that name is not written through.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(words(&error)),
+        _ => {}
+    }
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| words(&e))
+}
+
+/// A state that was read, not checked beyond its form.
+pub(super) struct Content {
+    map: Mmap,
+}
+
+/// Opens a state.
+///
+/// # Errors
+/// Why it is none.
+pub(super) fn read(path: &Path) -> Result<(Header, Content), String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err("it is not an ordinary file".into());
+    }
+    // SAFETY: the map is only read. States are replaced by renaming and belong to the run that holds the lock of the
+    // latents beside them.
+    let map = unsafe { Mmap::map(&file) }.map_err(|error| error.to_string())?;
+    let (_, metadata) = SafeTensors::read_metadata(&map).map_err(|error| format!("it is damaged ({error})"))?;
+    let text = metadata.metadata().as_ref().and_then(|all| all.get(KEY));
+    let text = text.ok_or("it is a file of another kind")?;
+    let header: Header = serde_json::from_str(text).map_err(|error| format!("its header is damaged ({error})"))?;
+    if header.format != FORMAT {
+        return Err(format!(
+            "it has format {}, this program reads {FORMAT}; take the version that wrote it, {}",
+            header.format, header.recipe.version
+        ));
+    }
+    if header.layers > MOST_LAYERS || header.latent_frames != header.frame {
+        return Err("its header contradicts itself".into());
+    }
+    Ok((header, Content { map }))
+}
+
+impl Content {
+    /// The snapshot; whether it fits the model shows when it is restored.
+    pub(super) fn snapshot(&self, header: &Header) -> Result<Snapshot, String> {
+        let tensors = SafeTensors::deserialize(&self.map).map_err(|error| format!("it is damaged ({error})"))?;
+        let get = |name: String| -> Result<Tensor, String> {
+            let view = tensors.tensor(&name).map_err(|_| format!("`{name}` is missing"))?;
+            tensor(&view).map_err(|error| format!("`{name}`: {error}"))
+        };
+        let layer = |i: usize| -> Result<LayerSnapshot, String> {
+            let queries = match tensors.tensor(&format!("{i}.queries")) {
+                Ok(view) => {
+                    let all = tensor(&view).map_err(|error| error.to_string())?;
+                    let count = all.dim(0).map_err(|error| error.to_string())?;
+                    let each = (0..count).map(|row| all.get(row)?.copy());
+                    each.collect::<candle_core::Result<_>>().map_err(|e| e.to_string())?
+                }
+                Err(_) => Vec::new(),
+            };
+            Ok(LayerSnapshot {
+                slots: slots(&get(format!("{i}.slots"))?).ok_or(format!("`{i}.slots` is damaged"))?,
+                raw: get(format!("{i}.keys"))?,
+                rotated: get(format!("{i}.rotated"))?,
+                values: get(format!("{i}.values"))?,
+                queries,
+            })
+        };
+        Ok(Snapshot {
+            chunk: header.chunk,
+            frame: header.frame,
+            prompt: header.prompt,
+            cache: CacheSnapshot {
+                end: header.end,
+                layers: (0..header.layers).map(layer).collect::<Result<_, _>>()?,
+            },
+        })
+    }
+}
+
+fn tensor(view: &TensorView<'_>) -> candle_core::Result<Tensor> {
+    let dtype = DType::try_from(view.dtype())?;
+    Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)
+}
+
+fn slots(tensor: &Tensor) -> Option<Vec<Slot>> {
+    let rows = tensor.to_vec2::<i64>().ok()?;
+    let slot = |row: &Vec<i64>| {
+        let [frame, row, column, position, reuses] = *row.as_slice() else {
+            return None;
+        };
+        Some(Slot {
+            frame: frame.try_into().ok()?,
+            row: row.try_into().ok()?,
+            column: column.try_into().ok()?,
+            position,
+            reuses: reuses.try_into().ok()?,
+        })
+    };
+    rows.iter().map(slot).collect()
+}
+
+/// The latents of the chunks so far.
+pub(super) struct LatentLog {
+    path: PathBuf,
+    frames: usize,
+    shape: [usize; 3],
+}
+
+impl LatentLog {
+    /// The first `frames` latent frames of a file, each of `shape`.
+    pub(super) fn open(path: &Path, frames: usize, shape: [usize; 3]) -> Result<Self, String> {
+        let log = Self {
+            path: path.to_owned(),
+            frames,
+            shape,
+        };
+        let there = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+        if there < log.bytes() {
+            return Err(format!(
+                "it should have {} bytes and has {there}: it is cut off",
+                log.bytes()
+            ));
+        }
+        Ok(log)
+    }
+
+    pub(super) fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Bytes of these frames.
+    pub(super) fn bytes(&self) -> u64 {
+        let values = self
+            .shape
+            .iter()
+            .fold(self.frames as u64, |n, side| n.saturating_mul(*side as u64));
+        values.saturating_mul(size_of::<f32>() as u64)
+    }
+
+    /// The log and its hash, when that is the one that the state states.
+    pub(super) fn checked(self, stated: &str) -> Result<(Self, Sha256), String> {
+        let file = File::open(&self.path).map_err(|error| error.to_string())?;
+        let (mut file, mut hash) = (BufReader::with_capacity(BLOCK, file.take(self.bytes())), Sha256::new());
+        loop {
+            let block = file.fill_buf().map_err(|error| error.to_string())?;
+            if block.is_empty() {
+                break;
+            }
+            hash.update(block);
+            let read = block.len();
+            file.consume(read);
+        }
+        if hexadecimal(&hash.clone().finalize()) != stated {
+            return Err("its latents are not those that the state was made with".into());
+        }
+        Ok((self, hash))
+    }
+
+    /// The latents, chunk by chunk.
+    pub(super) fn chunks(
+        &self,
+        plans: Vec<ChunkPlan>,
+    ) -> crate::Result<impl Iterator<Item = crate::Result<LatentChunk>> + use<>> {
+        let mut file = BufReader::new(File::open(&self.path).map_err(candle_core::Error::from)?);
+        let [channels, height, width] = self.shape;
+        let chunk = move |(index, plan): (usize, ChunkPlan)| {
+            let mut bytes = vec![0; plan.frames * channels * height * width * size_of::<f32>()];
+            file.read_exact(&mut bytes).map_err(candle_core::Error::from)?;
+            let shape = (plan.frames, channels, height, width);
+            let latents =
+                Tensor::from_raw_buffer(&bytes, DType::F32, &[shape.0, shape.1, shape.2, shape.3], &Device::Cpu)?;
+            Ok(LatentChunk { index, plan, latents })
+        };
+        Ok(plans.into_iter().enumerate().map(chunk))
+    }
+}
