@@ -75,8 +75,8 @@ impl Session {
         })
     }
 
-    /// As [`Session::locate`], with settings that fit into `--max-vram` where it is given. `seconds`: of the longest video,
-    /// if not that of the settings. A dry run shows the plan for a GPU on machines without one, too.
+    /// As [`Session::locate`], with settings that fit into `--max-vram` where it is given. `seconds`: of the longest
+    /// video, if not that of the settings. A dry run shows the plan for a GPU on machines without one, too.
     ///
     /// # Errors
     /// As [`Session::locate`]; also when a setting cannot be.
