@@ -39,9 +39,7 @@ pub use size::ByteSize;
 pub use sizes::{DecoderSizes, Sizes};
 
 use self::levers::Levers;
-use crate::{
-    Result, cache::CacheShape, hub::human_bytes, models::ModelFiles, recipe::Recipe, transformer::config::PATCH,
-};
+use crate::{Result, hub::human_bytes, models::ModelFiles, recipe::Recipe};
 
 /// The program itself with its libraries and threads.
 const PROGRAM: u64 = 60_000_000;
@@ -256,14 +254,7 @@ fn parts(sizes: &Sizes, recipe: &Recipe) -> Result<Vec<Part>> {
     let settings = recipe.rollout_settings()?;
     let (height, width) = (settings.height, settings.width);
     let config = &sizes.transformer;
-    let shape = CacheShape {
-        layers: config.layers,
-        heads: config.heads,
-        head_dim: config.head_dim(),
-        rows: height / PATCH,
-        columns: width / PATCH,
-        chunk: settings.chunk,
-    };
+    let shape = config.cache_shape(height, width, settings.chunk);
     let mut parts = Vec::new();
     let mut add = |name: &'static str, bytes: u64, when: When| parts.push(Part { name, bytes, when });
     add("program", PROGRAM, When::Always);
