@@ -1,7 +1,7 @@
 //! Properties of cache plans: for any legal parameters and any number of chunks, without tensors.
 
 use deepforcing::cache::{
-    CacheSettings, Placement, Plan, Policy, PolicyError, PolicyName, Positions, Scorer, Selection, Slot,
+    CacheSettings, Placement, Plan, Policy, PolicyError, PolicyName, Positions, Selection, Slot,
     plan::{ChunkSpan, PlanError, reposition},
     score,
 };
@@ -72,7 +72,7 @@ fn legal_settings(chunk: usize) -> impl Strategy<Value = CacheSettings> {
             recent,
             reuse_limit,
             positions,
-            scorer: Scorer::Both,
+            ..CacheSettings::default()
         },
     )
 }
@@ -394,8 +394,9 @@ proptest! {
         let [window, sink, budget, recent] = sizes;
         let policy: PolicyName = policy.parse().unwrap();
         let settings = CacheSettings { policy, window, sink, budget, recent, ..CacheSettings::default() };
-        let (wide, has_sink) = (|a: usize, b: usize| a as u128 + b as u128, !matches!(policy, PolicyName::Global | PolicyName::Fifo));
-        let (bounded, compresses) = (policy != PolicyName::Global, policy == PolicyName::DeepForcing);
+        let wide = |a: usize, b: usize| a as u128 + b as u128;
+        let has = |name: &str| policy.parameters().any(|parameter| parameter.name == name);
+        let (bounded, has_sink, compresses) = (has("window"), has("sink"), has("budget"));
         let broken = [
             chunk == 0,
             bounded && window > 4096,

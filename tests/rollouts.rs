@@ -79,7 +79,7 @@ fn cache_settings(policy: PolicyName, positions: Positions) -> CacheSettings {
         recent: 4,
         reuse_limit: 3,
         positions,
-        scorer: Scorer::Both,
+        ..CacheSettings::default()
     }
 }
 

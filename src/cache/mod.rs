@@ -1,6 +1,7 @@
 //! The key/value cache of causal self-attention, and which of its tokens stay: the subject of Deep Forcing.
 //!
-//! * [`policy`]: the policies and their parameters, in latent frames, and the rules they must obey.
+//! * [`policy`]: the policies as knobs, in latent frames, their names, and the rules they must obey.
+//! * [`parameters`]: the parameters as users give them.
 //! * [`plan`]: what happens to the tokens when a chunk does not fit, as integer arithmetic without tensors.
 //! * [`store`]: the tensors of one layer; carries plans out.
 //! * [`device`]: events that stay on a GPU.
@@ -14,6 +15,7 @@
 
 pub mod device;
 pub mod observer;
+pub mod parameters;
 pub mod plan;
 pub mod policy;
 pub mod rope;
@@ -25,8 +27,9 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 pub use observer::{CacheObserver, Event, Interest, Moment, OnEvent, Sight};
+pub use parameters::{CacheChanges, CacheSettings, Parameter};
 pub use plan::{Plan, Slot};
-pub use policy::{CacheSettings, Overflow, Placement, Policy, PolicyError, PolicyName, Positions, Scorer, Selection};
+pub use policy::{Overflow, Placement, Policy, PolicyError, PolicyName, Positions, Scorer, Selection};
 pub use snapshot::{CacheSnapshot, LayerSnapshot};
 pub use store::LayerCache;
 

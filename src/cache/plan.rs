@@ -187,7 +187,7 @@ fn place(slots: &mut [Slot], start: i64, per_frame: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::policy::CacheSettings;
+    use crate::cache::CacheSettings;
 
     /// Runs `chunks` chunks of three one-token frames, always selecting the first candidates.
     fn positions_after(policy: Policy, chunks: u64) -> Vec<i64> {

@@ -8,6 +8,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use super::parameters::CacheSettings;
+
 /// Where re-positioned tokens get their temporal positions from, as users choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -175,42 +177,6 @@ impl Policy {
     }
 }
 
-/// A policy's parameters as users give them, before the rules are checked. Parameters that a policy does not have are
-/// ignored by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct CacheSettings {
-    pub policy: PolicyName,
-    /// Frames attended to, the current chunk included.
-    pub window: usize,
-    /// First frames that always stay.
-    pub sink: usize,
-    /// Frames left by a compression.
-    pub budget: usize,
-    /// Last frames that always stay; also the frames of queries that score.
-    pub recent: usize,
-    /// Times that a token may be chosen again; 0: no limit.
-    pub reuse_limit: u32,
-    pub positions: Positions,
-    pub scorer: Scorer,
-}
-
-impl Default for CacheSettings {
-    /// The paper's: window 21, sink 10, budget 16, recent 4; reuse limit and positions of the released code.
-    fn default() -> Self {
-        Self {
-            policy: PolicyName::DeepForcing,
-            window: 21,
-            sink: 10,
-            budget: 16,
-            recent: 4,
-            reuse_limit: 7,
-            positions: Positions::Official,
-            scorer: Scorer::Both,
-        }
-    }
-}
-
 /// A rule that the parameters break.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
@@ -298,8 +264,11 @@ macro_rules! policies {
         names!(PolicyName: $($name => PolicyName::$policy),+);
 
         impl PolicyName {
+            /// Every policy.
+            pub const ALL: &'static [Self] = &[$(Self::$policy),+];
+
             /// The fields of [`CacheSettings`] that have a meaning under this policy.
-            pub(crate) fn fields(self) -> &'static [&'static str] {
+            pub(super) fn fields(self) -> &'static [&'static str] {
                 match self {
                     $(Self::$policy => &[$(stringify!($parameter)),*],)+
                 }

@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::{
     Failure,
-    flags::{CacheFlags, EncodingFlags, MemoryFlags, ModelFlags, RunFlags, VideoFlags},
+    cache_flags::CacheFlags,
+    flags::{EncodingFlags, MemoryFlags, ModelFlags, RunFlags, VideoFlags},
     folder::{self, FolderFlags},
     printer::Printer,
     render::{Screen, interrupt_on_ctrl_c},

@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::{
     Failure,
-    flags::{CacheFlags, DeviceFlags},
+    cache_flags::CacheFlags,
+    flags::DeviceFlags,
     printer::{Printer, print_result},
     render::{Screen, interrupt_on_ctrl_c},
     threads::use_threads,
@@ -242,13 +243,11 @@ impl Bench {
         let selection = selected(&settings, printer)?;
         let compute = selection.open().map_err(Error::from)?;
         let cache = CacheSettings {
-            policy: settings.cache_policy.value,
-            positions: settings.cache_positions.value,
-            scorer: settings.cache_scorer.value,
             window: 12,
             sink: 4,
             budget: 9,
-            ..CacheSettings::default()
+            recent: 4,
+            ..settings.cache()
         };
         printer.stage("comparing with the CPU");
         let parity = parity::measure(&compute, &cache, SEED)?;

@@ -6,7 +6,6 @@ use clap::Args;
 
 use crate::{
     Result,
-    cache::{PolicyName, Positions, Scorer},
     config::{Layer, PreviewMode},
     device::{DeviceChoice, DtypeChoice},
     memory::ByteSize,
@@ -199,53 +198,6 @@ impl VideoFlags {
             size: self.size,
             sampler_steps: self.steps.clone(),
             sampler_shift: self.shift,
-            ..layer
-        }
-    }
-}
-
-/// Cache settings on the command line; those not given are the preset's.
-#[derive(Args, Default)]
-#[command(next_help_heading = "Cache (sizes in latent frames; defaults are the preset's)")]
-pub(super) struct CacheFlags {
-    /// global, fifo, sink, sink-rerope, deep-sink or deep-forcing
-    #[arg(long, value_name = "NAME")]
-    pub policy: Option<PolicyName>,
-    /// First frames that always stay
-    #[arg(long, value_name = "N")]
-    pub sink: Option<usize>,
-    /// Frames attended to, the current chunk included
-    #[arg(long, value_name = "N")]
-    pub window: Option<usize>,
-    /// Frames left by a compression (deep-forcing)
-    #[arg(long, value_name = "N")]
-    pub budget: Option<usize>,
-    /// Last frames that always stay; their queries score (deep-forcing)
-    #[arg(long, value_name = "N")]
-    pub recent: Option<usize>,
-    /// Times that a token may be chosen again, 0 for no limit (deep-forcing)
-    #[arg(long, value_name = "N")]
-    pub reuse_limit: Option<u32>,
-    /// Temporal positions of moved tokens: official or paper
-    #[arg(long, value_name = "RULE")]
-    pub positions: Option<Positions>,
-    /// Queries that score: both, past, denoising or random (deep-forcing)
-    #[arg(long, value_name = "NAME")]
-    pub scorer: Option<Scorer>,
-}
-
-impl CacheFlags {
-    /// Puts what was typed over `layer`.
-    pub fn over(&self, layer: Layer) -> Layer {
-        Layer {
-            cache_policy: self.policy,
-            cache_window: self.window,
-            cache_sink: self.sink,
-            cache_budget: self.budget,
-            cache_recent: self.recent,
-            cache_reuse_limit: self.reuse_limit,
-            cache_positions: self.positions,
-            cache_scorer: self.scorer,
             ..layer
         }
     }

@@ -18,6 +18,7 @@
 //! | `recipes` | recipes in files |
 //! | `render` | what a run tells, on the screen |
 //! | `models/`, `pulling` | `deepforcing models`, downloads |
+//! | `cache_flags` | the flags of the cache's parameters, from their table |
 //! | `flags` | flags that several commands share |
 //! | `config` | `deepforcing config`: settings and where they come from |
 //! | `doctor` | `deepforcing doctor`: what is there and what is missing |
@@ -32,6 +33,7 @@
 
 mod batch;
 mod bench;
+mod cache_flags;
 mod completions;
 mod config;
 mod decode;

@@ -69,7 +69,7 @@ impl Environment {
     /// The first value that its setting does not accept.
     pub(super) fn layer(&self) -> Result<(Layer, Vec<String>), ConfigError> {
         let mut layer = Layer::default();
-        for key in Key::ALL {
+        for key in Key::all() {
             let name = variable(key.name);
             let Some(text) = self.text(&name)? else { continue };
             layer.set(key, text).map_err(|reason| ConfigError::Value {
@@ -82,7 +82,7 @@ impl Environment {
     }
 
     fn unknown(&self) -> Vec<String> {
-        let settings: Vec<String> = Key::ALL.iter().map(|key| variable(key.name)).collect();
+        let settings: Vec<String> = Key::all().iter().map(|key| variable(key.name)).collect();
         let others = OTHER_VARIABLES.iter().map(|(name, _)| *name);
         let known: Vec<&str> = settings.iter().map(String::as_str).chain(others).collect();
         let names = self.0.keys().map(|name| name.to_string_lossy());

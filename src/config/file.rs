@@ -102,7 +102,7 @@ fn flat<'a>(table: &'a DeTable<'a>) -> Vec<(String, usize, &'a DeValue<'a>)> {
     for (key, value) in table {
         let name = key.get_ref().to_string();
         let group = format!("{name}.");
-        let is_group = Key::ALL.iter().any(|key| key.name.starts_with(&group));
+        let is_group = Key::all().iter().any(|key| key.name.starts_with(&group));
         match value.get_ref() {
             DeValue::Table(inner) if is_group => {
                 let inner = inner.iter().map(|(inner_key, value)| {
@@ -123,7 +123,7 @@ fn flat<'a>(table: &'a DeTable<'a>) -> Vec<(String, usize, &'a DeValue<'a>)> {
 }
 
 fn unknown(path: &Path, line: usize, key: String) -> ConfigError {
-    let names = || Key::ALL.iter().map(|key| key.name);
+    let names = || Key::all().iter().map(|key| key.name);
     // A setting in the wrong table is nearer than any slip.
     let last = key.rsplit('.').next().unwrap_or(&key);
     let moved = names().find(|name| name.rsplit('.').next() == Some(last));

@@ -2,6 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `cache` | the cache's parameters as settings |
 //! | `settings` | the table of settings: [`Layer`] and [`Settings`] come out of it |
 //! | `value` | what a setting of each type accepts |
 //! | `environment` | [`Environment`]: `DEEPFORCING_SEED` and the like |
@@ -19,6 +20,7 @@
 //! # Ok::<(), deepforcing::Error>(())
 //! ```
 
+mod cache;
 mod environment;
 mod file;
 mod settings;
@@ -28,6 +30,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::Serialize;
 
+pub use cache::SettedCache;
 pub use environment::{Environment, OTHER_VARIABLES, variable};
 pub use file::ConfigFile;
 pub use settings::{Entry, Key, Layer, Settings};
@@ -256,14 +259,7 @@ impl Layer {
                 height: video.height,
             }),
             fps: Some(video.fps),
-            cache_policy: Some(cache.policy),
-            cache_window: Some(cache.window),
-            cache_sink: Some(cache.sink),
-            cache_budget: Some(cache.budget),
-            cache_recent: Some(cache.recent),
-            cache_reuse_limit: Some(cache.reuse_limit),
-            cache_positions: Some(cache.positions),
-            cache_scorer: Some(cache.scorer),
+            cache: cache.into(),
             sampler_steps: Some(sampler.steps.clone()),
             sampler_shift: Some(sampler.shift),
             ..Self::default()

@@ -1,13 +1,16 @@
 //! The table of settings. A new setting is one line here.
 
+use std::sync::LazyLock;
+
 use serde::Serialize;
 
 use super::{
     Origin, Setted, Source,
+    cache::{self, SettedCache},
     value::{Notation, PreviewMode, Value},
 };
 use crate::{
-    cache::{CacheSettings, PolicyName, Positions, Scorer},
+    cache::{CacheChanges, CacheSettings, Parameter},
     device::{DeviceChoice, DeviceError, DtypeChoice, Selection},
     memory::ByteSize,
     models::DecoderKind,
@@ -46,33 +49,36 @@ pub struct Entry {
     pub origin: Origin,
 }
 
-/// Makes [`Layer`], [`Settings`] and [`Key::ALL`] from one table. `required` settings have a default; `optional` ones
-/// may stay absent.
+/// Makes [`Layer`], [`Settings`] and [`Key::all`] from one table. `required` settings have a default; `optional` ones
+/// may stay absent. The cache's parameters, which have a table of their own ([`Parameter::ALL`]), stand where `cache`
+/// does: behind `then`.
 macro_rules! settings {
     (
-        required { $($(#[$doc:meta])* $field:ident: $type:ty = $key:literal $(in $range:expr)?, $about:literal, $default:expr;)+ }
         optional { $($(#[$odoc:meta])* $ofield:ident: $otype:ty = $okey:literal $(in $orange:expr)?, $oabout:literal;)+ }
+        $(required { $($(#[$doc:meta])* $field:ident: $type:ty = $key:literal $(in $range:expr)?, $about:literal, $default:expr;)+ }
+        $(then $cache:ident)?)+
     ) => {
         /// What one source says: nothing, some or all of the settings.
         #[derive(Debug, Clone, Default, PartialEq)]
         pub struct Layer {
             $($(#[$odoc])* pub $ofield: Option<$otype>,)+
-            $($(#[$doc])* pub $field: Option<$type>,)+
+            $($($(#[$doc])* pub $field: Option<$type>,)+ $(pub $cache: CacheChanges,)?)+
         }
 
         /// Every setting with its value and its origin.
         #[derive(Debug, Clone, PartialEq)]
         pub struct Settings {
             $($(#[$odoc])* pub $ofield: Setted<Option<$otype>>,)+
-            $($(#[$doc])* pub $field: Setted<$type>,)+
+            $($($(#[$doc])* pub $field: Setted<$type>,)+ $(pub $cache: SettedCache,)?)+
         }
 
-        impl Key {
-            /// Every setting.
-            pub const ALL: &'static [Self] = &[
-                $(Self { name: $okey, about: $oabout, range: range(&[$($orange)?]) },)+
-                $(Self { name: $key, about: $about, range: range(&[$($range)?]) },)+
-            ];
+        fn keys() -> Vec<Key> {
+            let mut keys = vec![$(Key { name: $okey, about: $oabout, range: range(&[$($orange)?]) },)+];
+            $(
+                keys.extend([$(Key { name: $key, about: $about, range: range(&[$($range)?]) },)+]);
+                $(keys.extend($cache::keys());)?
+            )+
+            keys
         }
 
         impl Layer {
@@ -81,9 +87,12 @@ macro_rules! settings {
             /// # Errors
             /// What was expected instead of the text.
             pub(super) fn set(&mut self, key: &Key, text: &str) -> Result<(), String> {
+                if let Some(parameter) = key.cache_parameter() {
+                    return cache::read(&mut self.cache, parameter, text);
+                }
                 match key.name {
                     $($okey => self.$ofield = Some(<$otype>::from_text(text, key)?),)+
-                    $($key => self.$field = Some(<$type>::from_text(text, key)?),)+
+                    $($($key => self.$field = Some(<$type>::from_text(text, key)?),)+)+
                     _ => {}
                 }
                 Ok(())
@@ -94,18 +103,24 @@ macro_rules! settings {
             /// # Errors
             /// What was expected instead of the text.
             pub(super) fn normal(key: &Key, text: &str) -> Result<String, String> {
+                if let Some(parameter) = key.cache_parameter() {
+                    return cache::normal(parameter, text);
+                }
                 match key.name {
                     $($okey => Ok(<$otype>::from_text(text, key)?.to_text()),)+
-                    $($key => Ok(<$type>::from_text(text, key)?.to_text()),)+
+                    $($($key => Ok(<$type>::from_text(text, key)?.to_text()),)+)+
                     _ => Ok(text.into()),
                 }
             }
 
             /// How a setting is written in TOML.
             pub(super) fn notation(key: &Key) -> Notation {
+                if let Some(parameter) = key.cache_parameter() {
+                    return cache::notation(parameter);
+                }
                 match key.name {
                     $($okey => <$otype>::NOTATION,)+
-                    $($key => <$type>::NOTATION,)+
+                    $($($key => <$type>::NOTATION,)+)+
                     _ => Notation::Text,
                 }
             }
@@ -118,33 +133,42 @@ macro_rules! settings {
                         Some(Setted { value, origin }) => Setted { value: Some(value), origin },
                         None => Setted { value: None, origin: Origin::Default },
                     },)+
-                    $($field: first(layers, $key, |layer| layer.$field.clone())
-                        .unwrap_or_else(|| Setted { value: $default, origin: Origin::Default }),)+
+                    $(
+                        $($field: first(layers, $key, |layer| layer.$field.clone())
+                            .unwrap_or_else(|| Setted { value: $default, origin: Origin::Default }),)+
+                        $($cache: SettedCache::resolve(layers),)?
+                    )+
                 }
             }
 
             /// The settings one by one, for people and programs to read.
             pub fn entries(&self) -> Vec<Entry> {
-                vec![
+                let mut entries = vec![
                     $(Entry {
                         key: $okey,
                         value: self.$ofield.value.as_ref().map(Value::to_json),
                         text: self.$ofield.value.as_ref().map(Value::to_text),
                         origin: self.$ofield.origin.clone(),
                     },)+
-                    $(Entry {
-                        key: $key,
-                        value: Some(self.$field.value.to_json()),
-                        text: Some(self.$field.value.to_text()),
-                        origin: self.$field.origin.clone(),
-                    },)+
-                ]
+                ];
+                $(
+                    entries.extend([
+                        $(Entry {
+                            key: $key,
+                            value: Some(self.$field.value.to_json()),
+                            text: Some(self.$field.value.to_text()),
+                            origin: self.$field.origin.clone(),
+                        },)+
+                    ]);
+                    $(entries.extend(self.$cache.entries());)?
+                )+
+                entries
             }
         }
     };
 }
 
-const fn range(given: &[(u64, u64)]) -> (u64, u64) {
+pub(super) const fn range(given: &[(u64, u64)]) -> (u64, u64) {
     match given {
         [range, ..] => *range,
         [] => (0, u64::MAX),
@@ -176,13 +200,34 @@ impl Key {
         Layer::notation(self) == Notation::List
     }
 
+    /// Every setting.
+    pub fn all() -> &'static [Self] {
+        static KEYS: LazyLock<Vec<Key>> = LazyLock::new(keys);
+        &KEYS
+    }
+
     /// The setting of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
-        Self::ALL.iter().find(|key| key.name == name)
+        Self::all().iter().find(|key| key.name == name)
+    }
+
+    /// The parameter of the cache that this is, if it is one.
+    pub fn cache_parameter(&self) -> Option<&'static Parameter> {
+        Parameter::of_key(self.name)
     }
 }
 
 settings! {
+    optional {
+        /// A preset name or a folder of model files.
+        model: String = "model", "model name or folder";
+        /// A preset name or a TOML file.
+        preset: String = "preset", "preset name or .toml file";
+        /// Threads to compute with; absent: one per core.
+        threads: usize = "threads" in (1, 4096), "threads to compute with";
+        /// Most memory of the GPU that a video may take; absent: what is free.
+        max_vram: ByteSize = "max-vram", "most memory of the GPU to use";
+    }
     required {
         /// Where networks are computed.
         device: DeviceChoice = "device", "where networks are computed", DeviceChoice::Auto;
@@ -206,28 +251,10 @@ settings! {
         encoder: EncoderChoice = "encoder", "video encoder, by FFmpeg's name", EncoderChoice::Auto;
         /// Whether pictures are shown while they are made.
         preview: PreviewMode = "preview", "pictures shown in the terminal", PreviewMode::Off;
-        cache_policy: PolicyName = "cache.policy", "which latent frames stay", CacheSettings::default().policy;
-        cache_window: usize = "cache.window", "latent frames attended to", CacheSettings::default().window;
-        cache_sink: usize = "cache.sink", "first latent frames, which stay", CacheSettings::default().sink;
-        cache_budget: usize = "cache.budget", "latent frames left by a compression", CacheSettings::default().budget;
-        cache_recent: usize = "cache.recent", "last latent frames, which stay", CacheSettings::default().recent;
-        cache_reuse_limit: u32 = "cache.reuse-limit", "times that a token may be chosen again",
-            CacheSettings::default().reuse_limit;
-        cache_positions: Positions = "cache.positions", "temporal positions of moved tokens",
-            CacheSettings::default().positions;
-        cache_scorer: Scorer = "cache.scorer", "queries that score", CacheSettings::default().scorer;
+    } then cache
+    required {
         sampler_steps: Vec<u32> = "sampler.steps", "denoising steps", SamplerSettings::default().steps;
         sampler_shift: f32 = "sampler.shift", "timestep shift", SamplerSettings::default().shift;
-    }
-    optional {
-        /// A preset name or a folder of model files.
-        model: String = "model", "model name or folder";
-        /// A preset name or a TOML file.
-        preset: String = "preset", "preset name or .toml file";
-        /// Threads to compute with; absent: one per core.
-        threads: usize = "threads" in (1, 4096), "threads to compute with";
-        /// Most memory of the GPU that a video may take; absent: what is free.
-        max_vram: ByteSize = "max-vram", "most memory of the GPU to use";
     }
 }
 
@@ -242,16 +269,7 @@ impl Settings {
 
     /// The cache settings.
     pub fn cache(&self) -> CacheSettings {
-        CacheSettings {
-            policy: self.cache_policy.value,
-            window: self.cache_window.value,
-            sink: self.cache_sink.value,
-            budget: self.cache_budget.value,
-            recent: self.cache_recent.value,
-            reuse_limit: self.cache_reuse_limit.value,
-            positions: self.cache_positions.value,
-            scorer: self.cache_scorer.value,
-        }
+        self.cache.value
     }
 
     /// The preset's sampler with steps and shift of these settings.

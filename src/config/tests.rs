@@ -3,7 +3,7 @@ use std::{ffi::OsString, path::Path};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::cache::PolicyName;
+use crate::cache::{Parameter, PolicyName, parameters::Kind};
 
 /// A home with a config file, and variables.
 struct Home {
@@ -92,30 +92,28 @@ fn every_setting_can_be_set_by_every_source() {
         ("encoder-preset", "\"slow\"", "slow"),
         ("encoder", "\"h264_nvenc\"", "h264_nvenc"),
         ("preview", "true", "auto"),
-        ("cache.policy", "\"deep-sink\"", "deep-sink"),
-        ("cache.window", "9", "9"),
-        ("cache.sink", "4", "4"),
-        ("cache.budget", "8", "8"),
-        ("cache.recent", "3", "3"),
-        ("cache.reuse-limit", "0", "0"),
-        ("cache.positions", "\"paper\"", "paper"),
-        ("cache.scorer", "\"past\"", "past"),
         ("sampler.steps", "[1000, 500]", "1000,500"),
         ("sampler.shift", "3.5", "3.5"),
     ];
+    let own = values.map(|(name, toml, text)| (name, toml.to_owned(), text.to_owned()));
+    let of_cache = Parameter::ALL.iter().map(|parameter| match parameter.kind {
+        Kind::Number { .. } => (parameter.key, "3".into(), "3".into()),
+        Kind::Word { names, .. } => (parameter.key, format!("\"{}\"", names[0]), names[0].into()),
+    });
+    let values: Vec<(_, String, String)> = own.into_iter().chain(of_cache).collect();
     let names: Vec<_> = values.iter().map(|(name, ..)| *name).collect();
-    for key in Key::ALL {
+    for key in Key::all() {
         assert!(names.contains(&key.name), "{} is not tested", key.name);
     }
     for (name, toml, text) in values {
         for (home, from) in [
             (Home::new(&format!("{name} = {toml}")), "config.toml:1"),
-            (Home::new("").with(&variable(name), text), "variable DEEPFORCING_"),
+            (Home::new("").with(&variable(name), &text), "variable DEEPFORCING_"),
         ] {
             let settings = settings(&home.load(Layer::default()).unwrap());
             let entries = settings.entries();
             let entry = entries.iter().find(|entry| entry.key == name).unwrap();
-            assert_eq!(entry.text.as_deref(), Some(text), "{name}");
+            assert_eq!(entry.text.as_deref(), Some(text.as_str()), "{name}");
             assert!(entry.origin.to_string().contains(from), "{name}: {}", entry.origin);
             let set = entries.iter().filter(|entry| entry.origin.to_string().contains(from));
             assert_eq!(set.count(), 1, "{name}");

@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::Key;
 use crate::{
-    cache::{PolicyName, Positions, Scorer},
     device::{DeviceChoice, DtypeChoice},
     memory::ByteSize,
     models::DecoderKind,
@@ -95,7 +94,7 @@ impl fmt::Display for PreviewMode {
     }
 }
 
-fn unknown_word(text: &str, known: &[&str]) -> String {
+pub(super) fn unknown_word(text: &str, known: &[&str]) -> String {
     let hint = nearest(text, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
     format!("expected one of {}{}", known.join(", "), hint.unwrap_or_default())
 }
@@ -195,9 +194,6 @@ macro_rules! words {
 }
 
 words! {
-    PolicyName: Text, Self::NAMES;
-    Positions: Text, Self::NAMES;
-    Scorer: Text, Self::NAMES;
     PreviewMode: Choice, Self::NAMES;
     DeviceChoice: Text, Self::NAMES;
     DtypeChoice: Text, Self::NAMES;

@@ -39,10 +39,7 @@ pub use size::ByteSize;
 pub use sizes::{DecoderSizes, Sizes};
 
 use self::levers::Levers;
-use crate::{
-    Result, cache::CacheShape, hub::human_bytes, models::ModelFiles, recipe::Recipe, rollout::RolloutSettings,
-    transformer::config::PATCH,
-};
+use crate::{Result, hub::human_bytes, models::ModelFiles, recipe::Recipe};
 
 /// The program itself with its libraries and threads.
 const PROGRAM: u64 = 60_000_000;
@@ -253,18 +250,6 @@ fn largest(parts: &[Part]) -> String {
 }
 
 /// What a video needs on the CPU, part by part.
-fn cache_shape(sizes: &Sizes, settings: &RolloutSettings) -> CacheShape {
-    let config = &sizes.transformer;
-    CacheShape {
-        layers: config.layers,
-        heads: config.heads,
-        head_dim: config.head_dim(),
-        rows: settings.height / PATCH,
-        columns: settings.width / PATCH,
-        chunk: settings.chunk,
-    }
-}
-
 /// Bytes on disk of the state that is kept beside a video in the making, at its largest.
 ///
 /// # Errors
@@ -273,7 +258,7 @@ pub fn state_bytes(sizes: &Sizes, recipe: &Recipe) -> Result<u64> {
     let settings = recipe.rollout_settings()?;
     let number = if recipe.dtype == "bf16" { 2 } else { 4 };
     let latent = sizes.transformer.out_channels * settings.height * settings.width;
-    let shape = cache_shape(sizes, &settings);
+    let shape = sizes.transformer.cache_shape(settings.height, settings.width, settings.chunk);
     let frames = recipe.video.latent_frames;
     Ok(estimate::state(&settings.policy, &shape, frames, number, latent))
 }
@@ -282,7 +267,7 @@ fn parts(sizes: &Sizes, recipe: &Recipe) -> Result<Vec<Part>> {
     let settings = recipe.rollout_settings()?;
     let (height, width) = (settings.height, settings.width);
     let config = &sizes.transformer;
-    let shape = cache_shape(sizes, &settings);
+    let shape = config.cache_shape(height, width, settings.chunk);
     let mut parts = Vec::new();
     let mut add = |name: &'static str, bytes: u64, when: When| parts.push(Part { name, bytes, when });
     add("program", PROGRAM, When::Always);

@@ -3,11 +3,7 @@
 //! A recipe may come from a file of somebody else; what is printed of it holds no control characters.
 
 use super::{FileRecord, Recipe, StartKind};
-use crate::{
-    cache::{CacheSettings, PolicyName},
-    hub::human_bytes,
-    rollout::sampler::SamplerSettings,
-};
+use crate::{cache::CacheSettings, hub::human_bytes, rollout::sampler::SamplerSettings};
 
 /// Letters of a hash that are shown.
 const HASH_SHOWN: usize = 12;
@@ -130,26 +126,10 @@ fn sampler(sampler: &SamplerSettings) -> String {
 
 /// The policy with the parameters that it has.
 fn cache(cache: &CacheSettings) -> String {
-    let CacheSettings {
-        policy,
-        window,
-        sink,
-        budget,
-        recent,
-        reuse_limit,
-        positions,
-        scorer,
-    } = cache;
-    match policy {
-        PolicyName::Global => policy.to_string(),
-        PolicyName::Fifo => format!("{policy}, window {window}"),
-        PolicyName::Sink | PolicyName::SinkRerope => format!("{policy}, window {window}, sink {sink}"),
-        PolicyName::DeepSink => format!("{policy}, window {window}, sink {sink}, positions {positions}"),
-        PolicyName::DeepForcing => format!(
-            "{policy}, window {window}, sink {sink}, budget {budget}, recent {recent}, reuse limit {reuse_limit}, \
-             positions {positions}, scorer {scorer}"
-        ),
-    }
+    let own = cache.policy.parameters();
+    let own = own.map(|parameter| format!("{} {}", parameter.words(), parameter.text(cache)));
+    let words: Vec<_> = std::iter::once(cache.policy.to_string()).chain(own).collect();
+    words.join(", ")
 }
 
 /// The beginning of a hash.

@@ -282,7 +282,7 @@ pub fn read_start(file: &StartFile, session: &Session, observe: &mut dyn FnMut(E
     let (settings, rollout) = (&session.settings, session.located.preset.rollout);
     let size = settings.size.value.checked()?;
     // A start longer than what the window holds beside the chunk in work would be forgotten at once.
-    let most = settings.cache_window.value.saturating_sub(rollout.chunk);
+    let most = settings.cache().window.saturating_sub(rollout.chunk);
     let pictures = StartPictures::read(file, size, settings.fps.value, rollout, most)?;
     if pictures.held > 1 {
         observe(Event::Note(&format!(

@@ -4,6 +4,7 @@
 
 use crate::{
     Error, Result,
+    cache::CacheChanges,
     config::{Layer, Layers, Origin, Settings},
     device::{Compute, Probe, Selection},
     hub::{Transfer, file_hash::FileHashes},
@@ -205,15 +206,12 @@ impl Session {
             decoder: DecoderKind::Tae,
             ..self.needs
         };
-        let cache = [
-            &settings.cache_window.origin,
-            &settings.cache_sink.origin,
-            &settings.cache_budget.origin,
-            &settings.cache_recent.origin,
-        ];
+        // What a fit changes of the cache.
+        let given = settings.cache.given;
+        let sizes = [given.window, given.sink, given.budget, given.recent];
         Free {
             decoder: free(&settings.vae.origin) && self.locator.files(&self.located, tiny).is_ok(),
-            cache: cache.into_iter().all(free),
+            cache: sizes.iter().all(Option::is_none),
             size: free(&settings.size.origin),
         }
     }
@@ -317,15 +315,10 @@ impl Session {
 
 /// What a fit has changed, as settings.
 fn overrides(settings: &Settings, fit: &Fit) -> Layer {
-    let (before, cache) = (settings.cache(), fit.cache);
-    let changed = |before: usize, now: usize| (before != now).then_some(now);
     Layer {
         vae: (fit.decoder != settings.vae.value).then_some(fit.decoder),
         size: (fit.size != settings.size.value).then_some(fit.size),
-        cache_window: changed(before.window, cache.window),
-        cache_sink: changed(before.sink, cache.sink),
-        cache_budget: changed(before.budget, cache.budget),
-        cache_recent: changed(before.recent, cache.recent),
+        cache: CacheChanges::between(&settings.cache(), &fit.cache),
         ..Layer::default()
     }
 }

@@ -3,21 +3,10 @@
 use serde_json::Value;
 
 use super::study::Video;
-use crate::sweep::SweepPlan;
-
-/// Settings that have flags of `generate`.
-const FLAGS: [(&str, &str); 10] = [
-    ("cache.policy", "--policy"),
-    ("cache.window", "--window"),
-    ("cache.sink", "--sink"),
-    ("cache.budget", "--budget"),
-    ("cache.recent", "--recent"),
-    ("cache.reuse-limit", "--reuse-limit"),
-    ("cache.positions", "--positions"),
-    ("cache.scorer", "--scorer"),
-    ("sampler.steps", "--steps"),
-    ("sampler.shift", "--shift"),
-];
+use crate::{
+    cache::CacheSettings,
+    sweep::{SweepPlan, has_meaning, parameters},
+};
 
 /// A word as a POSIX shell reads it.
 pub(super) fn quoted(word: &str) -> String {
@@ -59,7 +48,8 @@ pub(super) fn generate(video: &Video, plan: Option<&SweepPlan>) -> Option<String
     let settings = plan
         .and_then(|plan| plan.points.get(video.row))
         .map(|point| &point.settings);
-    let sayable = |key: &String| FLAGS.iter().any(|(known, _)| known == key);
+    // All of them have flags of `generate`.
+    let sayable = |key: &String| parameters().any(|known| known.name == key);
     if settings.is_some_and(|settings| !settings.keys().all(sayable)) || recipe.get("start").is_some() {
         return None;
     }
@@ -80,11 +70,8 @@ pub(super) fn generate(video: &Video, plan: Option<&SweepPlan>) -> Option<String
         "--size",
         format!("{}x{}", text("/video/width")?, text("/video/height")?),
     );
-    let policy = text("/cache/policy")?;
-    for (key, name) in FLAGS {
-        if has(&policy, key) {
-            flag(name, text(&format!("/{}", key.replace('.', "/")))?);
-        }
+    for (name, value) in cache_and_sampler(recipe)? {
+        flag(&name, value);
     }
     flag("--vae", text("/model/decoder")?);
     flag("--fps", text("/video/fps")?);
@@ -97,15 +84,19 @@ pub(super) fn generate(video: &Video, plan: Option<&SweepPlan>) -> Option<String
     Some(line(&words))
 }
 
-/// Whether a policy has a parameter.
-fn has(policy: &str, key: &str) -> bool {
-    match key {
-        "cache.window" => policy != "global",
-        "cache.sink" => !matches!(policy, "global" | "fifo"),
-        "cache.positions" => matches!(policy, "deep-sink" | "deep-forcing"),
-        "cache.budget" | "cache.recent" | "cache.reuse-limit" | "cache.scorer" => policy == "deep-forcing",
-        _ => true,
-    }
+/// Flags of cache and sampler with their values, of what the policy has.
+fn cache_and_sampler(recipe: &Value) -> Option<Vec<(String, String)>> {
+    // A recipe that is older than a parameter was made with its default.
+    let cache: CacheSettings = serde_json::from_value(recipe.get("cache")?.clone()).ok()?;
+    let own = parameters().filter(|key| has_meaning(cache.policy, key));
+    let flags = own.map(|key| {
+        let value = match key.cache_parameter() {
+            Some(parameter) => parameter.text(&cache),
+            None => word(recipe.pointer(&format!("/{}", key.name.replace('.', "/")))?)?,
+        };
+        Some((key.flag(), value))
+    });
+    flags.collect()
 }
 
 /// A value as flags take it.
@@ -121,6 +112,26 @@ fn word(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_are_those_of_the_policy_whatever_the_age_of_the_recipe() {
+        let recipe = serde_json::json!({
+            "cache": { "policy": "sink", "window": 9, "budget": 7 },
+            "sampler": { "steps": [1000, 500], "shift": 5.0 },
+        });
+        let flags = cache_and_sampler(&recipe).unwrap();
+        let flags: Vec<_> = flags.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        assert_eq!(
+            flags,
+            [
+                "--policy sink",
+                "--window 9",
+                "--sink 10",
+                "--steps 1000,500",
+                "--shift 5.0"
+            ]
+        );
+    }
 
     #[test]
     fn words_survive_a_shell() {

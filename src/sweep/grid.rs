@@ -2,34 +2,26 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{
-    Axis, Point, PointSettings, SweepError,
-    meaning::{described, has_meaning, meant},
+use super::{Axis, Point, PointSettings, SweepError};
+use crate::{
+    cache::{Parameter, PolicyName},
+    config::Key,
 };
-use crate::config::Key;
 
 /// Most points of a grid.
 const MOST: usize = 10_000;
 /// Points whose broken rules a message lists.
 const LISTED: usize = 3;
 
-/// Parameters that can take several values, the slowest first.
-const PARAMETERS: [&str; 10] = [
-    "cache.policy",
-    "cache.window",
-    "cache.sink",
-    "cache.budget",
-    "cache.recent",
-    "cache.reuse-limit",
-    "cache.positions",
-    "cache.scorer",
-    "sampler.steps",
-    "sampler.shift",
-];
-
-/// The parameters of a grid, the slowest first.
+/// The parameters of a grid, which can take several values, the slowest first: those of the cache, then the sampler's.
 pub fn parameters() -> impl Iterator<Item = &'static Key> {
-    PARAMETERS.iter().filter_map(|name| Key::find(name))
+    let of_grid = |key: &&Key| key.cache_parameter().is_some() || key.name.starts_with("sampler.");
+    Key::all().iter().filter(of_grid)
+}
+
+/// Whether a parameter has a meaning under a policy.
+pub fn has_meaning(policy: PolicyName, key: &Key) -> bool {
+    key.cache_parameter().is_none_or(|parameter| policy.has(parameter))
 }
 
 /// Values by parameter, as in the config file.
@@ -94,7 +86,8 @@ impl Grid {
                 resolved,
                 skipped: broken(&settings, chunk),
             };
-            let cache = meant(settings.cache);
+            // What a video is made with must not depend on the lists that its point was found by.
+            let cache = settings.cache.without_idle();
             points.push((point, PointSettings { cache, ..settings }));
         }
         Ok(Points { points, merged })
@@ -141,7 +134,7 @@ impl Grid {
         let mut names: Vec<String> = label.map(folder_name).into_iter().collect();
         let mut labels: Vec<String> = label.map(str::to_owned).into_iter().collect();
         for axis in self.differing() {
-            if !has_meaning(settings.cache.policy, &axis.key) {
+            if Key::find(&axis.key).is_some_and(|key| !has_meaning(settings.cache.policy, key)) {
                 continue;
             }
             let Some(value) = assignments.get(&axis.key) else {
@@ -196,6 +189,19 @@ impl Points {
     }
 }
 
+/// Every setting of a point that has a meaning there.
+fn described(settings: &PointSettings) -> Assignments {
+    let PointSettings { cache, sampler } = settings;
+    let own = Parameter::ALL.iter().filter(|parameter| cache.policy.has(parameter));
+    let mut described: Assignments = own
+        .map(|parameter| (parameter.key.to_owned(), parameter.text(cache)))
+        .collect();
+    let steps: Vec<_> = sampler.steps.iter().map(u32::to_string).collect();
+    described.insert("sampler.steps".into(), steps.join(","));
+    described.insert("sampler.shift".into(), sampler.shift.to_string());
+    described
+}
+
 /// Those of the settings that the grid sets.
 fn set(assignments: &Assignments, resolved: &Assignments) -> Assignments {
     let set = resolved.iter().filter(|(key, _)| assignments.contains_key(*key));
@@ -239,7 +245,7 @@ pub(super) fn unique(name: String, taken: &mut HashSet<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{CacheSettings, PolicyName};
+    use crate::cache::CacheSettings;
     use crate::config::{Environment, Layer, Layers};
     use crate::models::preset::Preset;
 
@@ -325,42 +331,6 @@ mod tests {
         assert_eq!(points.points[1].1.cache.sink, 4);
         assert!(!points.points[0].0.settings.contains_key("cache.sink"));
         assert!(points.points[3].0.settings.contains_key("cache.positions"));
-    }
-
-    /// What is said to have no meaning changes nothing, and what is said to have one does.
-    #[test]
-    fn meanings_are_those_of_the_policies() {
-        for name in PolicyName::NAMES {
-            let base = CacheSettings {
-                policy: name.parse().unwrap(),
-                ..CacheSettings::default()
-            };
-            let changed = [
-                ("cache.window", CacheSettings { window: 24, ..base }),
-                ("cache.sink", CacheSettings { sink: 9, ..base }),
-                ("cache.budget", CacheSettings { budget: 17, ..base }),
-                ("cache.recent", CacheSettings { recent: 5, ..base }),
-                ("cache.reuse-limit", CacheSettings { reuse_limit: 3, ..base }),
-                (
-                    "cache.positions",
-                    CacheSettings {
-                        positions: "paper".parse().unwrap(),
-                        ..base
-                    },
-                ),
-                (
-                    "cache.scorer",
-                    CacheSettings {
-                        scorer: "past".parse().unwrap(),
-                        ..base
-                    },
-                ),
-            ];
-            for (key, settings) in changed {
-                let differs = settings.resolve(3, 30).unwrap() != base.resolve(3, 30).unwrap();
-                assert_eq!(differs, has_meaning(base.policy, key), "{name} {key}");
-            }
-        }
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! |---|---|
 //! | `values` | lists and ranges as people write them |
 //! | `grid` | [`Grid`]: the product of lists as points, which are legal and which are the same |
-//! | `meaning` | which parameters have a meaning under which policy |
 //! | `preset` | [`SweepPreset`]: sweeps in TOML files, those of the paper among them |
 //! | `plan` | [`SweepPlan`]: points, prompts and seeds of a sweep, as its folder keeps them |
 //! | `extend` | a sweep in a folder that holds one already |
@@ -14,7 +13,6 @@ mod error;
 mod extend;
 mod grid;
 mod items;
-mod meaning;
 mod plan;
 mod preset;
 mod values;
@@ -22,7 +20,7 @@ mod values;
 pub use crate::batch::PointSettings;
 pub use error::SweepError;
 pub use extend::Extended;
-pub use grid::{Assignments, Grid, NamedPoint, Points, parameters};
+pub use grid::{Assignments, Grid, NamedPoint, Points, has_meaning, parameters};
 pub use items::{items, prompts};
 pub use plan::{Axis, FORMAT, PLAN_FILE, Point, SweepPlan, SweepPrompt};
 pub use preset::SweepPreset;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::{Error, Result, checkpoint::Weights};
+use crate::{Error, Result, cache::CacheShape, checkpoint::Weights};
 
 /// Sizes of the network.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +66,18 @@ impl WanConfigFile {
 }
 
 impl TransformerConfig {
+    /// Sizes of a cache for latents of `height`×`width` and chunks of `chunk` latent frames.
+    pub fn cache_shape(&self, height: usize, width: usize, chunk: usize) -> CacheShape {
+        CacheShape {
+            layers: self.layers,
+            heads: self.heads,
+            head_dim: self.head_dim(),
+            rows: height / PATCH,
+            columns: width / PATCH,
+            chunk,
+        }
+    }
+
     /// Wan2.1-T2V-1.3B.
     pub fn wan_1_3b() -> Self {
         Self {

@@ -134,14 +134,7 @@ impl CausalWan {
 
     /// Sizes of a cache for latents of `height`×`width` and chunks of `chunk` latent frames.
     pub fn cache_shape(&self, height: usize, width: usize, chunk: usize) -> CacheShape {
-        CacheShape {
-            layers: self.config.layers,
-            heads: self.config.heads,
-            head_dim: self.config.head_dim(),
-            rows: height / PATCH,
-            columns: width / PATCH,
-            chunk,
-        }
+        self.config.cache_shape(height, width, chunk)
     }
 
     /// Prepares the device for self-attention of these numbers of queries and keys

@@ -32,7 +32,7 @@ const NAMED: &[&str] = &["DEEPFORCING_CONFIG", "DEEPFORCING_CACHE", "DEEPFORCING
 
 pub(super) fn examine(environment: &Environment, report: &mut Report) {
     let mut section = Section::new("variables");
-    for key in Key::ALL {
+    for key in Key::all() {
         let name = variable(key.name);
         if let Some(value) = environment.get(&name) {
             section.row(name.as_str(), shown(&name, &value.to_string_lossy()));

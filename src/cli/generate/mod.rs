@@ -10,7 +10,8 @@ use clap::Args;
 use self::scenes::PromptFlags;
 use super::{
     Failure,
-    flags::{CacheFlags, EncodingFlags, MemoryFlags, ModelFlags, PreviewFlag, RunFlags, VideoFlags},
+    cache_flags::CacheFlags,
+    flags::{EncodingFlags, MemoryFlags, ModelFlags, PreviewFlag, RunFlags, VideoFlags},
     printer::Printer,
     render::{Screen, Show, interrupt_on_ctrl_c, render_all},
     threads::use_threads,

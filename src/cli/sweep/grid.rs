@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::super::cache_flags::CacheLists;
 use crate::{
     config::Key,
     sweep::{Axis, Grid, SweepError, SweepPreset, parameters, values},
@@ -11,30 +12,8 @@ use crate::{
 #[derive(Args, Default)]
 #[command(next_help_heading = "Grid (lists 0,4,9 and ranges 0..4 and 0..20..5, to which both ends belong)")]
 pub(super) struct GridFlags {
-    /// global, fifo, sink, sink-rerope, deep-sink or deep-forcing
-    #[arg(long, value_name = "LIST")]
-    policy: Vec<String>,
-    /// First frames that always stay
-    #[arg(long, value_name = "LIST")]
-    sink: Vec<String>,
-    /// Frames attended to, the current chunk included
-    #[arg(long, value_name = "LIST")]
-    window: Vec<String>,
-    /// Frames left by a compression (deep-forcing)
-    #[arg(long, value_name = "LIST")]
-    budget: Vec<String>,
-    /// Last frames that always stay; their queries score (deep-forcing)
-    #[arg(long, value_name = "LIST")]
-    recent: Vec<String>,
-    /// Times that a token may be chosen again, 0 for no limit (deep-forcing)
-    #[arg(long, value_name = "LIST")]
-    reuse_limit: Vec<String>,
-    /// Temporal positions of moved tokens: official or paper
-    #[arg(long, value_name = "LIST")]
-    positions: Vec<String>,
-    /// Queries that score: both, past, denoising or random (deep-forcing)
-    #[arg(long, value_name = "LIST")]
-    scorer: Vec<String>,
+    #[command(flatten)]
+    cache: CacheLists,
     /// Denoising steps of a chunk; several lists are separated by semicolons: '1000,750,500,250;1000,500'
     #[arg(long, value_name = "LIST;LIST")]
     steps: Vec<String>,
@@ -57,18 +36,10 @@ pub(super) struct Spec {
 impl GridFlags {
     fn given(&self, key: &Key) -> &[String] {
         match key.name {
-            "cache.policy" => &self.policy,
-            "cache.sink" => &self.sink,
-            "cache.window" => &self.window,
-            "cache.budget" => &self.budget,
-            "cache.recent" => &self.recent,
-            "cache.reuse-limit" => &self.reuse_limit,
-            "cache.positions" => &self.positions,
-            "cache.scorer" => &self.scorer,
             "sampler.steps" => &self.steps,
             "sampler.shift" => &self.shift,
             "seed" => &self.seed,
-            _ => &[],
+            _ => self.cache.given(key),
         }
     }
 
@@ -79,7 +50,7 @@ impl GridFlags {
     /// Flags over what the preset says.
     ///
     /// # Errors
-    /// On values that cannot be, or flags for what the points of the preset set themselves.
+    /// On values that a parameter does not take, or flags for what the points of the preset set themselves.
     pub fn over(&self, preset: SweepPreset, preset_name: &str) -> Result<Spec, SweepError> {
         let mut axes = Vec::new();
         for key in parameters() {
@@ -117,5 +88,26 @@ impl GridFlags {
                 named: preset.points,
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Grids {
+        #[command(flatten)]
+        grid: GridFlags,
+    }
+
+    #[test]
+    fn every_parameter_of_a_grid_has_a_flag() {
+        for key in parameters().chain(Key::find("seed")) {
+            let grid = Grids::parse_from(["x", &key.flag(), "1,2", &key.flag(), "3"]).grid;
+            assert_eq!(grid.given(key), ["1,2", "3"], "{}", key.name);
+        }
     }
 }

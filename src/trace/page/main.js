@@ -175,10 +175,9 @@ function stepEvent(by) {
 }
 
 function begin() {
-  const { cache, shape: { policy } } = DATA;
+  const { parameters, shape: { policy } } = DATA;
   byId("prompt").textContent = DATA.prompts.map(prompt => prompt.text).join(" → ");
-  const sizes = policy === "deep-forcing" ? `, sink ${shape.sink}, budget ${cache.budget}, recent ${cache.recent}, positions ${cache.positions}, scorer ${cache.scorer}`
-    : shape.sink ? `, sink ${shape.sink}` : "";
+  const sizes = parameters.map(([name, value]) => `, ${name} ${value}`).join("");
   byId("facts").textContent = `Policy ${policy}, window ${shape.window}${sizes}. ${plural(chunks.length, "chunk")}, ${plural(eventIndices.length, "event")}; `
     + `${shape.layers} layers, ${shape.rows}×${shape.columns} tokens a frame; seed ${DATA.seed}; cache ${bytes(shape["cache-bytes"])}.`;
   byId("notes").replaceChildren(...DATA.notes.map(note => element("li", {}, note)));

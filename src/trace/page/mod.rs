@@ -40,6 +40,8 @@ struct Data<'a> {
     notes: &'a [String],
     shape: &'a Shape,
     cache: &'a CacheSettings,
+    /// Names and values of what the policy has beside the window, as people read them.
+    parameters: Vec<(String, String)>,
     prompts: &'a [PromptSpan],
     seed: String,
     fps: u32,
@@ -111,6 +113,7 @@ impl Page<'_> {
             notes,
             shape: &trace.header.shape,
             cache: &recipe.cache,
+            parameters: parameters(&recipe.cache),
             prompts: &recipe.prompts,
             // A number of 64 bits is more than a script can hold.
             seed: recipe.seed.to_string(),
@@ -124,6 +127,12 @@ impl Page<'_> {
             pictures: pictures.by_frame(),
         }
     }
+}
+
+fn parameters(cache: &CacheSettings) -> Vec<(String, String)> {
+    let own = cache.policy.parameters().filter(|parameter| parameter.name != "window");
+    own.map(|parameter| (parameter.words(), parameter.text(cache)))
+        .collect()
 }
 
 /// JSON that can stand in a script element whatever its strings hold.
