@@ -172,7 +172,10 @@ fn a_request_becomes_videos_with_their_recipes() {
         made += 1;
         assert!(video.outcome.complete);
         let summary = video.outcome.summary.unwrap();
-        assert_eq!(read_frames(&summary.path, 100).unwrap().frames.len() as u64, summary.frames);
+        assert_eq!(
+            read_frames(&summary.path, 100).unwrap().frames.len() as u64,
+            summary.frames
+        );
         let sidecar = std::fs::read_to_string(video.work.sidecar.unwrap()).unwrap();
         let recipe = deepforcing::recipe::Recipe::from_json(&sidecar).unwrap();
         assert_eq!(recipe.prompts, video.work.job.recipe.prompts);
