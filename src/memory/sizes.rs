@@ -9,7 +9,7 @@ use crate::{
     models::{DecoderKind, ModelFiles, Role},
     text::Umt5Config,
     transformer::{CausalWan, TransformerConfig},
-    vae::{TaeConfig, WanVaeConfig},
+    vae::{TaeConfig, WanVaeConfig, is_tiny},
 };
 
 /// Bytes of a number.
@@ -48,9 +48,10 @@ impl Sizes {
         let (transformer, _, config) = files.open_transformer(&cpu)?;
         let (_, text) = files.open_text_encoder(&cpu)?;
         let (decoder, weights) = files.open_decoder(&cpu)?;
-        let decoder_sizes = match weights.contains("decoder.1.weight") {
-            true => DecoderSizes::Tae(TaeConfig::from_weights(&weights)?),
-            false => DecoderSizes::Wan(WanVaeConfig::from_decoder(&weights)?),
+        let decoder_sizes = if is_tiny(&weights) {
+            DecoderSizes::Tae(TaeConfig::from_weights(&weights)?)
+        } else {
+            DecoderSizes::Wan(WanVaeConfig::from_decoder(&weights)?)
         };
         let encoder = match files.path(Role::Vae) {
             Some(vae) => encoder(vae)?,
