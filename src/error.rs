@@ -125,6 +125,9 @@ pub enum Error {
         folder: PathBuf,
         names: String,
     },
+    /// A kind of file that the files of a model do not include.
+    #[error("the files of the model do not include {role}; give a model that has it")]
+    NoModelFile { role: &'static str },
     /// The hub or its cache.
     #[error(transparent)]
     Hub(#[from] HubError),

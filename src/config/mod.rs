@@ -101,7 +101,12 @@ pub enum Origin {
     /// The config file.
     File { path: PathBuf, line: usize },
     /// A preset, by name or path.
-    Preset { name: String },
+    Preset {
+        name: String,
+        /// The preset that it has the value from, where it does not say it itself.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        base: Option<String>,
+    },
     /// Nothing sets it.
     Default,
 }
@@ -112,7 +117,8 @@ impl fmt::Display for Origin {
             Self::Flag { name } => write!(f, "flag {name}"),
             Self::Environment { name } => write!(f, "variable {name}"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Self::Preset { name } => write!(f, "preset {name}"),
+            Self::Preset { name, base: None } => write!(f, "preset {name}"),
+            Self::Preset { name, base: Some(base) } => write!(f, "preset {name}, from its base {base}"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -136,6 +142,8 @@ enum Source {
     },
     Preset {
         name: String,
+        /// Where the preset has a setting from, by the setting's name; see [`Preset::base_of`].
+        bases: BTreeMap<&'static str, String>,
     },
 }
 
@@ -150,7 +158,10 @@ impl Source {
                 path: path.clone(),
                 line: lines.get(key.name).copied().unwrap_or(1),
             },
-            Self::Preset { name } => Origin::Preset { name: name.clone() },
+            Self::Preset { name, bases } => Origin::Preset {
+                name: name.clone(),
+                base: bases.get(key.name).cloned(),
+            },
         }
     }
 }
@@ -225,10 +236,24 @@ impl Layers {
     pub fn resolve(&self, preset_name: &str, preset: &Preset) -> Settings {
         let name = preset_name.to_owned();
         let mut layers = self.layers.clone();
-        layers.push((Layer::of_preset(preset), Source::Preset { name }));
+        let bases = Key::ALL
+            .iter()
+            .filter_map(|key| Some((key.name, base_of(preset, key.name)?.to_owned())))
+            .collect();
+        layers.push((Layer::of_preset(preset), Source::Preset { name, bases }));
         let mut settings = Settings::resolve(&layers);
         settings.preset.value.get_or_insert_with(|| preset_name.into());
         settings
+    }
+}
+
+/// The base that a preset has a setting from; `None` where the preset says it itself.
+fn base_of<'a>(preset: &'a Preset, setting: &str) -> Option<&'a str> {
+    match setting {
+        // One setting out of two values: it is the preset's own if one of them is.
+        "size" => preset.base_of("video.width").and(preset.base_of("video.height")),
+        "fps" => preset.base_of("video.fps"),
+        place => preset.base_of(place),
     }
 }
 

@@ -11,11 +11,27 @@
 //! need it. What would save more: norm and rotation of queries and keys in
 //! one pass, the norm and SiLU of the Wan decoder in the layout of its convolutions.
 //!
-//! `launch` makes what a device is given, `cuda` gives it, and the
-//! tests (`emulated`) run the same launches of the same sources in an emulator and compare them with the CPU kernels.
+//! ```text
+//!   attention, convolution, linear, norm, rows, …      an operation: checks its tensors, asks the device
+//!        │                        │
+//!        │ on the CPU             │ on a GPU: addresses and sizes
+//!        ▼                        ▼
+//!   vectorised loops           launch                 a kernel's name, grid and arguments; touches no device
+//!   in the same file              │
+//!        │                 ┌──────┴───────┐
+//!        │                 ▼              ▼
+//!        │               cuda          emulated       one puts it onto the device's stream, the other (in tests)
+//!        │                 │              │           runs it thread by thread
+//!        │                 ▼              ▼
+//!        │            cuda/*.cu as    cuda/*.cu as    the same sources
+//!        │            PTX on a GPU    C++ on the CPU
+//!        │                 │              │
+//!        └──────── device_tests      emulated/*       compare with the loops of the CPU
+//! ```
 
 mod activation;
 mod attention;
+pub(crate) mod convolution;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 #[cfg(feature = "cudnn")]
@@ -35,6 +51,7 @@ mod rotation;
 mod rows;
 mod selection;
 
+pub(crate) use activation::exp;
 pub use activation::{gelu_tanh, gelu_tanh_in_place, silu, silu_in_place};
 pub use attention::{attention, warm_up_attention};
 pub use linear::{linear, linear_gelu};
@@ -44,7 +61,7 @@ pub use rotation::rotate;
 pub use rows::{keep_rows, sum_rows, write_rows};
 pub use selection::{Kept, SlotRun, best, choose_on_device, keep_chosen_rows, rotate_slots, token_scores};
 
-use candle_core::{CpuStorage, Layout, Result, backend::BackendStorage, bail};
+use candle_core::{CpuStorage, Layout, Result, Storage, backend::BackendStorage, bail};
 use rayon::prelude::*;
 
 /// Elements below which waking other threads costs more than it saves.
@@ -53,7 +70,7 @@ const SERIAL: usize = 1 << 16;
 const GRAIN: usize = 1 << 13;
 
 /// The elements of a contiguous f32 tensor.
-fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout, operation: &str) -> Result<&'a [f32]> {
+pub(crate) fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout, operation: &str) -> Result<&'a [f32]> {
     let CpuStorage::F32(values) = storage else {
         bail!("{operation} needs f32, got {:?}", storage.dtype());
     };
@@ -63,6 +80,14 @@ fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout, operation: &str) -> R
             "{operation} needs contiguous tensors, got strides {:?}",
             layout.stride()
         ),
+    }
+}
+
+/// As [`f32_slice`], for a tensor's storage of any device.
+pub(crate) fn f32_tensor_slice<'a>(storage: &'a Storage, layout: &Layout, operation: &str) -> Result<&'a [f32]> {
+    match storage {
+        Storage::Cpu(storage) => f32_slice(storage, layout, operation),
+        _ => bail!("{operation}: tensors are on different devices"),
     }
 }
 

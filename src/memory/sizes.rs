@@ -6,10 +6,10 @@ use crate::{
     Result,
     checkpoint::{Checkpoint, TensorSpec, Weights},
     device::Compute,
-    models::{DecoderKind, ModelFiles},
+    models::{DecoderKind, ModelFiles, Role},
     text::Umt5Config,
     transformer::{CausalWan, TransformerConfig},
-    vae::{TaeConfig, WanVaeConfig},
+    vae::{TaeConfig, WanVaeConfig, is_tiny},
 };
 
 /// Bytes of a number.
@@ -48,19 +48,23 @@ impl Sizes {
         let (transformer, _, config) = files.open_transformer(&cpu)?;
         let (_, text) = files.open_text_encoder(&cpu)?;
         let (decoder, weights) = files.open_decoder(&cpu)?;
-        let decoder_sizes = match weights.contains("decoder.1.weight") {
-            true => DecoderSizes::Tae(TaeConfig::from_weights(&weights)?),
-            false => DecoderSizes::Wan(WanVaeConfig::from_decoder(&weights)?),
+        let decoder_sizes = if is_tiny(&weights) {
+            DecoderSizes::Tae(TaeConfig::from_weights(&weights)?)
+        } else {
+            DecoderSizes::Wan(WanVaeConfig::from_decoder(&weights)?)
         };
-        let encoder = match &files.vae {
+        let encoder = match files.path(Role::Vae) {
             Some(vae) => encoder(vae)?,
             None => None,
         };
+        let tokenizer = files
+            .path(Role::Tokenizer)
+            .and_then(|path| std::fs::metadata(path).ok());
         Ok(Self {
             transformer_bytes: bytes_of(&transformer.specs(), |_| true),
             transformer: config,
             text: Umt5Config::infer(&text)?,
-            tokenizer_bytes: std::fs::metadata(&files.tokenizer).map_or(0, |metadata| metadata.len()),
+            tokenizer_bytes: tokenizer.map_or(0, |metadata| metadata.len()),
             decoder: decoder_sizes,
             decoder_bytes: bytes_of(&decoder.specs(), of_decoder),
             encoder,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DecoderKind, ModelFiles, Needs, Role, preset_of_folder};
+use super::{ModelFiles, Needs, preset_of_folder};
 use crate::{
     Error, Result,
     hub::{Hub, HubError, HubSettings, Source},
@@ -230,36 +230,23 @@ fn in_cache(hub: &Hub, preset: &Preset, sources: &Sources, needs: Needs) -> Resu
         .filter(|(_, source)| hub.find(source).is_none())
         .map(|(_, source)| (*source).clone())
         .collect();
-    let path = |role: Role| sources.of(role).and_then(|source| hub.find(source));
-    let decoder = match needs.decoder {
-        DecoderKind::Wan => Role::Vae,
-        DecoderKind::Tae => Role::TinyDecoder,
-    };
-    let paths = (
-        path(Role::Transformer),
-        path(decoder),
-        path(Role::TextEncoder),
-        path(Role::Tokenizer),
-    );
-    match paths {
-        (Some(transformer), Some(decoder), Some(text_encoder), Some(tokenizer)) if missing.is_empty() => {
-            Ok(Found::Files(Box::new(ModelFiles {
-                transformer,
-                state_dict: preset.files.state_dict.clone(),
-                config: path(Role::Config),
-                decoder,
-                vae: path(Role::Vae),
-                text_encoder,
-                tokenizer,
-                sources: Some(sources.clone()),
-            })))
-        }
-        _ => Ok(Found::Missing(missing)),
+    if !missing.is_empty() {
+        return Ok(Found::Missing(missing));
     }
+    let there = sources.all().into_iter();
+    Ok(Found::Files(Box::new(ModelFiles {
+        paths: there
+            .filter_map(|(role, source)| Some((role, hub.find(source)?)))
+            .collect(),
+        decoder: needs.decoder,
+        state_dict: preset.files.state_dict.clone(),
+        sources: Some(sources.clone()),
+    })))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{DecoderKind, Role};
     use super::*;
 
     const NO_NETWORK: [(&str, &str); 1] = [("HF_HUB_OFFLINE", "1")];

@@ -1,12 +1,22 @@
 //! From published model files, in a folder or in the cache of the hub, to the networks of a run.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `role` | the table of kinds of files; everything else goes by [`Role`] |
+//! | `preset`, `inherit`, `published` | presets and their bases; names and sources of files |
+//! | `location` | which model is meant, and where its files are |
+//! | `bundled`, `cache_dir` | the model that is part of the program, and the folder it is unpacked to |
 
 pub mod bundled;
 pub mod cache_dir;
+mod inherit;
 mod location;
 pub mod preset;
+mod published;
 pub(crate) mod role;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -37,18 +47,14 @@ pub struct ModelFile {
 /// The files of a model, found in a folder or in the cache of the hub.
 #[derive(Debug, Clone)]
 pub struct ModelFiles {
-    pub transformer: PathBuf,
+    /// Those that are there, a run of `decoder` needing them or not.
+    paths: BTreeMap<Role, PathBuf>,
+    /// Which decoder turns latents into pictures.
+    decoder: DecoderKind,
     /// State dict to take from the transformer's file, where it has several.
-    pub state_dict: Option<String>,
-    /// `config.json` beside the transformer.
-    pub config: Option<PathBuf>,
-    pub decoder: PathBuf,
-    /// The Wan VAE, whose encoder image and clip starts need; absent when only the tiny decoder is there.
-    pub vae: Option<PathBuf>,
-    pub text_encoder: PathBuf,
-    pub tokenizer: PathBuf,
+    state_dict: Option<String>,
     /// Where the files are published, if they came from there.
-    pub sources: Option<Sources>,
+    sources: Option<Sources>,
 }
 
 impl ModelFiles {
@@ -60,49 +66,58 @@ impl ModelFiles {
         if !folder.is_dir() {
             return Err(Error::ModelFolder { path: folder.into() });
         }
-        let find = |role: &'static str, names: &[String]| {
-            let found = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
-            found.ok_or_else(|| Error::ModelFile {
-                role,
-                folder: folder.into(),
-                names: names.join("`, `"),
-            })
-        };
-        let transformer = find("the transformer", &names.transformer)?;
-        let vae = find("the VAE", &names.vae);
-        let decoder = match (decoder, &vae) {
-            (DecoderKind::Tae, _) => find("the tiny decoder", &names.tiny_decoder)?,
-            (DecoderKind::Wan, Ok(vae)) => vae.clone(),
-            (DecoderKind::Wan, Err(_)) => find("the VAE", &names.vae)?,
-        };
-        Ok(Self {
-            config: Some(folder.join("config.json")).filter(|path| path.exists()),
-            state_dict: names.state_dict.clone(),
-            transformer,
+        // Whether a start needs the encoder is not known here: loading it tells when the VAE is not there.
+        let needs = Needs {
             decoder,
-            vae: vae.ok(),
-            text_encoder: find("the text encoder", &names.text_encoder)?,
-            tokenizer: find("the tokenizer", &names.tokenizer)?,
+            encoder: false,
+        };
+        let mut paths = BTreeMap::new();
+        for &role in Role::ALL {
+            let names = names.of(role);
+            // What is read only where it is there is not passed over for being, say, a folder: reading it tells.
+            let is_there = |path: &PathBuf| path.is_file() || (role.is_optional() && path.exists());
+            match names.iter().map(|name| folder.join(name)).find(is_there) {
+                Some(path) => drop(paths.insert(role, path)),
+                None if role.is_required(needs) => {
+                    return Err(Error::ModelFile {
+                        role: role.words(),
+                        folder: folder.into(),
+                        names: names.join("`, `"),
+                    });
+                }
+                None => {}
+            }
+        }
+        Ok(Self {
+            paths,
+            decoder,
+            state_dict: names.state_dict.clone(),
             sources: None,
         })
     }
 
+    /// Where the file of a kind is, if it is there.
+    pub fn path(&self, role: Role) -> Option<&Path> {
+        self.paths.get(&role).map(PathBuf::as_path)
+    }
+
+    /// Where the file of a kind is.
+    ///
+    /// # Errors
+    /// When it is not there.
+    fn required(&self, role: Role) -> Result<&Path> {
+        self.path(role).ok_or(Error::NoModelFile { role: role.words() })
+    }
+
     /// The files that a run with these needs reads, each with its role; those of an index are listed one by one.
     pub fn list(&self, needs: Needs) -> Vec<ModelFile> {
-        let decoder = match needs.decoder {
-            DecoderKind::Wan => Role::Vae,
-            DecoderKind::Tae => Role::TinyDecoder,
-        };
-        let encoder = self.vae.as_ref().filter(|_| needs.encoder && decoder != Role::Vae);
-        let files = [
-            (Role::Transformer, Some(&self.transformer)),
-            (Role::Config, self.config.as_ref()),
-            (decoder, Some(&self.decoder)),
-            (Role::Vae, encoder),
-            (Role::TextEncoder, Some(&self.text_encoder)),
-            (Role::Tokenizer, Some(&self.tokenizer)),
-        ];
-        let files = files.into_iter().filter_map(|(role, path)| Some((role, path?)));
+        let mut roles: Vec<Role> = Role::ALL.iter().copied().filter(|role| role.is_used(needs)).collect();
+        // Recipes have the decoder in the first place that any decoder has, and the encoder of a start behind it.
+        let place = |roles: &[Role], wanted: Role| roles.iter().position(|role| *role == wanted);
+        if let (Some(vae), Some(decoder)) = (place(&roles, Role::Vae), place(&roles, needs.decoder.role())) {
+            roles.swap(vae, decoder);
+        }
+        let files = roles.into_iter().filter_map(|role| Some((role, self.path(role)?)));
         files.flat_map(|(role, path)| self.with_shards(role, path)).collect()
     }
 
@@ -121,7 +136,7 @@ impl ModelFiles {
     /// # Errors
     /// When `config.json` is there and cannot be read.
     pub fn read_config(&self) -> Result<WanConfigFile> {
-        match &self.config {
+        match self.path(Role::Config) {
             Some(path) => WanConfigFile::read(path),
             None => Ok(WanConfigFile::default()),
         }
@@ -133,12 +148,12 @@ impl ModelFiles {
     /// When a file cannot be used.
     pub fn open_text(&self, text_len: usize, compute: &Compute) -> Result<TextPipeline> {
         let (_, weights) = self.open_text_encoder(compute)?;
-        TextPipeline::open(&self.tokenizer, weights, text_len)
+        TextPipeline::open(self.required(Role::Tokenizer)?, weights, text_len)
     }
 
     /// The text encoder's file, checked; reads no weights.
     pub(crate) fn open_text_encoder(&self, compute: &Compute) -> Result<(Checkpoint, Weights)> {
-        let (checkpoint, weights) = open(&self.text_encoder, &compute.for_text())?;
+        let (checkpoint, weights) = open(self.required(Role::TextEncoder)?, &compute.for_text())?;
         let config = Umt5Config::infer(&weights).map_err(|error| hinted(error, &checkpoint))?;
         checkpoint.require(&Umt5::expected_tensors(&config)?, &[])?;
         Ok((checkpoint, weights))
@@ -178,17 +193,18 @@ impl ModelFiles {
     }
 
     fn open_state_dict(&self, compute: &Compute) -> Result<(Checkpoint, Weights)> {
+        let path = self.required(Role::Transformer)?;
         let Some(state_dict) = &self.state_dict else {
-            return open(&self.transformer, compute);
+            return open(path, compute);
         };
         let options = OpenOptions {
             state_dict: Some(state_dict.clone()),
             ..OpenOptions::default()
         };
-        match Checkpoint::open_with(&self.transformer, &options) {
+        match Checkpoint::open_with(path, &options) {
             Ok(checkpoint) => Ok(with_weights(checkpoint, compute)),
             // Converted files hold the chosen state dict only.
-            Err(CheckpointError::NoStateDict { .. }) => open(&self.transformer, compute),
+            Err(CheckpointError::NoStateDict { .. }) => open(path, compute),
             Err(error) => Err(error.into()),
         }
     }
@@ -203,9 +219,9 @@ impl ModelFiles {
             return Ok(());
         }
         Err(Error::PromptWidth {
-            text_encoder: self.text_encoder.clone(),
+            text_encoder: self.required(Role::TextEncoder)?.into(),
             gives,
-            transformer: self.transformer.clone(),
+            transformer: self.required(Role::Transformer)?.into(),
             takes,
         })
     }
@@ -222,7 +238,7 @@ impl ModelFiles {
 
     /// The decoder's file, checked; reads no weights.
     pub(crate) fn open_decoder(&self, compute: &Compute) -> Result<(Checkpoint, Weights)> {
-        let (checkpoint, weights) = open(&self.decoder, compute)?;
+        let (checkpoint, weights) = open(self.required(self.decoder.role())?, compute)?;
         let expected = Decoder::expected_tensors(&weights).map_err(|error| hinted(error, &checkpoint))?;
         checkpoint.require(&expected, &["encoder.", "conv1."])?;
         Ok((checkpoint, weights))
@@ -233,7 +249,7 @@ impl ModelFiles {
     /// # Errors
     /// When the folder has no Wan VAE, or its file does not hold one.
     pub fn load_encoder(&self, compute: &Compute) -> Result<WanEncoder> {
-        let vae = self.vae.as_ref().ok_or(Error::NoVaeEncoder)?;
+        let vae = self.path(Role::Vae).ok_or(Error::NoVaeEncoder)?;
         let (checkpoint, weights) = open(vae, compute)?;
         WanEncoder::new(&weights).map_err(|error| hinted(error, &checkpoint))
     }
@@ -280,17 +296,48 @@ mod tests {
     fn taken(file: &str, state_dict: Option<&str>) -> Option<String> {
         let containers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoint_containers");
         let files = ModelFiles {
-            transformer: containers.join(file),
+            paths: BTreeMap::from([(Role::Transformer, containers.join(file))]),
+            decoder: DecoderKind::Wan,
             state_dict: state_dict.map(str::to_string),
-            config: None,
-            decoder: PathBuf::new(),
-            vae: None,
-            text_encoder: PathBuf::new(),
-            tokenizer: PathBuf::new(),
             sources: None,
         };
         let (checkpoint, _) = files.open_state_dict(&Compute::cpu()).unwrap();
         checkpoint.state_dict().map(str::to_string)
+    }
+
+    #[test]
+    fn files_are_listed_in_the_order_of_recipes() {
+        let paths = Role::ALL
+            .iter()
+            .map(|role| (*role, PathBuf::from(role.name())))
+            .collect();
+        let files = ModelFiles {
+            paths,
+            decoder: DecoderKind::Tae,
+            state_dict: None,
+            sources: None,
+        };
+        let listed = |decoder: DecoderKind, encoder: bool| {
+            let files = files.list(Needs { decoder, encoder });
+            files
+                .into_iter()
+                .map(|file| file.role.name())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let wan = "transformer config vae text-encoder tokenizer";
+        assert_eq!(
+            (listed(DecoderKind::Wan, false), listed(DecoderKind::Wan, true)),
+            (wan.into(), wan.into())
+        );
+        assert_eq!(
+            listed(DecoderKind::Tae, false),
+            "transformer config tiny-decoder text-encoder tokenizer"
+        );
+        assert_eq!(
+            listed(DecoderKind::Tae, true),
+            "transformer config tiny-decoder vae text-encoder tokenizer"
+        );
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! Presets: which files a model consists of, its sampler, cache and picture size. One TOML file each in `configs/`.
+//!
+//! A preset may name another one as its `base` and say only what is different; see `inherit`.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Error, Result,
-    cache::CacheSettings,
-    hub::Source,
-    models::role::{DecoderKind, Needs, Role},
-    rollout::{RolloutDefaults, sampler::SamplerSettings},
-};
+use crate::{Result, cache::CacheSettings, rollout::RolloutDefaults, rollout::sampler::SamplerSettings};
+
+use super::inherit;
+pub use super::published::{FileNames, Sources};
 
 /// Everything that distinguishes one model or method from another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +17,8 @@ use crate::{
 pub struct Preset {
     /// One line for people.
     pub description: String,
+    /// What the files are called in a folder.
+    #[serde(default)]
     pub files: FileNames,
     /// Where the files are published; none for models that are in folders only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,89 +30,9 @@ pub struct Preset {
     pub sampler: SamplerSettings,
     #[serde(default)]
     pub cache: CacheSettings,
-}
-
-/// Published names of a model's files, relative to its folder; the first that exists is taken.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct FileNames {
-    pub transformer: Vec<String>,
-    pub vae: Vec<String>,
-    pub tiny_decoder: Vec<String>,
-    pub text_encoder: Vec<String>,
-    pub tokenizer: Vec<String>,
-    /// State dict to take from a transformer file that holds several, for instance `generator`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state_dict: Option<String>,
-}
-
-/// Where a model's files are published, by role.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Sources {
-    pub transformer: Source,
-    /// `config.json`; without it the transformer is of the published sizes.
-    pub config: Option<Source>,
-    pub vae: Option<Source>,
-    pub tiny_decoder: Option<Source>,
-    pub text_encoder: Source,
-    pub tokenizer: Source,
-}
-
-impl Sources {
-    /// The source of a role.
-    pub fn of(&self, role: Role) -> Option<&Source> {
-        match role {
-            Role::Transformer => Some(&self.transformer),
-            Role::Config => self.config.as_ref(),
-            Role::Vae => self.vae.as_ref(),
-            Role::TinyDecoder => self.tiny_decoder.as_ref(),
-            Role::TextEncoder => Some(&self.text_encoder),
-            Role::Tokenizer => Some(&self.tokenizer),
-        }
-    }
-
-    /// Every file of the model.
-    pub fn all(&self) -> Vec<(Role, &Source)> {
-        let roles = [
-            Role::Transformer,
-            Role::Config,
-            Role::Vae,
-            Role::TinyDecoder,
-            Role::TextEncoder,
-            Role::Tokenizer,
-        ];
-        roles
-            .into_iter()
-            .filter_map(|role| Some((role, self.of(role)?)))
-            .collect()
-    }
-
-    /// The files that a run needs.
-    ///
-    /// # Errors
-    /// When the decoder or encoder that it needs is not published with this model.
-    pub fn needed(&self, needs: Needs) -> Result<Vec<(Role, &Source)>> {
-        let mut unneeded = Vec::new();
-        if needs.decoder == DecoderKind::Wan {
-            unneeded.push(Role::TinyDecoder);
-        } else if !needs.encoder {
-            unneeded.push(Role::Vae);
-        }
-        let files: Vec<_> = self
-            .all()
-            .into_iter()
-            .filter(|(role, _)| !unneeded.contains(role))
-            .collect();
-        let vae = needs.encoder || needs.decoder == DecoderKind::Wan;
-        let tae = needs.decoder == DecoderKind::Tae;
-        for (needed, role) in [(vae, Role::Vae), (tae, Role::TinyDecoder)] {
-            if needed && !files.iter().any(|(known, _)| *known == role) {
-                return Err(Error::NoSource { role: role.name() });
-            }
-        }
-        Ok(files)
-    }
+    /// The base that a value is from, by the value's place: `cache.sink`. What is not there is the preset's own.
+    #[serde(skip)]
+    pub(super) inherited: BTreeMap<String, String>,
 }
 
 /// Picture size and rate.
@@ -149,6 +70,9 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("toy", include_str!("../../configs/toy.toml")),
 ];
 
+/// What presets have in common and is no model by itself.
+const FAMILIES: &[(&str, &str)] = &[("wan2.1-1.3b", include_str!("../../configs/wan2.1-1.3b.toml"))];
+
 impl Preset {
     /// Name of the preset that is taken when none is asked for.
     pub const DEFAULT: &'static str = "deep-forcing";
@@ -160,36 +84,42 @@ impl Preset {
         EMBEDDED.iter().map(|(name, _)| *name).collect()
     }
 
-    /// An embedded preset by name, or a TOML file by path.
+    /// Names that a preset can have as its base, beside the path of a file: those of the embedded presets and of what
+    /// they have in common.
+    pub fn bases() -> Vec<&'static str> {
+        EMBEDDED.iter().chain(FAMILIES).map(|(name, _)| *name).collect()
+    }
+
+    /// The text of an embedded preset.
+    pub(super) fn embedded(name: &str) -> Option<&'static str> {
+        EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    }
+
+    /// The text of an embedded preset, or of what some have in common.
+    pub(super) fn embedded_base(name: &str) -> Option<&'static str> {
+        let mut all = EMBEDDED.iter().chain(FAMILIES);
+        all.find(|(known, _)| *known == name).map(|(_, text)| *text)
+    }
+
+    /// An embedded preset by name, or a TOML file by path, with what its bases say beneath what it says itself.
     ///
     /// # Errors
-    /// When it is neither, or the file is not a preset.
+    /// When it is neither, or the file or one of its bases is not a preset.
     pub fn load(name_or_file: &str) -> Result<Self> {
-        let path = Path::new(name_or_file);
-        let text = match EMBEDDED.iter().find(|(name, _)| *name == name_or_file) {
-            Some((_, text)) => text.to_string(),
-            None if path.extension().is_some_and(|e| e == "toml") => {
-                std::fs::read_to_string(path).map_err(|error| Error::config(path, error))?
-            }
-            None => {
-                return Err(Error::UnknownPreset {
-                    name: name_or_file.into(),
-                    known: Self::names().join(", "),
-                });
-            }
-        };
-        let preset: Self = toml::from_str(&text).map_err(|error| Error::config(path, error))?;
-        for (_, source) in preset.sources.iter().flat_map(Sources::all) {
-            source.check().map_err(|error| Error::config(path, error))?;
-        }
-        Ok(preset)
+        inherit::load(name_or_file)
+    }
+
+    /// The base that the value at a place such as `cache.sink` is from; `None` when the preset says it itself, or when
+    /// nothing does.
+    pub fn base_of(&self, place: &str) -> Option<&str> {
+        self.inherited.get(place).map(String::as_str)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cache::PolicyName, rollout::request::PictureSize};
+    use crate::{cache::PolicyName, models::Role, rollout::request::PictureSize};
 
     #[test]
     fn the_embedded_presets_are_legal() {
@@ -207,8 +137,10 @@ mod tests {
 
     #[test]
     fn an_unknown_preset_names_the_known_ones() {
-        let error = Preset::load("deepforcing").unwrap_err().to_string();
-        assert!(error.contains("deep-forcing"), "{error}");
+        for name in ["deepforcing", "wan2.1-1.3b"] {
+            let error = Preset::load(name).unwrap_err().to_string();
+            assert!(error.contains("deep-forcing") && !error.contains("are wan"), "{error}");
+        }
     }
 
     /// Chunk, steps, steps of the first chunk, policy, window, transformer and state dict of a preset.
@@ -249,23 +181,37 @@ mod tests {
             assert_eq!((preset.sampler.shift, preset.sampler.warp), (5.0, true), "{name}");
             assert_eq!((preset.cache.policy, preset.cache.window), (policy, 21), "{name}");
             assert_eq!(preset.files.state_dict.as_deref(), state_dict, "{name}");
-            let transformer = preset.sources.unwrap().transformer;
+            let sources = preset.sources.unwrap();
+            let transformer = sources.of(Role::Transformer).unwrap();
             assert_eq!(
                 (transformer.repo.as_str(), transformer.file.as_str()),
                 ("zhuhz22/Causal-Forcing", file)
             );
-            assert_eq!(preset.files.transformer[0], file);
+            let names = preset.files.of(Role::Transformer);
+            let own = file.rsplit('/').next().unwrap();
+            let converted = Role::Transformer.published_names();
+            assert_eq!(names, [&[file, own][..], converted].concat(), "{name}");
         }
+    }
+
+    #[test]
+    fn deep_forcing_is_self_forcing_with_the_cache_of_the_paper() {
+        let [deep, own] = ["deep-forcing", "self-forcing"].map(|name| Preset::load(name).unwrap());
+        assert_eq!(deep.cache, CacheSettings::default());
+        assert_eq!((own.cache.policy, own.cache.window), (PolicyName::Fifo, 21));
+        assert_eq!((&deep.files, &deep.sources), (&own.files, &own.sources));
+        assert_eq!((deep.video, deep.rollout), (own.video, own.rollout));
+        assert_eq!(
+            (deep.sampler, own.sampler),
+            (SamplerSettings::default(), SamplerSettings::default())
+        );
     }
 
     #[test]
     fn all_presets_share_the_pinned_files_of_wan() {
         let known = Preset::load(Preset::DEFAULT).unwrap().sources.unwrap();
-        for source in [&known.vae, &known.config]
-            .into_iter()
-            .flatten()
-            .chain([&known.text_encoder, &known.tokenizer])
-        {
+        for role in [Role::Vae, Role::Config, Role::TextEncoder, Role::Tokenizer] {
+            let source = known.of(role).unwrap();
             assert!(source.bytes.is_some() && source.sha256.is_some(), "{source:?}");
             assert_eq!(source.revision, "37ec512624d61f7aa208f7ea8140a131f93afc9a");
         }
@@ -274,18 +220,19 @@ mod tests {
                 assert_eq!(name, Preset::BUNDLED);
                 continue;
             };
-            let transformer = known.transformer.clone();
-            assert_eq!(Sources { transformer, ..sources }, known, "{name}");
+            for role in Role::ALL.iter().filter(|role| **role != Role::Transformer) {
+                assert_eq!(sources.of(*role), known.of(*role), "{role} of {name}");
+            }
         }
     }
 
     #[test]
-    fn a_source_that_would_leave_the_cache_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mine.toml");
-        let text = include_str!("../../configs/self-forcing.toml").replace("taew2_1.pth\"\n", "../../evil\"\n");
-        std::fs::write(&path, text).unwrap();
-        let error = Preset::load(path.to_str().unwrap()).unwrap_err().to_string();
-        assert!(error.contains("../../evil") && error.contains("mine.toml"), "{error}");
+    fn a_preset_is_read_back_as_it_is_written() {
+        for name in Preset::names() {
+            let mut preset = Preset::load(name).unwrap();
+            let text = toml::to_string(&preset).unwrap();
+            preset.inherited.clear();
+            assert_eq!(toml::from_str::<Preset>(&text).unwrap(), preset, "{name}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use gemm::{Parallelism, gemm};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{conv3d::cpu_slice, norm::exp};
+use crate::kernels::{exp, f32_slice};
 
 /// Bytes of scores per task: tiles of queries, so that the full matrix (156 MB for 60×104 positions) never exists.
 const SCORES_BUDGET: usize = 1 << 20;
@@ -35,7 +35,7 @@ impl CustomOp1 for FrameAttention {
             bail!("attention needs queries, keys and values, got {channels} channels");
         }
         let (channels, positions) = (channels / 3, height * width);
-        let qkv = cpu_slice(storage, layout)?;
+        let qkv = f32_slice(storage, layout, self.name())?;
         let mut out = vec![0f32; frames * channels * positions];
         if !out.is_empty() {
             let fits = SCORES_BUDGET / (4 * positions);

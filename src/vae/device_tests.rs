@@ -5,58 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use candle_core::{DType, Device, Tensor};
 
 use super::{
-    Decoder, TaeConfig, TaeDecoder, WanDecoder, WanVaeConfig,
-    attention::frame_attention,
-    conv3d::{CausalConv3d, ConvSpec, History, Padding},
-    frames_to_rgb8,
+    Decoder, TaeConfig, TaeDecoder, WanDecoder, WanVaeConfig, attention::frame_attention, frames_to_rgb8,
     norm::ChannelNorm,
 };
 use crate::{
     checkpoint::Weights,
     kernels::device_tests::{compare, gpu, uniform},
 };
-
-#[test]
-fn convolutions() {
-    let specs = [
-        // Channels that lie side by side in bf16, then some that cannot.
-        ConvSpec::new(24, 72, 3, 3),
-        ConvSpec::new(24, 40, 1, 3).with_relu(),
-        ConvSpec::new(24, 16, 1, 1),
-        ConvSpec::new(24, 40, 3, 1),
-        ConvSpec::new(24, 16, 1, 3).upsampled(),
-        ConvSpec {
-            time_stride: 2,
-            padding: Padding::Valid,
-            ..ConvSpec::new(24, 24, 3, 1)
-        },
-        ConvSpec::new(20, 70, 3, 3),
-        ConvSpec::new(20, 33, 1, 3).with_relu(),
-        ConvSpec::new(20, 33, 1, 1),
-        ConvSpec::new(20, 40, 3, 1),
-        ConvSpec::new(20, 33, 1, 3).upsampled(),
-        ConvSpec::new(20, 33, 1, 3).downsampled(),
-    ];
-    for spec in specs {
-        let (inputs, out, time, kernel) = (spec.in_channels, spec.out_channels, spec.time_kernel, spec.kernel);
-        let tensors = [
-            uniform(&[5, inputs, 12, 18], 1),
-            uniform(&[out, inputs, time, kernel, kernel], 2),
-            uniform(&[out], 3),
-        ];
-        compare(&format!("{spec:?}"), &tensors, 3, [1e-5, 1e-2], |t| {
-            let weights = HashMap::from([("weight".into(), t[1].clone()), ("bias".into(), t[2].clone())]);
-            let weights = Weights::from_tensors(weights, t[1].dtype(), t[1].device());
-            let conv = CausalConv3d::new(weights, spec.clone()).map_err(candle_core::Error::wrap)?;
-            // Two calls: the second one has a history.
-            let mut history = History::default();
-            let parts =
-                [(0, 2), (2, 3)].map(|(from, count)| conv.stream(&t[0].narrow(0, from, count)?, &mut history, None));
-            let [first, second] = parts;
-            Tensor::cat(&[first?, second?], 0)
-        });
-    }
-}
 
 #[test]
 fn norm_and_attention() {

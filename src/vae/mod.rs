@@ -5,13 +5,9 @@
 //! −1…1. The first latent of a video gives one picture, each later one four.
 
 mod attention;
-mod conv3d;
-mod conv_cpu;
-mod conv_loop;
+mod convolution;
 #[cfg(feature = "cuda")]
 mod cuda;
-#[cfg(feature = "cudnn")]
-mod cudnn;
 #[cfg(all(test, feature = "cuda"))]
 mod device_tests;
 #[cfg(test)]
@@ -25,7 +21,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-pub use conv3d::{CausalConv3d, ConvSpec, History, Padding};
+pub use crate::kernels::convolution::{CausalConv3d, ConvSpec, History, Padding};
 pub use rgb::frames_to_rgb8;
 pub use taew::{TaeConfig, TaeDecoder, TaeState};
 pub use wan::{DecoderState, LATENT_MEAN, LATENT_STD, WanDecoder, WanEncoder, WanVaeConfig};
@@ -114,7 +110,7 @@ impl Decoder {
 }
 
 /// Whether the tensors are those of a tiny decoder, going by a name that only it has.
-fn is_tiny(weights: &Weights) -> bool {
+pub(crate) fn is_tiny(weights: &Weights) -> bool {
     weights.shape("decoder.1.weight").is_some()
 }
 

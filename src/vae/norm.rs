@@ -4,8 +4,13 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::conv3d::{cpu_slice, cpu_tensor_slice};
-use crate::checkpoint::{CheckpointError, Weights};
+use crate::{
+    checkpoint::{CheckpointError, Weights},
+    kernels::{exp, f32_slice, f32_tensor_slice},
+};
+
+/// As errors call the operation.
+const NAME: &str = "channel-norm";
 
 /// Positions handled together; their values of all channels stay in the first-level cache for narrow layers.
 const POSITIONS: usize = 256;
@@ -40,7 +45,7 @@ impl ChannelNorm {
 
 impl CustomOp1 for ChannelNorm {
     fn name(&self) -> &'static str {
-        "channel-norm"
+        NAME
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -50,8 +55,8 @@ impl CustomOp1 for ChannelNorm {
             candle_core::bail!("norm over {:?} channels was given {channels}", self.gamma.dims());
         }
         let (gamma, gamma_layout) = self.gamma.storage_and_layout();
-        let gamma = cpu_tensor_slice(&gamma, gamma_layout)?;
-        let x = cpu_slice(storage, layout)?;
+        let gamma = f32_tensor_slice(&gamma, gamma_layout, NAME)?;
+        let x = f32_slice(storage, layout, NAME)?;
         let mut out = vec![0f32; x.len()];
         if plane > 0 {
             let blocks = plane.div_ceil(POSITIONS);
@@ -109,41 +114,6 @@ fn normalise(x: &[f32], plane: usize, start: usize, gamma: &[f32], silu: bool, o
         for ((out, v), scale) in out.iter_mut().zip(x).zip(scale.iter()) {
             let v = v * scale * gamma;
             *out = if silu { v / (1.0 + exp(-v)) } else { v };
-        }
-    }
-}
-
-/// `e^x` to about 2 units in the last place, without branches so that loops over it vectorise.
-#[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
-    /// 1.5 · 2²³: adding it rounds to an integer in the low bits of the mantissa.
-    const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    // ln 2 in two parts, so that r is exact enough.
-    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let p = p * r * r + r + 1.0;
-    let exponent = (shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32 + 127) << 23;
-    p * f32::from_bits(exponent as u32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exp_is_accurate_over_its_range() {
-        for i in -8700..8800 {
-            let x = i as f32 / 100.0;
-            let (got, want) = (exp(x) as f64, (x as f64).exp());
-            assert!((got - want).abs() <= 4e-7 * want, "exp({x}) = {got}, expected {want}");
         }
     }
 }

@@ -5,10 +5,7 @@
 
 use candle_core::Tensor;
 
-use super::{
-    LATENT_CHANNELS, PICTURE_CHANNELS, Probe, VaeError, check_frames,
-    conv3d::{CausalConv3d, ConvSpec, History},
-};
+use super::{CausalConv3d, ConvSpec, History, LATENT_CHANNELS, PICTURE_CHANNELS, Probe, VaeError, check_frames};
 use crate::{
     Result,
     checkpoint::{CheckpointError, TensorSpec, Weights},

@@ -39,6 +39,44 @@ fn every_layer_wins_over_the_one_below() {
 }
 
 #[test]
+fn a_preset_tells_what_it_has_from_its_base() {
+    let desk = Desk::new();
+    desk.write("mine.toml", "base = \"self-forcing\"\n[cache]\nsink = 3\n");
+    let mine = ["--preset", "mine.toml"];
+    assert_eq!(line(&desk, &mine, "cache.sink"), "cache.sink 3 preset mine.toml");
+    assert_eq!(
+        line(&desk, &mine, "size"),
+        "size 832x480 preset mine.toml, from its base wan2.1-1.3b"
+    );
+    assert_eq!(
+        line(&desk, &[], "fps"),
+        "fps 16 preset deep-forcing, from its base wan2.1-1.3b"
+    );
+    let json = desk.json(&["config", "show", "--preset", "mine.toml", "--json"]);
+    let origin = |key: &str| json["settings"][key]["origin"].clone();
+    assert_eq!(
+        origin("fps"),
+        serde_json::json!({"kind": "preset", "name": "mine.toml", "base": "wan2.1-1.3b"})
+    );
+    assert_eq!(
+        origin("cache.sink"),
+        serde_json::json!({"kind": "preset", "name": "mine.toml"})
+    );
+    desk.write("circle.toml", "base = \"circle.toml\"");
+    desk.refused(
+        &["config", "show", "--preset", "circle.toml"],
+        1,
+        &["`circle.toml`", "line 1", "circle"],
+    );
+    desk.write("slip.toml", "base = \"self-forcin\"");
+    desk.refused(
+        &["config", "show", "--preset", "slip.toml"],
+        1,
+        &["did you mean `self-forcing`?"],
+    );
+}
+
+#[test]
 fn the_settings_come_as_json_too() {
     let desk = Desk::new()
         .config("seed = 7")

@@ -50,7 +50,7 @@ fn extensions() -> Vec<(&'static str, bool)> {
 fn processor() -> Section {
     let extensions = extensions();
     let has = |name: &str| extensions.iter().any(|(known, there)| *known == name && *there);
-    // As the kernels choose: `vae/conv_loop.rs`, and the targets of `multiversion` in `kernels/`.
+    // As the kernels choose: `kernels/convolution/inner_loop.rs`, and the targets of `multiversion` in `kernels/`.
     let convolution = match () {
         () if has("avx512f") => "AVX-512",
         () if has("avx2") && has("fma") => "AVX2",

@@ -7,8 +7,8 @@ use crate::{
     config::{Environment, Layer, Layers},
     hub::{Hub, HubError, Source},
     models::bundled,
-    models::preset::{Preset, Sources},
-    models::{DecoderKind, Locator, ModelFiles, Role, preset_of_folder},
+    models::preset::Preset,
+    models::{DecoderKind, Locator, ModelFiles, preset_of_folder},
 };
 
 /// Sizes are compared, not hashes: reading gigabytes takes minutes, and `models verify` does it.
@@ -37,7 +37,7 @@ fn in_cache(name: &str, hub: Option<&Hub>, report: &mut Report) -> String {
         return "not there".into();
     };
     let (mut there, mut missing) = (0, 0);
-    for source in needed(&sources, hub) {
+    for (_, source) in sources.with_one_decoder(|source| hub.find(source).is_some()) {
         match hub.find(source) {
             Some(_) => there += 1,
             None if of_any_size(hub, source) => {
@@ -61,20 +61,6 @@ fn in_cache(name: &str, hub: Option<&Hub>, report: &mut Report) -> String {
         (_, 0) => "whole (sizes are right; `models verify` compares hashes)".into(),
         _ => format!("{there} of {} files are there", there + missing),
     }
-}
-
-/// The files of a model; one decoder is enough.
-fn needed<'a>(sources: &'a Sources, hub: &'a Hub) -> impl Iterator<Item = &'a Source> {
-    let there = |wanted: Role| {
-        let mut all = sources.all().into_iter();
-        all.any(|(role, source)| role == wanted && hub.find(source).is_some())
-    };
-    let unneeded = match there(Role::TinyDecoder) && !there(Role::Vae) {
-        true => Role::Vae,
-        false => Role::TinyDecoder,
-    };
-    let all = sources.all().into_iter();
-    all.filter(move |(role, _)| *role != unneeded).map(|(_, source)| source)
 }
 
 fn of_any_size(hub: &Hub, source: &Source) -> bool {
@@ -112,7 +98,8 @@ fn chosen(layers: &Layers, locator: &Locator, report: &mut Report) {
     let replaced = bundled::IS_AVAILABLE && layers.model().is_none() && layers.preset().is_none();
     match locator.hub() {
         Ok(hub) => {
-            let whole = needed(&sources, hub).all(|source| hub.find(source).is_some());
+            let files = sources.with_one_decoder(|source| hub.find(source).is_some());
+            let whole = files.into_iter().all(|(_, source)| hub.find(source).is_some());
             if !whole && hub.settings().offline.value {
                 report.problem(
                     !replaced,

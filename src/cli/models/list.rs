@@ -49,6 +49,8 @@ struct Listed {
     preset: Preset,
     /// Each file with its path, if it is there.
     files: Vec<(Role, Source, Option<PathBuf>)>,
+    /// Files that make the model whole; one decoder is enough.
+    needed: Vec<Role>,
 }
 
 impl Listed {
@@ -61,10 +63,14 @@ impl Listed {
             Err(error) => return Err(error.into()),
         };
         let all = preset.sources.iter().flat_map(Sources::all);
-        let files = all.map(|(role, source)| (role, source.clone(), hub.and_then(|hub| hub.find(source))));
+        let find = |source: &Source| hub.and_then(|hub| hub.find(source));
+        let files = all.map(|(role, source)| (role, source.clone(), find(source)));
+        let sources = preset.sources.iter();
+        let needed = sources.flat_map(|sources| sources.with_one_decoder(|source| find(source).is_some()));
         Ok(Self {
             name,
             files: files.collect(),
+            needed: needed.map(|(role, _)| role).collect(),
             preset,
         })
     }
@@ -73,18 +79,8 @@ impl Listed {
         self.name == Preset::BUNDLED
     }
 
-    /// Files of which one decoder is enough.
     fn needed(&self) -> impl Iterator<Item = &(Role, Source, Option<PathBuf>)> {
-        let there = |role: Role| {
-            self.files
-                .iter()
-                .any(|(known, _, path)| *known == role && path.is_some())
-        };
-        let unneeded = match there(Role::TinyDecoder) && !there(Role::Vae) {
-            true => Role::Vae,
-            false => Role::TinyDecoder,
-        };
-        self.files.iter().filter(move |(role, ..)| *role != unneeded)
+        self.files.iter().filter(|(role, ..)| self.needed.contains(role))
     }
 
     fn is_there(&self) -> bool {

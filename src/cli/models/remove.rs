@@ -11,7 +11,7 @@ use crate::{
     cli::printer::say,
     hub::{Hub, Source, human_bytes},
     models::preset::{Preset, Sources},
-    models::{DecoderKind, Locator, ModelLocation, Needs},
+    models::{DecoderKind, Locator, ModelLocation, Needs, Role},
 };
 
 #[derive(Args)]
@@ -83,11 +83,15 @@ fn twins(name: &str, removed: &Sources) -> Result<Vec<String>> {
     let mut twins = Vec::new();
     for other in Preset::names().into_iter().filter(|other| *other != name) {
         let sources = Preset::load(other)?.sources;
-        if sources.is_some_and(|sources| sources.transformer == removed.transformer) {
+        if sources.is_some_and(|sources| is_same_model(&sources, removed)) {
             twins.push(format!("`{other}`"));
         }
     }
     Ok(twins)
+}
+
+fn is_same_model(one: &Sources, other: &Sources) -> bool {
+    one.of(Role::Transformer) == other.of(Role::Transformer)
 }
 
 /// Files of other models that are whole and not the same model under another name.
@@ -105,7 +109,7 @@ fn kept(hub: &Hub, removed: &Sources) -> Result<Vec<Source>> {
         let is_there = is_there
             .into_iter()
             .any(|files| files.iter().all(|(_, source)| hub.find(source).is_some()));
-        if is_there && sources.transformer != removed.transformer {
+        if is_there && !is_same_model(&sources, removed) {
             kept.extend(sources.all().into_iter().map(|(_, source)| source.clone()));
         }
     }

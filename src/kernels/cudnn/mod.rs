@@ -1,4 +1,5 @@
-//! cuDNN on candle's stream: attention through its graph interface, convolutions through its older one.
+//! cuDNN on candle's stream: attention through its graph interface, convolutions (`kernels::convolution`) through its
+//! older one.
 //!
 //! Plans are made once per shape and kept for the life of the process, with one workspace for all of them: everything
 //! runs on one stream, one after the other. A shape that the library has no plan for, or whose plan it fails to run, is
@@ -8,7 +9,6 @@
 //! needs no GPU.
 
 mod attention;
-mod convolution;
 mod descriptor;
 
 use std::{
@@ -28,14 +28,15 @@ use candle_core::{
 };
 
 pub(crate) use attention::{AttentionShape, attention, warm_up};
-pub(crate) use convolution::{ConvolutionShape, Time, convolve};
+
+use super::convolution::plan::{self, ConvolutionShape};
 
 /// The library on one device.
-struct Library {
-    handle: sys::cudnnHandle_t,
+pub(super) struct Library {
+    pub(super) handle: sys::cudnnHandle_t,
     device: CudaDevice,
     attention: HashMap<AttentionShape, Option<attention::Plan>>,
-    convolutions: HashMap<ConvolutionShape, Option<convolution::Plan>>,
+    pub(super) convolutions: HashMap<ConvolutionShape, Option<plan::Plan>>,
     workspace: Option<CudaSlice<u8>>,
 }
 
@@ -46,7 +47,7 @@ unsafe impl Send for Library {}
 static LIBRARIES: Mutex<Vec<(DeviceId, Option<Library>)>> = Mutex::new(Vec::new());
 
 /// Calls `work` with the library on the device; `None` when there is no usable library.
-fn with<T>(device: &CudaDevice, work: impl FnOnce(&mut Library) -> Result<T>) -> Result<Option<T>> {
+pub(super) fn with<T>(device: &CudaDevice, work: impl FnOnce(&mut Library) -> Result<T>) -> Result<Option<T>> {
     // The library works on the calling thread's device.
     device.cuda_stream().context().bind_to_thread().w()?;
     let mut known = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,12 +82,12 @@ impl Library {
     }
 
     /// Waits for what was asked of the device, so that a plan may be given up. A failure shows at the next call.
-    fn settle(&self) {
+    pub(super) fn settle(&self) {
         let _ = self.device.cuda_stream().synchronize();
     }
 
     /// Address of at least `bytes` bytes, which the next call on the stream may use; 0 for none.
-    fn workspace(&mut self, bytes: usize) -> Result<u64> {
+    pub(super) fn workspace(&mut self, bytes: usize) -> Result<u64> {
         if bytes == 0 {
             return Ok(0);
         }
@@ -102,10 +103,10 @@ impl Library {
 }
 
 /// Whether tensors lie as the library's kernels want them, which read 16 bytes at once.
-fn aligned<const N: usize>(tensors: [u64; N]) -> bool {
+pub(super) fn aligned<const N: usize>(tensors: [u64; N]) -> bool {
     tensors.iter().all(|at| at.is_multiple_of(16))
 }
 
-fn failed(error: CudnnError) -> Error {
+pub(super) fn failed(error: CudnnError) -> Error {
     Error::msg(format!("cuDNN (version {}): {error:?}", result::get_version()))
 }

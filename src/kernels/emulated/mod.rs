@@ -4,6 +4,7 @@
 //! would be given. This checks everything but the GPU's own instructions.
 
 mod attention;
+mod convolution;
 mod elementwise;
 
 use std::{

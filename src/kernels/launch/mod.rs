@@ -4,11 +4,12 @@
 //! that runs the same kernel sources on the CPU, so that names, argument order, grids and index arithmetic are checked
 //! on machines without a GPU.
 
+mod convolution;
 mod video;
 
 use candle_core::{Result, bail};
 
-pub(crate) use video::*;
+pub(crate) use {convolution::*, video::*};
 
 /// Type of the elements that a kernel works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

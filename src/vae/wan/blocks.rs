@@ -4,11 +4,7 @@ use candle_core::Tensor;
 
 use crate::{
     checkpoint::{CheckpointError, Weights},
-    vae::{
-        attention::frame_attention,
-        conv3d::{CausalConv3d, ConvSpec, History},
-        norm::ChannelNorm,
-    },
+    vae::{CausalConv3d, ConvSpec, History, attention::frame_attention, norm::ChannelNorm},
 };
 
 /// The histories of a network's causal convolutions, taken in the order in which they run.

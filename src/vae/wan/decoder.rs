@@ -10,10 +10,7 @@ use super::{
 use crate::{
     Result,
     checkpoint::{CheckpointError, Weights},
-    vae::{
-        LATENT_CHANNELS, PICTURE_CHANNELS, Probe, check_frames,
-        conv3d::{CausalConv3d, ConvSpec},
-    },
+    vae::{CausalConv3d, ConvSpec, LATENT_CHANNELS, PICTURE_CHANNELS, Probe, check_frames},
 };
 
 /// What a decoder remembers of one video. Make a fresh one for every video.

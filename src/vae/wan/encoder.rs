@@ -11,8 +11,8 @@ use crate::{
     Result,
     checkpoint::{CheckpointError, Weights},
     vae::{
-        LATENT_CHANNELS, PICTURE_CHANNELS, Probe, SPATIAL_FACTOR, TEMPORAL_FACTOR, check_frames,
-        conv3d::{CausalConv3d, ConvSpec, Padding},
+        CausalConv3d, ConvSpec, LATENT_CHANNELS, PICTURE_CHANNELS, Padding, Probe, SPATIAL_FACTOR, TEMPORAL_FACTOR,
+        check_frames,
     },
 };
 

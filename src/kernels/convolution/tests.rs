@@ -1,7 +1,5 @@
 //! The convolution against its definition.
 
-use std::collections::HashMap;
-
 use candle_core::Device;
 use proptest::prelude::*;
 
@@ -59,12 +57,8 @@ fn check(spec: ConvSpec, frames: usize, (height, width): (usize, usize), with_re
         spec.kernel,
         spec.kernel,
     ];
-    let tensors = HashMap::from([
-        ("weight".to_string(), random(&shape)),
-        ("bias".to_string(), random(&[spec.out_channels])),
-    ]);
-    let weights = Weights::from_tensors(tensors, candle_core::DType::F32, &Device::Cpu);
-    let conv = CausalConv3d::new(weights, spec.clone()).unwrap();
+    let bias = Some(random(&[spec.out_channels]));
+    let conv = CausalConv3d::from_tensors(spec.clone(), random(&shape), bias, WeightOrder::Plain);
     let x = random(&[frames, spec.in_channels, height, width]);
     let zeros = Tensor::zeros(
         (spec.history(), spec.in_channels, height, width),
@@ -131,21 +125,9 @@ fn agrees_with_the_definition_when_tiled_in_every_direction() {
 #[test]
 fn a_short_history_is_completed_with_zeros_and_filled_up() {
     let spec = ConvSpec::new(2, 2, 3, 3);
-    let tensors = HashMap::from([
-        (
-            "weight".to_string(),
-            Tensor::rand(-1f32, 1f32, (2, 2, 3, 3, 3), &Device::Cpu).unwrap(),
-        ),
-        (
-            "bias".to_string(),
-            Tensor::zeros(2, candle_core::DType::F32, &Device::Cpu).unwrap(),
-        ),
-    ]);
-    let conv = CausalConv3d::new(
-        Weights::from_tensors(tensors, candle_core::DType::F32, &Device::Cpu),
-        spec,
-    )
-    .unwrap();
+    let weight = Tensor::rand(-1f32, 1f32, (2, 2, 3, 3, 3), &Device::Cpu).unwrap();
+    let bias = Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap();
+    let conv = CausalConv3d::from_tensors(spec, weight, Some(bias), WeightOrder::Plain);
     let x = Tensor::rand(-1f32, 1f32, (6, 2, 4, 5), &Device::Cpu).unwrap();
     let whole = conv.stream(&x, &mut History::default(), None).unwrap();
     let mut history = History::default();
@@ -169,16 +151,12 @@ fn weights_for_a_gpu_begin_where_their_memory_does() {
     // Views that begin anywhere, of which neither order needs a copy to be as the kernels want it.
     let values = Tensor::arange(0f32, 32.0 * 4.0 + 3.0, &Device::Cpu).unwrap();
     let view = values.narrow(0, 3, 32 * 4).unwrap();
-    let plain = HashMap::from([
-        ("weight".to_string(), view.reshape((4, 32, 1, 1, 1)).unwrap()),
-        ("bias".to_string(), Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap()),
-    ]);
-    let plain = Weights::from_tensors(plain, DType::F32, &Device::Cpu);
-    let convolutions = [
-        CausalConv3d::pointwise(view.reshape((4, 32, 1, 1)).unwrap(), 32, 4),
-        CausalConv3d::new(plain, ConvSpec::new(32, 4, 1, 1)).unwrap(),
+    let stored = [
+        (WeightOrder::NewestFirst, view.reshape((4, 32, 1, 1)).unwrap()),
+        (WeightOrder::Plain, view.reshape((4, 32, 1, 1, 1)).unwrap()),
     ];
-    for conv in convolutions {
+    for (order, weight) in stored {
+        let conv = CausalConv3d::from_tensors(ConvSpec::new(32, 4, 1, 1), weight, None, order);
         for weight in [conv.frame_major_weight().unwrap(), conv.tap_major_weight(32).unwrap()] {
             assert_eq!(weight.layout().start_offset(), 0);
             let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();

@@ -1,7 +1,29 @@
-//! Convolutions of the video autoencoders: causal in time with a streaming history, or within frames only.
+//! Convolutions of video: causal in time with a streaming history, or within frames only.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `spec` | sizes, strides, padding |
+//! | `cpu`, `inner_loop` | on the CPU: packed tiles, and the loop over them in registers |
+//! | `device` | weights and sizes as a GPU takes them |
+//! | `cuda` | on a GPU: history in front of the frames, then cuDNN or the kernel of `cuda/conv.cu` |
+//! | `cudnn`, `plan` | the layouts that cuDNN is given, and its plans for them |
+//!
+//! Launches of the kernels are in `launch::convolution`. Weights come as tensors: how they are named in a file is known
+//! to `crate::vae`.
 
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "cudnn")]
+mod cudnn;
 #[cfg(any(test, feature = "cuda"))]
 mod device;
+#[cfg(all(test, feature = "cuda"))]
+mod device_tests;
+mod inner_loop;
+#[cfg(feature = "cudnn")]
+pub(in crate::kernels) mod plan;
+mod spec;
 
 use std::sync::OnceLock;
 
@@ -9,118 +31,19 @@ use std::sync::OnceLock;
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, bail};
 
-use super::conv_cpu;
+pub use spec::{ConvSpec, Padding};
+
 #[cfg(feature = "cuda")]
-use super::cuda::{self, DeviceWeight};
-use crate::checkpoint::{CheckpointError, Weights};
+use cuda::DeviceWeight;
 
-/// Zeros around a frame.
+use super::{f32_slice, f32_tensor_slice};
+
+/// As errors call the operation.
+const NAME: &str = "causal-conv3d";
+
+/// How a weight lies in its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Padding {
-    /// None.
-    Valid,
-    /// As many on each side as keep the size at stride 1.
-    Same,
-    /// One row below and one column right.
-    BottomRight,
-}
-
-impl Padding {
-    /// Rows above (columns left).
-    pub(super) fn before(self, kernel: usize) -> usize {
-        if self == Self::Same { kernel / 2 } else { 0 }
-    }
-
-    fn total(self, kernel: usize) -> usize {
-        match self {
-            Self::Valid => 0,
-            Self::Same => kernel / 2 * 2,
-            Self::BottomRight => 1,
-        }
-    }
-}
-
-/// Everything about a convolution but its weights.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConvSpec {
-    pub in_channels: usize,
-    pub out_channels: usize,
-    /// Kernel size in time; the last tap is the current frame.
-    pub time_kernel: usize,
-    pub time_stride: usize,
-    /// Kernel size in rows and columns.
-    pub kernel: usize,
-    /// Stride in rows and columns.
-    pub stride: usize,
-    pub padding: Padding,
-    /// Double rows and columns (nearest neighbour) before convolving.
-    pub upsample: bool,
-    /// `max(0, ·)` at the end, after the residual.
-    pub relu: bool,
-}
-
-impl ConvSpec {
-    /// A `time × kernel × kernel` convolution of stride 1 that keeps rows and columns.
-    pub fn new(in_channels: usize, out_channels: usize, time_kernel: usize, kernel: usize) -> Self {
-        Self {
-            in_channels,
-            out_channels,
-            time_kernel,
-            time_stride: 1,
-            kernel,
-            stride: 1,
-            padding: if kernel == 1 { Padding::Valid } else { Padding::Same },
-            upsample: false,
-            relu: false,
-        }
-    }
-
-    /// Nearest-neighbour doubling of rows and columns first.
-    pub fn upsampled(self) -> Self {
-        Self { upsample: true, ..self }
-    }
-
-    /// Halves rows and columns: stride 2, zeros below and right only.
-    pub fn downsampled(self) -> Self {
-        Self {
-            stride: 2,
-            padding: Padding::BottomRight,
-            ..self
-        }
-    }
-
-    /// ReLU at the end.
-    pub fn with_relu(self) -> Self {
-        Self { relu: true, ..self }
-    }
-
-    /// Weights per pair of channels.
-    pub(super) fn taps(&self) -> usize {
-        self.time_kernel * self.kernel * self.kernel
-    }
-
-    /// Rows and columns of the output; zero when the input is smaller than the kernel.
-    pub(super) fn output_size(&self, height: usize, width: usize) -> (usize, usize) {
-        let size = |n: usize| {
-            let n = if self.upsample { 2 * n } else { n } + self.padding.total(self.kernel);
-            if n < self.kernel {
-                0
-            } else {
-                (n - self.kernel) / self.stride + 1
-            }
-        };
-        (size(height), size(width))
-    }
-
-    /// Frames to remember between calls.
-    pub(super) fn history(&self) -> usize {
-        self.time_kernel.saturating_sub(self.time_stride)
-    }
-}
-
-/// How a weight of a convolution lies in its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WeightOrder {
+pub(crate) enum WeightOrder {
     /// `[out, in, time, rows, columns]`, oldest frame first.
     Plain,
     /// `[out, time · in, rows, columns]`, current frame first: a 2-D convolution over concatenated frames.
@@ -154,55 +77,8 @@ struct Packed {
 }
 
 impl CausalConv3d {
-    /// `weight` `[out, in, time, rows, columns]` and `bias` `[out]`, as Wan's three-dimensional convolutions.
-    ///
-    /// # Errors
-    /// When a tensor is missing or has another shape.
-    pub fn new(weights: Weights, spec: ConvSpec) -> Result<Self, CheckpointError> {
-        let shape = [
-            spec.out_channels,
-            spec.in_channels,
-            spec.time_kernel,
-            spec.kernel,
-            spec.kernel,
-        ];
-        let weight = weights.get(shape, "weight")?;
-        let bias = Some(weights.get([spec.out_channels], "bias")?);
-        Ok(Self::from_tensors(spec, weight, bias, WeightOrder::Plain))
-    }
-
-    /// `weight` `[out, time · in, rows, columns]` of a two-dimensional convolution (over the current and, if
-    /// `spec.time_kernel` > 1, previous frames concatenated along the channels) and, if `bias`, `bias` `[out]`.
-    ///
-    /// # Errors
-    /// When a tensor is missing or has another shape.
-    pub fn new_2d(weights: Weights, spec: ConvSpec, bias: bool) -> Result<Self, CheckpointError> {
-        let shape = [
-            spec.out_channels,
-            spec.time_kernel * spec.in_channels,
-            spec.kernel,
-            spec.kernel,
-        ];
-        let weight = weights.get(shape, "weight")?;
-        let bias = if bias {
-            Some(weights.get([spec.out_channels], "bias")?)
-        } else {
-            None
-        };
-        Ok(Self::from_tensors(spec, weight, bias, WeightOrder::NewestFirst))
-    }
-
-    /// A 1×1 convolution without bias from its weight `[out, in, 1, 1]`.
-    pub(super) fn pointwise(weight: Tensor, in_channels: usize, out_channels: usize) -> Self {
-        Self::from_tensors(
-            ConvSpec::new(in_channels, out_channels, 1, 1),
-            weight,
-            None,
-            WeightOrder::NewestFirst,
-        )
-    }
-
-    fn from_tensors(spec: ConvSpec, weight: Tensor, bias: Option<Tensor>, order: WeightOrder) -> Self {
+    /// `weight` as `order` says, and `bias` `[out]`, both of the sizes of `spec`.
+    pub(crate) fn from_tensors(spec: ConvSpec, weight: Tensor, bias: Option<Tensor>, order: WeightOrder) -> Self {
         Self {
             spec,
             weight,
@@ -289,10 +165,10 @@ impl CausalConv3d {
         let (area, taps) = (spec.kernel * spec.kernel, spec.taps());
         let weight = self.weight.flatten_all()?.to_vec1::<f32>()?;
         let weight = match self.order {
-            WeightOrder::Plain => conv_cpu::pack_weight(spec, &weight, |out, input, tap| {
+            WeightOrder::Plain => cpu::pack_weight(spec, &weight, |out, input, tap| {
                 (out * spec.in_channels + input) * taps + tap
             }),
-            WeightOrder::NewestFirst => conv_cpu::pack_weight(spec, &weight, |out, input, tap| {
+            WeightOrder::NewestFirst => cpu::pack_weight(spec, &weight, |out, input, tap| {
                 let age = spec.time_kernel - 1 - tap / area;
                 ((out * spec.time_kernel + age) * spec.in_channels + input) * area + tap % area
             }),
@@ -303,15 +179,15 @@ impl CausalConv3d {
 }
 
 /// One call of a [`CausalConv3d`].
-pub(super) struct ConvOp<'a> {
-    pub(super) conv: &'a CausalConv3d,
-    pub(super) history: Option<Tensor>,
-    pub(super) residual: Option<Tensor>,
+struct ConvOp<'a> {
+    conv: &'a CausalConv3d,
+    history: Option<Tensor>,
+    residual: Option<Tensor>,
 }
 
 impl ConvOp<'_> {
     /// Shape of the output, after checking the inputs.
-    pub(super) fn output_shape(&self, x: &Layout) -> candle_core::Result<Shape> {
+    fn output_shape(&self, x: &Layout) -> candle_core::Result<Shape> {
         let spec = &self.conv.spec;
         let (frames, channels, height, width) = x.shape().dims4()?;
         if channels != spec.in_channels {
@@ -349,7 +225,7 @@ impl ConvOp<'_> {
 
 impl CustomOp1 for ConvOp<'_> {
     fn name(&self) -> &'static str {
-        "causal-conv3d"
+        NAME
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -359,14 +235,14 @@ impl CustomOp1 for ConvOp<'_> {
         let packed = self.conv.packed()?;
         let history = self.history.as_ref().map(|t| t.storage_and_layout());
         let residual = self.residual.as_ref().map(|t| t.storage_and_layout());
-        let x = cpu_slice(storage, layout)?;
+        let x = f32_slice(storage, layout, NAME)?;
         let history = match &history {
-            Some((storage, layout)) => cpu_tensor_slice(storage, layout)?,
+            Some((storage, layout)) => f32_tensor_slice(storage, layout, NAME)?,
             None => &[],
         };
         let residual = residual
             .as_ref()
-            .map(|(storage, layout)| cpu_tensor_slice(storage, layout))
+            .map(|(storage, layout)| f32_tensor_slice(storage, layout, NAME))
             .transpose()?;
         let frame = (spec.in_channels * height * width).max(1);
         let known = history.len() / frame;
@@ -375,7 +251,7 @@ impl CustomOp1 for ConvOp<'_> {
             .chain(x.chunks(frame).map(Some))
             .collect();
         let mut out = vec![0f32; shape.elem_count()];
-        let call = conv_cpu::Call {
+        let call = cpu::Call {
             spec,
             weight: &packed.weight,
             bias: packed.bias.as_deref(),
@@ -384,35 +260,13 @@ impl CustomOp1 for ConvOp<'_> {
             width,
             residual,
         };
-        conv_cpu::convolve(&call, &mut out);
+        cpu::convolve(&call, &mut out);
         Ok((CpuStorage::F32(out), shape))
     }
 
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
         cuda::convolve(self, storage, layout)
-    }
-}
-
-/// The values of a contiguous f32 tensor on the CPU.
-pub(super) fn cpu_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
-    let CpuStorage::F32(values) = storage else {
-        bail!("the video autoencoder computes in f32 on the CPU, was given another type");
-    };
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&values[start..end]),
-        None => bail!("expected a contiguous tensor, got strides {:?}", layout.stride()),
-    }
-}
-
-/// As [`cpu_slice`], for a tensor's storage of any device.
-pub(super) fn cpu_tensor_slice<'a>(
-    storage: &'a candle_core::Storage,
-    layout: &Layout,
-) -> candle_core::Result<&'a [f32]> {
-    match storage {
-        candle_core::Storage::Cpu(storage) => cpu_slice(storage, layout),
-        _ => bail!("expected a tensor on the CPU"),
     }
 }
 

@@ -2,14 +2,14 @@
 
 use candle_core::{Layout, Result, Shape, Tensor, bail};
 
+#[cfg(feature = "cuda")]
+use super::cuda::DeviceWeight;
 use super::{CausalConv3d, WeightOrder};
 use crate::kernels::launch::{CONV_DEPTH, ConvShape};
-#[cfg(feature = "cuda")]
-use crate::vae::cuda::DeviceWeight;
 
 impl CausalConv3d {
     /// `[out, time · in, rows, columns]`, oldest frame first, at the start of its memory.
-    pub(in crate::vae) fn frame_major_weight(&self) -> Result<Tensor> {
+    pub(in crate::kernels) fn frame_major_weight(&self) -> Result<Tensor> {
         let spec = &self.spec;
         let (out, channels, time) = (spec.out_channels, spec.in_channels, spec.time_kernel);
         let area = spec.kernel * spec.kernel;
@@ -30,7 +30,7 @@ impl CausalConv3d {
 
     /// `[out, taps, channels]`, taps ordered time (oldest first), row, column; channels filled up with zeros to a
     /// multiple of `depth`. At the start of its memory.
-    pub(in crate::vae) fn tap_major_weight(&self, depth: usize) -> Result<Tensor> {
+    pub(in crate::kernels) fn tap_major_weight(&self, depth: usize) -> Result<Tensor> {
         let spec = &self.spec;
         let (out, channels, time) = (spec.out_channels, spec.in_channels, spec.time_kernel);
         let area = spec.kernel * spec.kernel;
@@ -45,7 +45,7 @@ impl CausalConv3d {
     }
 
     /// Sizes for the kernels: `x` as given, without history.
-    pub(in crate::vae) fn shape_of(&self, x: &Layout, out: &Shape) -> Result<ConvShape> {
+    pub(in crate::kernels) fn shape_of(&self, x: &Layout, out: &Shape) -> Result<ConvShape> {
         let spec = &self.spec;
         let (_, _, height, width) = x.shape().dims4()?;
         let (_, _, out_height, out_width) = out.dims4()?;
@@ -84,12 +84,12 @@ fn at_start(tensor: Tensor) -> Result<Tensor> {
 
 #[cfg(feature = "cuda")]
 impl CausalConv3d {
-    pub(in crate::vae) fn bias(&self) -> Option<&Tensor> {
+    pub(super) fn bias(&self) -> Option<&Tensor> {
         self.bias.as_ref()
     }
 
     /// The weight on the device, made by `make` the first time.
-    pub(in crate::vae) fn on_device(&self, make: impl FnOnce() -> Result<DeviceWeight>) -> Result<&DeviceWeight> {
+    pub(super) fn on_device(&self, make: impl FnOnce() -> Result<DeviceWeight>) -> Result<&DeviceWeight> {
         if let Some(weight) = self.on_device.get() {
             return Ok(weight);
         }

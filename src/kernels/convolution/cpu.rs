@@ -17,8 +17,8 @@ use std::{cell::RefCell, ops::Range};
 use rayon::prelude::*;
 
 use super::{
-    conv_loop::{LANE, STEP, multiply_add},
-    conv3d::{ConvSpec, Padding},
+    inner_loop::{LANE, STEP, multiply_add},
+    spec::{ConvSpec, Padding},
 };
 
 /// Bytes of packed input that one task works on at a time.

@@ -1,15 +1,18 @@
-//! Convolutions on tensor cores, within frames or over several. Descriptors, algorithm and workspace are found once per
+//! cuDNN's plans of convolutions on tensor cores, within frames or over several. Descriptors, algorithm and workspace are found once per
 //! shape.
 
 use candle_core::{CudaDevice, Error, Result, cuda::cudarc::cudnn::result, cuda::cudarc::cudnn::sys};
 use sys::{cudnnDataType_t as Data, cudnnMathType_t as Math};
 
-use super::{super::launch::Element, Library, aligned, failed, with};
+use crate::kernels::{
+    cudnn::{Library, aligned, failed, with},
+    launch::Element,
+};
 
 /// What a plan is made for: `[batch, in, height, width]` to `[batch, out, out_height, out_width]`, or, with `time`, one
 /// stretch of frames with the channels last, `[frames, height, width, in]` to `[out_frames, out_height, out_width, out]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct ConvolutionShape {
+pub(in crate::kernels) struct ConvolutionShape {
     pub element: Element,
     pub batch: usize,
     pub time: Option<Time>,
@@ -27,7 +30,7 @@ pub(crate) struct ConvolutionShape {
 
 /// Frames under the kernel; none are added before or behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Time {
+pub(in crate::kernels) struct Time {
     pub frames: usize,
     pub out_frames: usize,
     pub kernel: usize,
@@ -39,7 +42,7 @@ const LARGEST_WORKSPACE: usize = 1 << 30;
 /// Suggestions to ask for.
 const CANDIDATES: usize = 8;
 
-pub(super) struct Plan {
+pub(in crate::kernels) struct Plan {
     descriptors: Descriptors,
     algorithm: sys::cudnnConvolutionFwdAlgo_t,
     workspace: usize,
@@ -64,12 +67,18 @@ impl Drop for Descriptors {
     }
 }
 
-/// Convolves `x` with `filter` `[out, in, kernel, kernel]` (over time: `[out, time, kernel, kernel, in]`) into `out`; false when the library has no plan for the shape, or
-/// one that fails, or when a tensor is not aligned.
+/// Convolves `x` with `filter` `[out, in, kernel, kernel]` (over time: `[out, time, kernel, kernel, in]`) into `out`; false
+/// when the library has no plan for the shape, or one that fails, or when a tensor is not aligned.
 ///
 /// # Errors
 /// When the device cannot be used.
-pub(crate) fn convolve(device: &CudaDevice, shape: ConvolutionShape, out: u64, x: u64, filter: u64) -> Result<bool> {
+pub(in crate::kernels) fn convolve(
+    device: &CudaDevice,
+    shape: ConvolutionShape,
+    out: u64,
+    x: u64,
+    filter: u64,
+) -> Result<bool> {
     if !aligned([out, x, filter]) {
         return Ok(false);
     }

@@ -1,4 +1,4 @@
-//! Convolutions of the video autoencoders by cuDNN.
+//! Convolutions by cuDNN.
 //!
 //! In bf16 the frames are first written with the channels of a position side by side, as tensor cores want them, history
 //! in front and rows and columns doubled on the way; the way back adds bias and residual. Left to itself the library
@@ -10,14 +10,14 @@
 
 use candle_core::{CudaStorage, DType, Device, Layout, Result, Shape, Tensor};
 
-use super::conv3d::{CausalConv3d, ConvOp, ConvSpec, Padding};
+use super::{
+    CausalConv3d, ConvOp, ConvSpec, NAME, Padding,
+    plan::{self, ConvolutionShape, Time},
+};
 use crate::kernels::{
     cuda::{self, Operand},
-    cudnn::{self, ConvolutionShape, Time},
     launch::{self, Element, Frames},
 };
-
-const NAME: &str = "causal-conv3d";
 
 /// A weight for the library.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ pub(super) fn convolve_channels_last(
     let result = cuda::empty((out_frames, positions, out_channels), DType::BF16, &device)?;
     let result_at = Operand::of(&result, NAME)?.at;
     let weight = Operand::of(weight, NAME)?.require(DType::BF16, NAME)?;
-    if !cudnn::convolve(&x.device, of, result_at, together_at, weight)? {
+    if !plan::convolve(&x.device, of, result_at, together_at, weight)? {
         return Ok(None);
     }
     drop(together);
@@ -180,7 +180,7 @@ pub(super) fn convolve(
     let out_step = bytes(spec.out_channels * out_height * out_width);
     for frame in (0..out_frames as u64).step_by(batch.max(1)) {
         let (to, from) = (out + frame * out_step, from + frame * in_step);
-        if !cudnn::convolve(&x.device, of, to, from, filter)? {
+        if !plan::convolve(&x.device, of, to, from, filter)? {
             return Ok(None);
         }
     }
