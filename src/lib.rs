@@ -7,6 +7,9 @@
 //! prompt ─ text ─► prompt embedding ─► rollout { noise → denoise with cache → latent } ─► vae ─► video
 //! ```
 //!
+//! What is computed, as formulas and shapes, is written in `docs/algorithms`; comments cite its pages and sections.
+//! How to change the program: `CONTRIBUTING.md`.
+//!
 //! | module | what it holds |
 //! |---|---|
 //! | [`checkpoint`] | `.safetensors` and `.pt`/`.pth` files as named tensors |
