@@ -40,3 +40,42 @@ fn collect(folder: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
         }
     }
 }
+
+/// The pages that users read: README, CONTRIBUTING and all of `docs`.
+pub fn guides() -> Vec<PathBuf> {
+    let mut pages = vec!["README.md".into(), "CONTRIBUTING.md".into()];
+    pages.extend(files("docs", &[".md"]));
+    pages
+}
+
+/// A page cut into lines of prose and lines of code blocks.
+pub struct Page {
+    pub prose: Vec<String>,
+    pub code: Vec<String>,
+}
+
+impl Page {
+    pub fn read(path: &Path) -> Self {
+        let (mut prose, mut code, mut inside) = (Vec::new(), Vec::new(), false);
+        for line in read(path).lines() {
+            if line.trim_start().starts_with("```") {
+                inside = !inside;
+            } else if inside {
+                code.push(line.to_string());
+            } else {
+                prose.push(line.to_string());
+            }
+        }
+        assert!(!inside, "{}: a code block is not closed", path.display());
+        Self { prose, code }
+    }
+
+    /// What stands between backticks in the prose; a span may go over a line's end.
+    pub fn spans(&self) -> Vec<String> {
+        let prose = self.prose.join("\n");
+        let parts = prose.split('`').skip(1).step_by(2);
+        parts
+            .map(|span| span.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
+    }
+}
