@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes docs/demo.gif, the moving picture of README.md: one prompt and seed, on the left with a first-in-first-out cache,
-# on the right with Deep Forcing, four times as fast as the videos. Needs ffmpeg; $PROGRAM is the program to render with.
+# on the right with Deep Forcing, four times as fast as the videos. Needs ffmpeg; $PROGRAM, $PROMPT and $SEED
+# are those to render with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +15,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 for policy in fifo deep-forcing; do
-    "$program" generate "$prompt" --model toy --seconds "${SECONDS_OF_VIDEO:-30}" --seed "${SEED:-1}" --policy "$policy" -o "$folder/$policy.mp4"
+    "$program" generate "$prompt" --model toy --seconds 30 --seed "${SEED:-1}" --policy "$policy" -o "$folder/$policy.mp4"
 done
 
 # Twice the size, a gap between the two, 8 frames a second.
