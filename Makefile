@@ -9,10 +9,10 @@ RENDER := cargo run --release --quiet -- generate --model toy --seconds 20 --see
 # Where the CUDA toolkit for `make cuda` is, or is put when there is none.
 CUDA_HOME ?= $(or $(wildcard /usr/local/cuda),$(HOME)/.cache/deepforcing/cuda-toolkit)
 
-.PHONY: help setup demo cuda test bench fmt lint
+.PHONY: help setup demo cuda test bench reference readme-picture fmt lint
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 setup: ## install what the build needs (Debian, Ubuntu); nothing when all is there
 	@scripts/setup.sh
@@ -39,6 +39,13 @@ test: ## format check, lints and all tests
 
 bench: setup ## speed measurements
 	cargo bench
+
+reference: setup ## write docs/reference.md from the program's own help
+	DEEPFORCING_WRITE_REFERENCE=1 cargo test --test docs reference
+
+readme-picture: setup ## render docs/demo.gif, the moving picture of README.md (needs ffmpeg)
+	cargo build --release
+	scripts/readme_picture.sh
 
 fmt: ## format the sources
 	cargo fmt

@@ -7,6 +7,9 @@
 //! prompt ─ text ─► prompt embedding ─► rollout { noise → denoise with cache → latent } ─► vae ─► video
 //! ```
 //!
+//! What is computed, as formulas and shapes, is written in `docs/algorithms`; comments cite its pages and sections.
+//! How to change the program: `CONTRIBUTING.md`.
+//!
 //! | module | what it holds |
 //! |---|---|
 //! | [`checkpoint`] | `.safetensors` and `.pt`/`.pth` files as named tensors |
@@ -20,7 +23,7 @@
 //! | [`video`] | frames and the video encoder |
 //! | [`device`] | CPU or GPU, and in which number format |
 //! | [`hub`] | model files in the cache that all tools of the Hugging Face hub share |
-//! | [`batch`] | many videos in one folder, in a run that can be gone on with |
+//! | [`batch`] | many videos in one folder, in a run that can be stopped and resumed |
 //! | [`mod@report`] | videos of a folder set side by side, in a page |
 //! | [`bench`] | how fast a machine makes videos, and whether its devices agree |
 //! | [`sweep`] | the same videos under many settings |

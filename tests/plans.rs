@@ -277,7 +277,7 @@ fn check_selection(run: &Run, step: &Step, cache: &Cache) -> Result<(), TestCase
     Ok(())
 }
 
-/// Temporal positions, from the rules as written in deep_forcing.md sections 1 to 3.
+/// Temporal positions, from the rules as written in docs/algorithms/deep_forcing.md sections 1 to 3.
 fn check_positions(run: &Run, step: &Step, cache: &Cache) -> Result<(), TestCaseError> {
     let n = run.per_frame;
     let end = (step.start as usize + step.frames) as i64;

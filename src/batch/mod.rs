@@ -1,4 +1,4 @@
-//! Many videos in one folder, in a run that can be stopped at any moment and gone on with.
+//! Many videos in one folder, in a run that can be stopped at any moment and resumed.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -2,7 +2,7 @@
 //!
 //! A [`Plan`] splits `[cached ++ incoming]` into sink, candidates and recent tokens; candidates are dropped, or all but
 //! the best `select` of them are. [`reposition`] then gives the survivors their temporal positions
-//! (deep_forcing.md sections 1 to 4).
+//! (docs/algorithms/deep_forcing.md sections 1 to 4).
 
 use std::ops::Range;
 
@@ -220,7 +220,7 @@ mod tests {
         settings.resolve(3, 240).unwrap()
     }
 
-    /// The worked example of deep_forcing.md section 4.
+    /// The worked example of docs/algorithms/deep_forcing.md section 4.
     #[test]
     fn deep_sink_moves_as_in_the_worked_example() {
         let official = positions_after(policy("deep-sink", "official"), 9);

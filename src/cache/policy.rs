@@ -69,7 +69,7 @@ pub enum Overflow {
     Full,
 }
 
-/// Temporal positions of the tokens that stay when room is made (deep_forcing.md sections 1 to 3).
+/// Temporal positions of the tokens that stay when room is made (docs/algorithms/deep_forcing.md sections 1 to 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
     /// All keep the position of the frame they come from: no key is rotated anew.
@@ -86,7 +86,7 @@ pub enum Placement {
 }
 
 /// Participative Compression: of the tokens between sink and recent frames those stay that recent queries attend to
-/// most (deep_forcing.md section 2).
+/// most (docs/algorithms/deep_forcing.md section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Selection {
     /// Latent frames left when room was made.
@@ -309,7 +309,8 @@ policies! {
         placement: positions.placement(),
         ..Policy::last(window)
     };
-    /// Deep Sink, and between sink and recent frames only the tokens that recent queries attend to (section 3.3).
+    /// Deep Sink, and between sink and recent frames only the tokens that recent queries attend to (paper
+    /// section 3.3).
     DeepForcing = "deep-forcing" [window, sink, budget, recent, reuse_limit, positions, scorer] |_| Policy {
         sink,
         placement: positions.placement(),

@@ -1,4 +1,5 @@
-//! Rotary position embeddings over three axes, from integer positions: no table, no last frame (causal_dit.md section 4).
+//! Rotary position embeddings over three axes, from integer positions: no table, no last frame
+//! (docs/algorithms/causal_dit.md section 4).
 
 use candle_core::{Device, Result, Tensor};
 

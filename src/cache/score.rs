@@ -1,7 +1,8 @@
 //! Participative Compression: how strongly recent queries take part in each candidate, and which candidates stay.
 //!
 //! The score of token `j` is `Σ_r Σ_heads q_r·k_j / (√head_dim · heads)` over the recent queries `r`, without softmax
-//! (deep_forcing.md section 2). It is linear in the queries, so only their sum per frame is kept (kv_cache.md section 4).
+//! (docs/algorithms/deep_forcing.md section 2). It is linear in the queries, so only their sum per frame is kept
+//! (docs/algorithms/kv_cache.md section 4).
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! Model files as named tensors.
+//! Model files as named tensors (docs/algorithms/checkpoints.md).
 //!
 //! [`Checkpoint`] is a file (or an indexed set of files); [`Weights`] is what a network's constructor asks for its
 //! tensors, by name and shape. Files are mapped into memory and each tensor is read when it is asked for, so that a

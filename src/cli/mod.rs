@@ -92,7 +92,7 @@ struct Cli {
 enum Command {
     /// Turn prompts into videos
     Generate(Box<generate::Generate>),
-    /// Turn a file of prompts into a folder of videos, in a run that can be stopped and gone on with
+    /// Turn a file of prompts into a folder of videos, in a run that can be stopped and resumed
     Batch(Box<batch::Batch>),
     /// Render prompts under many cache and sampler settings and compare them
     Sweep(Box<sweep::Sweep>),

@@ -213,7 +213,7 @@ fn failed(error: RenderError, printer: &Printer) -> Result<(), Failure> {
 /// Time in which a second Ctrl-C is taken for a stuttering key.
 const STUTTER: Duration = Duration::from_millis(150);
 
-/// The first Ctrl-C ends the video after the chunk in work (or the download, which can be gone on with), the second one
+/// The first Ctrl-C ends the video after the chunk in work (or the download, which can be resumed), the second one
 /// the program at once (the partial file stays playable).
 pub(super) fn interrupt_on_ctrl_c(cancel: &CancelToken) {
     let cancel = cancel.clone();

@@ -105,7 +105,7 @@ pub enum DeviceError {
     /// A build without CUDA.
     #[error(
         "this program was built without CUDA, so it cannot compute on `{asked}`; build it with `cargo build --release \
-         --features cuda,cudnn` (see GPU in the README), or take --device cpu"
+         --features cuda,cudnn` (see docs/guide/gpu.md), or take --device cpu"
     )]
     NotBuilt { asked: DeviceChoice },
     /// Driver or libraries are missing, or the kernels are for other GPUs.

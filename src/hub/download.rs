@@ -56,7 +56,7 @@ struct Partial<'a> {
 }
 
 impl Download<'_> {
-    /// Downloads the blob; an earlier attempt is gone on with.
+    /// Downloads the blob; an earlier attempt is resumed.
     pub(super) fn run(&self, watch: &mut Watch<'_>) -> Result<(), HubError> {
         let path = self.repo.partial(&self.file.etag);
         let resumed = fs::metadata(&path).is_ok_and(|partial| partial.len() > 0);

@@ -159,7 +159,7 @@ impl Hub {
         }
     }
 
-    /// Downloads a file into the cache unless it is there; an interrupted download is gone on with. Its size and, for
+    /// Downloads a file into the cache unless it is there; an interrupted download is resumed. Its size and, for
     /// large files, its SHA-256 are verified before it is put in place.
     ///
     /// `cancelled` is asked often; what is downloaded until then is kept.

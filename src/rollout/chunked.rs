@@ -1,4 +1,4 @@
-//! The chunk loop of the Self Forcing family (self_forcing.md section 2).
+//! The chunk loop of the Self Forcing family (docs/algorithms/self_forcing.md section 2).
 
 use std::sync::Arc;
 

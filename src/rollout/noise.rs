@@ -1,4 +1,4 @@
-//! Gaussian noise of a rollout.
+//! Gaussian noise of a rollout (docs/algorithms/self_forcing.md section 2).
 
 use candle_core::{Device, Result, Tensor, bail};
 use rand::SeedableRng;

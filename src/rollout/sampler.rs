@@ -1,4 +1,4 @@
-//! Flow-matching schedule and the arithmetic of few-step denoising (scheduler.md).
+//! Flow-matching schedule and the arithmetic of few-step denoising (docs/algorithms/scheduler.md).
 
 use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The table for a shift, bit for bit that of the reference (scheduler.md, "bit-exact recipe").
+    /// The table for a shift, bit for bit that of the reference (docs/algorithms/scheduler.md section 1).
     pub fn new(shift: f32) -> Self {
         let step = -0.001f32;
         let unshifted = |i: usize| match i < TRAINING_STEPS / 2 {

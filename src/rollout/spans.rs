@@ -1,4 +1,4 @@
-//! How a video's latent frames are cut into chunks (self_forcing.md section 3).
+//! How a video's latent frames are cut into chunks (docs/algorithms/self_forcing.md section 3).
 
 use serde::{Deserialize, Serialize};
 

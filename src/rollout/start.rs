@@ -1,4 +1,5 @@
-//! Videos that begin from given pictures: image to video, and the extension of a clip (self_forcing.md section 3).
+//! Videos that begin from given pictures: image to video, and the extension of a clip (docs/algorithms/self_forcing.md
+//! section 3).
 
 use std::path::{Path, PathBuf};
 
@@ -42,8 +43,8 @@ impl StartPictures {
     /// Reads `file` for a model that works in chunks as `rollout` says; pictures are scaled to cover `size` and cut
     /// evenly. Of a clip the end is taken, at most `most` latent frames (what the window can hold).
     ///
-    /// A model whose chunks are longer than a frame cannot start from one picture (self_forcing.md section 3): the image
-    /// is held for a whole chunk.
+    /// A model whose chunks are longer than a frame cannot start from one picture (docs/algorithms/self_forcing.md
+    /// section 3): the image is held for a whole chunk.
     ///
     /// # Errors
     /// When the file cannot be read, or a clip is shorter than a chunk.

@@ -1,4 +1,4 @@
-//! From a prompt string to its embedding: cleaning, tokenizer, UMT5 encoder.
+//! From a prompt string to its embedding: cleaning, tokenizer, UMT5 encoder (docs/algorithms/umt5.md).
 //!
 //! [`TextPipeline`] does all three. The result always has the full length the video model was trained with (512 rows,
 //! zero after the prompt): its cross-attention is not masked, so the zero rows take part.

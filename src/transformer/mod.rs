@@ -1,5 +1,5 @@
 //! The causal Wan transformer: predicts the flow of a chunk of noisy latent frames, attending to earlier chunks through
-//! the cache (causal_dit.md).
+//! the cache (docs/algorithms/causal_dit.md).
 
 pub mod block;
 pub mod config;

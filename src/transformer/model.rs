@@ -82,7 +82,7 @@ impl<'a> Observer<'a> {
 }
 
 impl CausalWan {
-    /// Builds the network. Asks `weights` for every tensor by its published name (causal_dit.md section 2).
+    /// Builds the network. Asks `weights` for every tensor by its published name (docs/algorithms/causal_dit.md section 2).
     ///
     /// # Errors
     /// When a tensor is missing, mis-shaped or not finite.

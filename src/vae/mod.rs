@@ -1,4 +1,4 @@
-//! Streaming video autoencoders: latent frames in, pictures out (and back).
+//! Streaming video autoencoders: latent frames in, pictures out and back (docs/algorithms/vae.md).
 //!
 //! [`Decoder`] is one of the two decoders of the Wan 2.1 latent space; a [`DecodeStream`] is a decoder with the memory
 //! of one video. Latents are `[frames, 16, h, w]` as the diffusion model makes them, pictures `[frames, 3, 8h, 8w]` in

@@ -1,4 +1,4 @@
-//! Batches that are stopped and gone on with.
+//! Batches that are stopped and resumed.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Sweeps that are stopped, gone on with, and extended.
+//! Sweeps that are stopped, resumed, and extended.
 
 use std::{
     fs,
