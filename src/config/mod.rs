@@ -236,7 +236,7 @@ impl Layers {
     pub fn resolve(&self, preset_name: &str, preset: &Preset) -> Settings {
         let name = preset_name.to_owned();
         let mut layers = self.layers.clone();
-        let bases = Key::ALL
+        let bases = Key::all()
             .iter()
             .filter_map(|key| Some((key.name, base_of(preset, key.name)?.to_owned())))
             .collect();
