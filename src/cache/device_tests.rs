@@ -83,6 +83,68 @@ fn compare(policy: Policy, chunks: u64, probed: bool) {
     }
 }
 
+/// A chunk of random tokens for every layer, in two passes, written into all `caches` alike.
+fn write_chunk(caches: &mut [&mut KvCache], start: u64) {
+    let rope = Rope::new(SHAPE.head_dim);
+    let tokens = 3 * SHAPE.tokens_per_frame();
+    let angles = rope
+        .chunk_angles(start as i64, 3, SHAPE.rows, SHAPE.columns, &Device::Cpu)
+        .unwrap();
+    for _ in 0..2 {
+        let passes: Vec<_> = caches.iter_mut().map(|cache| cache.begin(start, 3).unwrap()).collect();
+        for layer in 0..SHAPE.layers {
+            let random = || Tensor::randn(0f32, 1f32, (tokens, 2, 16), &Device::Cpu).unwrap();
+            let (queries, keys, new) = (random(), random(), random());
+            let rotated = kernels::rotate(&keys, &angles.cos, &angles.sin).unwrap();
+            for (cache, pass) in caches.iter_mut().zip(&passes) {
+                let tokens = ChunkTokens {
+                    queries: &queries,
+                    keys: &keys,
+                    rotated: &rotated,
+                    values: &new,
+                };
+                cache.update(layer, *pass, tokens).unwrap();
+            }
+        }
+        caches.iter_mut().for_each(|cache| cache.end_pass().unwrap());
+    }
+}
+
+/// Whether two caches hold the same, to the bit.
+fn same(a: &KvCache, b: &KvCache) -> bool {
+    a.layers().iter().zip(b.layers()).all(|(a, b)| {
+        let ((ak, av), (bk, bv)) = (a.view().unwrap(), b.view().unwrap());
+        a.slots() == b.slots() && values(&ak) == values(&bk) && values(&av) == values(&bv)
+    })
+}
+
+/// A cache that selects by itself goes on from a snapshot as one that was not interrupted; so does one that does not,
+/// from the same snapshot.
+#[test]
+fn snapshots_hold_what_the_device_knows() {
+    for (name, positions) in [
+        ("deep-forcing", "official"),
+        ("deep-forcing", "paper"),
+        ("deep-sink", "official"),
+    ] {
+        let policy = policy(name, positions);
+        let mut whole = cache(&policy, true);
+        for chunk in 0..11 {
+            write_chunk(&mut [&mut whole], 3 * chunk);
+        }
+        let snapshot = whole.snapshot().unwrap();
+        let (mut device, mut host) = (cache(&policy, true), cache(&policy, false));
+        device.restore(&snapshot).unwrap();
+        host.restore(&snapshot).unwrap();
+        assert!(same(&whole, &device), "{name} {positions}");
+        for chunk in 11..20 {
+            write_chunk(&mut [&mut whole, &mut device, &mut host], 3 * chunk);
+            assert!(same(&whole, &device), "{name} {positions}, chunk {chunk}");
+            assert!(same(&whole, &host), "{name} {positions}, chunk {chunk} on the host");
+        }
+    }
+}
+
 fn settings(policy: &str, positions: &str) -> CacheSettings {
     CacheSettings {
         policy: policy.parse().unwrap(),

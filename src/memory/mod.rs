@@ -258,7 +258,9 @@ pub fn state_bytes(sizes: &Sizes, recipe: &Recipe) -> Result<u64> {
     let settings = recipe.rollout_settings()?;
     let number = if recipe.dtype == "bf16" { 2 } else { 4 };
     let latent = sizes.transformer.out_channels * settings.height * settings.width;
-    let shape = sizes.transformer.cache_shape(settings.height, settings.width, settings.chunk);
+    let shape = sizes
+        .transformer
+        .cache_shape(settings.height, settings.width, settings.chunk);
     let frames = recipe.video.latent_frames;
     Ok(estimate::state(&settings.policy, &shape, frames, number, latent))
 }

@@ -64,9 +64,50 @@ fn an_interrupt_keeps_nothing_half_done() {
     assert!(killed.unwrap().success());
     let (_, stderr) = said(&child.wait_with_output().unwrap(), 130);
     assert!(stderr.contains("goes on where it was"), "{stderr}");
-    assert_eq!(batches.names("out"), ["00000.mp4", "manifest.jsonl"]);
+    // Of the second video there is a state to go on from, no file.
+    let names = batches.names("out");
+    let videos: Vec<_> = names.iter().filter(|name| !name.starts_with(".work.")).collect();
+    assert_eq!(videos, ["00000.mp4", "manifest.jsonl"]);
     let (stdout, _) = batches.ends(0, "list.txt", "out", &more);
     assert_eq!(stdout, "out/00001.mp4\n");
+    assert_eq!(batches.names("out"), ["00000.mp4", "00001.mp4", "manifest.jsonl"]);
+}
+
+#[test]
+fn the_video_in_work_goes_on_where_a_kill_left_it() {
+    let batches = Batches::new();
+    batches.write("list.txt", "a\nb\n");
+    let more = ["--seconds", "20"];
+    batches.ends(0, "list.txt", "whole", &more);
+    let mut child = batches.start("list.txt", "out", &more);
+    wait_for(&batches, 1);
+    let (start, state) = (Instant::now(), batches.path("out/.work.state"));
+    while !state.exists() {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "no state of the second video"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (_, stderr) = batches.ends(0, "list.txt", "out", &more);
+    assert!(stderr.contains("going on after"), "{stderr}");
+    assert!(batches.videos("whole") == batches.videos("out"));
+    assert_eq!(batches.names("whole"), batches.names("out"));
+
+    // The state of another video is no reason not to make this one.
+    let mut child = batches.start("list.txt", "other", &["--seconds", "600"]);
+    let (start, state) = (Instant::now(), batches.path("other/.work.state"));
+    while !state.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no state");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (_, stderr) = batches.ends(0, "list.txt", "other", &more);
+    assert!(!stderr.contains("going on after"), "{stderr}");
+    assert!(batches.videos("whole") == batches.videos("other"));
 }
 
 #[test]
