@@ -17,6 +17,7 @@ use crate::{
 const ELSEWHERE: &[(&str, &str)] = &[
     ("--device cuda", "needs a GPU"),
     ("bench ", "takes minutes"),
+    ("--resume", "needs a run that was stopped"),
     ("models pull", "downloads"),
     ("models verify", "needs downloaded files"),
     ("models path", "needs downloaded files"),

@@ -66,7 +66,7 @@ fn made() -> &'static Path {
 pub fn desk(finished: bool) -> TempDir {
     let (desk, made) = (tempdir().unwrap(), made());
     let copy = |from: PathBuf, to: &str| {
-        fs::copy(&from, desk.path().join(to)).unwrap_or_else(|error| panic!("{}: {error}", from.display()))
+        fs::copy(&from, desk.path().join(to)).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
     };
     for (from, names) in [
         ("ball.mp4", &["ball.mp4", "storm.mp4"][..]),
@@ -79,7 +79,7 @@ pub fn desk(finished: bool) -> TempDir {
         ("cube.png", &["cube.png"]),
         ("prompts.txt", &["prompts.txt", "vbench.txt"]),
     ] {
-        names.iter().for_each(|to| drop(copy(made.join(from), to)));
+        names.iter().for_each(|to| copy(made.join(from), to));
     }
     copy(root().join("configs/prompts/shots.jsonl"), "shots.jsonl");
     copy(root().join("configs/sweeps/paper-sink.toml"), "my-sweep.toml");
