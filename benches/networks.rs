@@ -8,7 +8,7 @@ use deepforcing::{
     kernels,
     rollout::{ChunkLoop, Rollout},
     text::{TokenizedPrompt, Umt5, Umt5Config},
-    transformer::{CausalWan, PromptContext, TimeEmbedding, model::Observer},
+    transformer::{CausalWan, Observer, PromptContext, TimeEmbedding},
 };
 use divan::Bencher;
 

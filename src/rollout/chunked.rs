@@ -12,7 +12,7 @@ use crate::{
     Error, Result,
     cache::{KvCache, Policy, plan::attention_sizes},
     rollout::sampler::{self, DenoisingStep, SamplerSettings, Schedule},
-    transformer::{CausalWan, PromptContext, TimeEmbedding, model::Observer},
+    transformer::{CausalWan, Observer, PromptContext, TimeEmbedding},
 };
 
 /// What is to be generated.

@@ -3,7 +3,10 @@
 
 pub mod block;
 pub mod config;
+mod linear;
 pub mod model;
+mod observer;
 
 pub use config::{TransformerConfig, WanConfigFile};
 pub use model::{CausalWan, PromptContext, TimeEmbedding};
+pub use observer::Observer;

@@ -5,8 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{DType, Device, Tensor};
 
 use super::{
-    block::{Block, Conditioning, Context, CrossAttentionTokens, Depth, Linear},
+    block::{Block, Conditioning, Context, CrossAttentionTokens, Depth},
     config::{PATCH, TransformerConfig},
+    linear::Linear,
+    observer::Observer,
 };
 use crate::{
     Result,
@@ -49,36 +51,6 @@ pub struct TimeEmbedding {
     pub time: Tensor,
     /// e0, `[frames, 6, dim]`, for the blocks.
     pub modulation: Tensor,
-}
-
-/// Optional listener to intermediate tensors, for parity tests; costs nothing when silent.
-pub struct Observer<'a>(Option<Listener<'a>>);
-
-/// Called with the name of an intermediate tensor and its value.
-type Listener<'a> = &'a mut dyn FnMut(&str, &Tensor);
-
-impl<'a> Observer<'a> {
-    pub fn silent() -> Self {
-        Self(None)
-    }
-
-    pub fn new(listener: &'a mut dyn FnMut(&str, &Tensor)) -> Self {
-        Self(Some(listener))
-    }
-
-    fn see(&mut self, name: &str, tensor: &Tensor) {
-        if let Some(listener) = &mut self.0 {
-            listener(name, tensor);
-        }
-    }
-
-    pub(super) fn block(&mut self, index: usize, name: &str, tensor: impl FnOnce() -> Result<Tensor>) {
-        if let Some(listener) = &mut self.0
-            && let Ok(tensor) = tensor()
-        {
-            listener(&format!("block.{index}.{name}"), &tensor);
-        }
-    }
 }
 
 impl CausalWan {

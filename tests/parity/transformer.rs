@@ -8,7 +8,7 @@ use deepforcing::{
     cache::{KvCache, Policy, rope::Rope},
     checkpoint::{Checkpoint, Weights},
     kernels,
-    transformer::{CausalWan, TransformerConfig, WanConfigFile, model::Observer},
+    transformer::{CausalWan, Observer, TransformerConfig, WanConfigFile},
 };
 
 use super::{Case, number, tolerance};
