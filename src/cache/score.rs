@@ -22,6 +22,9 @@ pub struct QuerySums {
 
 impl QuerySums {
     /// Sums of the queries `[frames·per_frame, heads, head_dim]` of a pass: one tensor per latent frame.
+    ///
+    /// # Errors
+    /// When the queries are not whole frames, or on a device failure.
     pub fn of_pass(queries: &Tensor, frames: usize) -> Result<Vec<Tensor>> {
         let sums = kernels::sum_rows(queries, frames)?;
         (0..frames).map(|frame| sums.get(frame)).collect()
@@ -46,12 +49,18 @@ impl QuerySums {
     }
 
     /// Sum over the frames that are kept; `None` before the first pass.
+    ///
+    /// # Errors
+    /// On a device failure.
     pub fn total(&self) -> Result<Option<Tensor>> {
         sum(self.frames.iter())
     }
 }
 
 /// Sum of equally shaped tensors.
+///
+/// # Errors
+/// When shapes differ, or on a device failure.
 pub fn sum<'a>(mut tensors: impl Iterator<Item = &'a Tensor>) -> Result<Option<Tensor>> {
     let Some(first) = tensors.next() else {
         return Ok(None);
@@ -61,6 +70,9 @@ pub fn sum<'a>(mut tensors: impl Iterator<Item = &'a Tensor>) -> Result<Option<T
 
 /// Scores of keys `[tokens, heads, head_dim]` (rotated) against a sum of queries `[heads·head_dim]`, on their device:
 /// `[tokens]` in f32.
+///
+/// # Errors
+/// When the widths differ, or on a device failure.
 pub fn scores(keys: &Tensor, queries: &Tensor) -> Result<Tensor> {
     let (_, heads, dim) = keys.dims3()?;
     kernels::token_scores(keys, queries, 1.0 / ((dim as f64).sqrt() * heads as f64))

@@ -23,7 +23,7 @@ pub enum HubError {
          a folder that can be written"
     )]
     NoHome,
-    /// A variable of the environment holds something that cannot be.
+    /// A variable of the environment holds something that is no value of it.
     #[error("{name} is `{value}`, expected {expected}; correct or unset it")]
     Variable {
         name: &'static str,
@@ -33,7 +33,7 @@ pub enum HubError {
     /// A token that no server would take.
     #[error("the Hugging Face token from {origin} holds characters that no token has; replace it")]
     Token { origin: String },
-    /// A part of a source that cannot be.
+    /// A part of a source that is wrong.
     #[error("`{value}` cannot be the `{part}` of a model file, expected {expected}")]
     Source {
         part: &'static str,

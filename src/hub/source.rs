@@ -35,7 +35,7 @@ impl Source {
     /// Checks that the parts can stand in an address and in a path below the cache.
     ///
     /// # Errors
-    /// [`HubError::Source`] names the part that cannot be.
+    /// [`HubError::Source`] names the part that is wrong.
     pub fn check(&self) -> Result<(), HubError> {
         let bad = |part: &'static str, value: &str, expected: &'static str| {
             Err(HubError::Source {

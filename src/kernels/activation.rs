@@ -102,12 +102,18 @@ impl InplaceOp1 for Activation {
 }
 
 /// SiLU. The tensor's storage is overwritten: pass one that nobody else holds.
+///
+/// # Errors
+/// On a device failure.
 pub fn silu(x: Tensor) -> Result<Tensor> {
     x.inplace_op1(&Activation::Silu)?;
     Ok(x)
 }
 
 /// GELU in its tanh form. The tensor's storage is overwritten: pass one that nobody else holds.
+///
+/// # Errors
+/// On a device failure.
 pub fn gelu_tanh(x: Tensor) -> Result<Tensor> {
     x.inplace_op1(&Activation::GeluTanh)?;
     Ok(x)

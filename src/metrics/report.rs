@@ -42,7 +42,7 @@ pub struct Windows {
     pub overlap: f64,
 }
 
-/// A metric and its values. A value that cannot be (motion of one picture, a ratio to zero) is none.
+/// A metric and its values. A value that does not exist (motion of one picture, a ratio to zero) is none.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     #[serde(flatten)]

@@ -35,7 +35,7 @@ impl Default for SamplerSettings {
     }
 }
 
-/// Sampler settings that cannot be.
+/// Sampler settings that break a rule.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SamplerError {
     #[error("the list of denoising steps is empty; give at least one, for example 1000,750,500,250")]
@@ -54,7 +54,7 @@ impl SamplerSettings {
     /// Checks the settings.
     ///
     /// # Errors
-    /// The first value that cannot be.
+    /// The first value that breaks a rule.
     pub fn validate(&self) -> std::result::Result<(), SamplerError> {
         if !(self.shift.is_finite() && self.shift > 0.0) {
             return Err(SamplerError::Shift { shift: self.shift });
@@ -159,6 +159,9 @@ impl Schedule {
 
 /// `(1 − σ)·x0 + σ·noise`, in f64, rounded to the dtype of `noise`. `sigmas` holds one value for all frames (axis 0) or
 /// one per frame.
+///
+/// # Errors
+/// When shapes do not fit, or on a device failure.
 pub fn add_noise(x0: &Tensor, noise: &Tensor, sigmas: &[f32]) -> Result<Tensor> {
     let (sigma, x0, noise64) = (per_frame(sigmas, x0)?, wide(x0)?, wide(noise)?);
     let clean = x0.broadcast_mul(&(1.0 - &sigma)?)?;
@@ -166,12 +169,18 @@ pub fn add_noise(x0: &Tensor, noise: &Tensor, sigmas: &[f32]) -> Result<Tensor> 
 }
 
 /// Clean estimate `x_t − σ·flow`, in f64, rounded to the dtype of `flow`.
+///
+/// # Errors
+/// When shapes do not fit, or on a device failure.
 pub fn flow_to_x0(noisy: &Tensor, flow: &Tensor, sigmas: &[f32]) -> Result<Tensor> {
     let scaled = wide(flow)?.broadcast_mul(&per_frame(sigmas, flow)?)?;
     (wide(noisy)? - scaled)?.to_dtype(flow.dtype())
 }
 
 /// Flow `(x_t − x0)/σ` between a noisy and a clean tensor, in f64, rounded to the dtype of `x0`.
+///
+/// # Errors
+/// When shapes do not fit, or on a device failure.
 pub fn x0_to_flow(noisy: &Tensor, x0: &Tensor, sigmas: &[f32]) -> Result<Tensor> {
     (wide(noisy)? - wide(x0)?)?
         .broadcast_div(&per_frame(sigmas, x0)?)?

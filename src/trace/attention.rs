@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::TraceError;
 
-/// Largest number that is taken for meant.
+/// Largest number that is believed; a larger one is a slip.
 const LARGEST: usize = 9999;
 
 /// Numbers of layers or heads: `all`, or a list of numbers and ranges such as `0,3-5`.

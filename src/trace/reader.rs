@@ -175,7 +175,7 @@ fn header(line: &[u8], path: &Path) -> Result<Result<Header, String>, TraceError
     ];
     match sizes.iter().all(|size| (1..=1 << 20).contains(size)) && shape.sink <= shape.window {
         true => Ok(Ok(header)),
-        false => Ok(Err("its header has sizes that cannot be".into())),
+        false => Ok(Err("its header has sizes that no cache has".into())),
     }
 }
 

@@ -21,6 +21,9 @@ unsafe impl Send for Converter {}
 
 impl Converter {
     /// Full-range RGB24 to limited-range BT.709 yuv420p.
+    ///
+    /// # Errors
+    /// When FFmpeg has no such conversion.
     pub fn rgb_to_yuv(width: u32, height: u32) -> Result<Self, Error> {
         Self::new(
             (Pixel::RGB24, BT709, true, width),
@@ -31,6 +34,9 @@ impl Converter {
 
     /// Any decoded frame to full-range RGB24 of `width` columns, by the matrix and range that the frame is tagged with.
     /// Without a tag, small pictures are taken for BT.601 as television's were, unless `modern` says otherwise.
+    ///
+    /// # Errors
+    /// When FFmpeg has no such conversion.
     pub fn frame_to_rgb(frame: &frame::Video, width: u32, modern: bool) -> Result<Self, Error> {
         let matrix = match frame.color_space() {
             color::Space::BT709 => BT709,
@@ -73,6 +79,9 @@ impl Converter {
     }
 
     /// Converts `input` into `output`, which is allocated when empty.
+    ///
+    /// # Errors
+    /// When FFmpeg cannot convert the frame.
     pub fn run(&mut self, input: &frame::Video, output: &mut frame::Video) -> Result<(), Error> {
         self.0.run(input, output)
     }

@@ -85,6 +85,10 @@ pub(super) fn video_stream(input: &format::context::Input) -> Result<format::str
 }
 
 impl Decoder {
+    /// Opens a video or an animation at its first frame.
+    ///
+    /// # Errors
+    /// Why it cannot be read as a video.
     pub fn open(path: &Path) -> Result<Self, String> {
         let input = open_input(path)?;
         let stream = video_stream(&input)?;
@@ -140,6 +144,9 @@ impl Decoder {
     }
 
     /// The next frame; none after the last.
+    ///
+    /// # Errors
+    /// Why the rest cannot be decoded.
     pub fn next(&mut self) -> Result<Option<Timed>, String> {
         loop {
             let mut frame = frame::Video::empty();
@@ -211,6 +218,9 @@ impl Decoder {
     }
 
     /// `frame` as RGB with square pixels, upright.
+    ///
+    /// # Errors
+    /// When FFmpeg cannot convert the frame.
     pub fn rgb(&mut self, frame: &frame::Video) -> Result<RgbImage, String> {
         let width = self.display_width(frame);
         let text = |error: ffmpeg::Error| format!("its pixels cannot be converted: {error}");

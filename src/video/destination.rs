@@ -15,6 +15,9 @@ const MOOF: &[u8; 4] = b"moof";
 
 impl Destination {
     /// Writes whole fragments of mp4 (or anything else), and hands them to the operating system.
+    ///
+    /// # Errors
+    /// When the disk or the reader does not take them.
     pub fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Stream(to) => {

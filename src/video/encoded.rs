@@ -34,6 +34,10 @@ pub(super) struct EncodedStream {
 }
 
 impl EncodedStream {
+    /// Opens the file with its header, for frames of `encoder`.
+    ///
+    /// # Errors
+    /// When FFmpeg cannot write the form, or the file.
     pub fn create(
         to: Destination,
         form: Form,

@@ -27,6 +27,10 @@ pub(super) struct GifStream {
 }
 
 impl GifStream {
+    /// Begins the animation.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
     pub fn create(file: File, settings: &VideoSettings) -> io::Result<Self> {
         // `VideoSettings::check` keeps both below 2^16.
         let (width, height) = (settings.width as u16, settings.height as u16);

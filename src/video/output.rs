@@ -22,6 +22,9 @@ pub(super) struct Output {
 
 impl Output {
     /// Takes apart the name; changes nothing.
+    ///
+    /// # Errors
+    /// When the name is that of a folder, or is none.
     pub fn new(path: &Path) -> Result<Self, VideoError> {
         let owned = || path.to_owned();
         let ends_as_folder = path.as_os_str().as_encoded_bytes().last() == Some(&b'/');
@@ -47,6 +50,9 @@ impl Output {
     }
 
     /// Everything that would keep a video from being written here.
+    ///
+    /// # Errors
+    /// The first thing that would keep the video from being written.
     pub fn check(&self, overwrite: bool) -> Result<(), VideoError> {
         let path = || self.path.clone();
         match fs::metadata(&self.path) {
@@ -68,6 +74,9 @@ impl Output {
     }
 
     /// Creates and removes a file in the folder, with a name as long as any that will be needed.
+    ///
+    /// # Errors
+    /// When the folder is missing or cannot be written.
     pub fn check_folder(&self) -> Result<(), VideoError> {
         check_is_folder(&self.folder, &self.path)?;
         let created = File::create(&self.finishing).and_then(|_| fs::remove_file(&self.finishing));
@@ -80,12 +89,18 @@ impl Output {
     /// Creates the partial file and locks it against other runs; the lock ends with the returned file or the process.
     ///
     /// An older partial file, left by a run that was killed, is emptied.
+    ///
+    /// # Errors
+    /// When it cannot be created, or another run is writing it.
     pub fn open_partial(&self) -> Result<File, VideoError> {
         open_locked(&self.partial, &self.folder, &self.path)
     }
 
     /// Makes the complete file `from` durable, gives it its final name and removes the partial file.
     /// Returns its size in bytes.
+    ///
+    /// # Errors
+    /// When the disk fails; the video is then still in `from`.
     pub fn publish(&self, from: &Path) -> io::Result<u64> {
         let file = File::open(from)?;
         file.sync_all()?;

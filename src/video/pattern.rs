@@ -34,6 +34,9 @@ impl Pattern {
 
     /// Takes apart a path whose file name has one place for the number: `%d`, `%05d` (any width up to 9) or `{frame}`.
     /// `%%` stands for one `%`.
+    ///
+    /// # Errors
+    /// When the name has no number, or more than one.
     pub fn parse(path: &Path) -> Result<Self, VideoError> {
         let refuse = |reason| {
             let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("frame");
@@ -110,6 +113,9 @@ impl Pattern {
     }
 
     /// Pictures of this sequence that are there, with their numbers, in order.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
     pub fn existing(&self) -> io::Result<Vec<(u64, PathBuf)>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder)? {

@@ -16,6 +16,9 @@ pub(super) struct RawStream {
 
 impl RawStream {
     /// Writes the header of y4m at once.
+    ///
+    /// # Errors
+    /// When the header cannot be written.
     pub fn create(mut to: Box<dyn Write + Send>, form: Form, settings: &VideoSettings) -> io::Result<Self> {
         let (width, height) = (settings.width, settings.height);
         let planes = match form {

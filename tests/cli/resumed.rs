@@ -18,6 +18,7 @@ const LONG: [&str; 2] = ["--seconds", "20"];
 fn killed_after(desk: &Desk, name: &str, more: &[&str], wait: Duration) {
     let words = desk.words(name, more);
     let mut child = process(&words)
+        .current_dir(desk.video(""))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

@@ -208,7 +208,7 @@ fn broken_programs_are_refused() {
 }
 
 #[test]
-fn bombs_cost_nothing() {
+fn bombs_build_no_more_than_they_say() {
     // Each list holds the one before twice: 2^200 leaves when unfolded.
     let mut bomb = b"]q\0".to_vec();
     for _ in 0..200 {
