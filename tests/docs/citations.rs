@@ -1,12 +1,16 @@
 //! Pages that comments cite exist, and so do the sections.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::LazyLock};
 
 use regex::Regex;
 
 use crate::pages::{files, read, root};
 
 const FOLDER: &str = "docs/algorithms/";
+
+/// A page, and the sections of it that are meant.
+static CITATION: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"([\w./]*\b)(\w+\.md)(?: sections? (\d+)(?: (?:to|and) (\d+))?)?").unwrap());
 
 /// Comments of a source file, consecutive lines joined.
 fn comments(text: &str) -> Vec<String> {
@@ -38,8 +42,7 @@ fn sections(page: &str) -> BTreeSet<usize> {
 /// What is wrong with the citations of a comment.
 fn faults(comment: &str, names: &BTreeSet<String>) -> Vec<String> {
     let mut faults = Vec::new();
-    let citation = Regex::new(r"([\w./]*\b)(\w+\.md)(?: sections? (\d+)(?: (?:to|and) (\d+))?)?").unwrap();
-    for found in citation.captures_iter(comment) {
+    for found in CITATION.captures_iter(comment) {
         let (folder, name) = (&found[1], &found[2]);
         let path = format!("{folder}{name}");
         if names.contains(name) && folder != FOLDER {
