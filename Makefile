@@ -9,7 +9,7 @@ RENDER := cargo run --release --quiet -- generate --model toy --seconds 20 --see
 # Where the CUDA toolkit for `make cuda` is, or is put when there is none.
 CUDA_HOME ?= $(or $(wildcard /usr/local/cuda),$(HOME)/.cache/deepforcing/cuda-toolkit)
 
-.PHONY: help setup demo cuda test bench reference readme-picture fmt lint
+.PHONY: help setup demo cuda test fuzz bench reference readme-picture fmt lint
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ test: ## format check, lints and all tests
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo test
+
+fuzz: setup ## mutated files for every reader, an hour each (FUZZ_SECONDS, FUZZ_SEED, FUZZ_TARGET)
+	DEEPFORCING_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),3600) DEEPFORCING_FUZZ_SEED=$(or $(FUZZ_SEED),$(shell date +%s)) \
+		$(if $(FUZZ_TARGET),DEEPFORCING_FUZZ_TARGET=$(FUZZ_TARGET)) cargo test --release --test fuzz -- --nocapture
 
 bench: setup ## speed measurements
 	cargo bench

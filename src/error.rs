@@ -105,10 +105,16 @@ pub enum Error {
     NotFinite { chunk: usize },
     /// A start that is too short, or cannot start this kind of model.
     #[error(
-        "a start of {found} picture{} is too short: a model with chunks of {chunk} latent frames needs at least {needed}",
+        "{}a start of {found} picture{} is too short: a model with chunks of {chunk} latent frames needs at least {needed}",
+        file.as_ref().map_or_else(String::new, |file| format!("`{}`: ", file.display())),
         if *found == 1 { "" } else { "s" }
     )]
-    ShortStart { found: usize, needed: usize, chunk: usize },
+    ShortStart {
+        file: Option<PathBuf>,
+        found: usize,
+        needed: usize,
+        chunk: usize,
+    },
     /// The caller asked to stop at once.
     #[error("cancelled")]
     Cancelled,
@@ -237,6 +243,13 @@ pub enum Error {
     /// A recipe whose model was a folder.
     #[error("the recipe's model files came from a folder that it does not name; say where they are with --model DIR")]
     ModelNotNamed,
+    /// A recipe whose model is a file or folder somewhere.
+    #[error(
+        "the model `{name}` of the recipe in `{}` is neither a known one nor a preset file beside it, and no other place \
+         that a recipe names is looked at; say which model it is with --model NAME|DIR",
+        file.display()
+    )]
+    ModelElsewhere { name: String, file: PathBuf },
     /// A recipe with other model files than those found.
     #[error(
         "the model files are not those of the recipe ({changes}): the pictures would be others; find the same files, or \

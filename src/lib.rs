@@ -31,9 +31,13 @@
 //! | [`metrics`] | measures of a video that need no neural network |
 //! | [`models`] | the networks of a run, from published files |
 //! | [`render`] | from what is asked for to videos: model, jobs, each video from its recipe |
+//! | [`files`] | ordinary files only, nothing written through links; text of strangers as it may be printed |
 //! | [`config`] | settings in layers: flags, environment, config file, preset |
 //! | [`trace`] | what the cache keeps of a video, in a file and on a page |
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
+
+// Only the modules that say so at their top call FFmpeg, CUDA or the system, map files, or count on lengths by themselves.
+#![warn(unsafe_code)]
 
 pub mod batch;
 pub mod bench;
@@ -43,6 +47,7 @@ pub mod cli;
 pub mod config;
 pub mod device;
 mod error;
+pub mod files;
 pub mod hub;
 pub mod kernels;
 pub mod memory;

@@ -10,7 +10,10 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{BatchError, Item, Shard};
-use crate::prompts::{FAILED_VIDEOS, Scene};
+use crate::{
+    files,
+    prompts::{FAILED_VIDEOS, Scene},
+};
 
 /// The file `failed.jsonl` of a folder. A video leaves it when it is made; without any, there is no file.
 ///
@@ -37,7 +40,7 @@ impl Failures {
     /// On a line without an id, or a file that cannot be read.
     pub fn read(folder: &Path, shard: Shard) -> Result<Self, BatchError> {
         let path = folder.join(format!("failed{}.jsonl", shard.suffix()));
-        let text = match fs::read_to_string(&path) {
+        let text = match files::read_text(&path, u64::MAX - 1) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => {
@@ -112,7 +115,7 @@ impl Failures {
             if self.lines.is_empty() {
                 return fs::remove_file(&self.path);
             }
-            let mut file = fs::File::create(&draft)?;
+            let mut file = files::create(&draft)?;
             for failure in self.lines.values() {
                 writeln!(file, "{}", failure.to_line())?;
             }

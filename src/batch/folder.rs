@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{BatchError, Shard};
+use crate::files;
 
 /// A folder that this process may write in while the value lives.
 #[derive(Debug)]
@@ -53,11 +54,18 @@ impl OutputFolder {
     /// Gives a complete video its name, replacing what has it. Folders in the name are made.
     ///
     /// # Errors
-    /// When it cannot be moved.
+    /// When it cannot be moved, or the name leads out of the folder.
     pub fn finish(&self, made: &Path, name: &str) -> Result<PathBuf, BatchError> {
         let path = self.path.join(name);
         let folder = path.parent().unwrap_or(&self.path);
-        match fs::create_dir_all(folder).and_then(|()| fs::rename(made, &path)) {
+        let inside = match files::is_inside(name) {
+            true => files::check_inside(&self.path, Path::new(name)),
+            false => Err(io::Error::other("its name leads out of the folder")),
+        };
+        let moved = inside
+            .and_then(|()| fs::create_dir_all(folder))
+            .and_then(|()| fs::rename(made, &path));
+        match moved {
             Ok(()) => {
                 // The name must not be lost while the manifest tells of it. Some systems cannot sync a folder.
                 File::open(folder).and_then(|folder| folder.sync_all()).ok();
@@ -94,8 +102,8 @@ fn lock(folder: &Path, name: &str, alone: bool) -> Result<File, BatchError> {
         reason: format!("cannot lock `{name}`: {error}"),
     };
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut file = options.open(folder.join(name)).map_err(failed)?;
+    options.read(true).write(true).truncate(false);
+    let mut file = files::open_to_empty(&folder.join(name), &mut options).map_err(failed)?;
     let locked = match alone {
         true => file.try_lock(),
         false => file.try_lock_shared(),
@@ -122,4 +130,44 @@ fn lock(folder: &Path, name: &str, alone: bool) -> Result<File, BatchError> {
         written.map_err(failed)?;
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_put_outside_of_the_folder() {
+        let around = tempfile::tempdir().unwrap();
+        let (folder, other) = (around.path().join("out"), around.path().join("other"));
+        fs::create_dir(&other).unwrap();
+        let taken = OutputFolder::take(&folder, Shard::ALL).unwrap();
+        let made = taken.in_work("mp4");
+        let absolute = other.join("a.mp4").display().to_string();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(&other, folder.join("link")).unwrap();
+        let names = ["../a.mp4", "a/../../a.mp4", "", absolute.as_str(), "link/a.mp4"];
+        for name in names {
+            fs::write(&made, "video").unwrap();
+            let said = taken.finish(&made, name).unwrap_err().to_string();
+            assert!(said.contains("out of the folder"), "{name}: {said}");
+        }
+        taken.finish(&made, "a/b.mp4").unwrap();
+        assert!(folder.join("a/b.mp4").is_file());
+        assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
+        assert!(!around.path().join("a.mp4").exists());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_lock_that_is_a_link_is_left_alone() {
+        let around = tempfile::tempdir().unwrap();
+        let (folder, victim) = (around.path().join("out"), around.path().join("victim"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(&victim, "pride").unwrap();
+        std::os::unix::fs::symlink(&victim, folder.join(".batch.lock")).unwrap();
+        let said = OutputFolder::take(&folder, Shard::ALL).unwrap_err().to_string();
+        assert!(said.contains(".batch.lock") && said.contains("symbolic link"), "{said}");
+        assert_eq!(fs::read_to_string(victim).unwrap(), "pride");
+    }
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{BatchError, Shard, compact};
-use crate::metrics::Report;
+use crate::{files, metrics::Report};
 
 /// A finished video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,33 +101,40 @@ impl Manifest {
             known: HashMap::new(),
         };
         for path in manifests(folder)? {
-            let bytes = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
-            manifest.take(&path, &bytes)?;
+            let file = files::open(&path).map_err(|error| unreadable(&path, &error))?;
+            manifest.take(&path, BufReader::new(file))?;
         }
         Ok(manifest)
     }
 
-    fn take(&mut self, path: &Path, bytes: &[u8]) -> Result<(), BatchError> {
+    fn take(&mut self, path: &Path, mut lines: impl BufRead) -> Result<(), BatchError> {
         let source = self.sources.len();
         self.sources.push(path.into());
-        let mut start = 0;
-        for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let (mut start, mut line) = (0, Vec::new());
+        for number in 0.. {
             let at = start;
+            line.clear();
+            let read = lines.read_until(b'\n', &mut line);
+            if read.map_err(|error| unreadable(path, &error))? == 0 {
+                break;
+            }
             start += line.len() as u64;
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let entry: Entry = match serde_json::from_slice(line) {
+            let damaged = |reason| BatchError::Line {
+                path: path.into(),
+                line: number + 1,
+                reason,
+            };
+            let entry: Entry = match serde_json::from_slice(&line) {
                 Ok(entry) => entry,
                 Err(_) if !line.ends_with(b"\n") => break,
-                Err(error) => {
-                    return Err(BatchError::Line {
-                        path: path.into(),
-                        line: number + 1,
-                        reason: error.to_string(),
-                    });
-                }
+                Err(error) => return Err(damaged(error.to_string())),
             };
+            if !files::is_inside(&entry.file) {
+                return Err(damaged(format!("`{}` is not a file of the folder", entry.file)));
+            }
             let known = Known {
                 key: entry.key,
                 bytes: entry.bytes,
@@ -148,9 +155,9 @@ impl Manifest {
     /// # Errors
     /// When it cannot be written.
     pub fn open(&mut self) -> Result<(), BatchError> {
-        let opened = OpenOptions::new().read(true).append(true).create(true).open(&self.path);
+        let opened = files::open_kept(&self.path, OpenOptions::new().read(true).append(true));
         let mut file = opened.map_err(|error| unwritten(&self.path, &error))?;
-        mend(&mut file, &self.path).map_err(|error| unwritten(&self.path, &error))?;
+        mend(&mut file).map_err(|error| unwritten(&self.path, &error))?;
         self.own = Some(file);
         Ok(())
     }
@@ -201,10 +208,14 @@ impl Manifest {
     pub fn entry(&self, file: &str) -> Result<Option<Entry>, BatchError> {
         let Some(known) = self.known(file) else { return Ok(None) };
         let path = &self.sources[known.source];
-        let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
-        let start = known.start as usize;
-        let line = bytes.get(start..start + known.length).unwrap_or_default();
-        match serde_json::from_slice(line) {
+        // This line alone: the manifest of many videos has as many MB.
+        let mut line = vec![0; known.length];
+        let mut file = files::open(path).map_err(|error| unreadable(path, &error))?;
+        let read = file
+            .seek(SeekFrom::Start(known.start))
+            .and_then(|_| file.read_exact(&mut line));
+        read.map_err(|error| unreadable(path, &error))?;
+        match serde_json::from_slice(&line) {
             Ok(entry) => Ok(Some(entry)),
             Err(error) => Err(unreadable(path, &error.into())),
         }
@@ -212,13 +223,27 @@ impl Manifest {
 }
 
 /// Cuts off an unfinished last line, or ends a finished one that has no line end.
-fn mend(file: &mut File, path: &Path) -> io::Result<()> {
-    let bytes = fs::read(path)?;
-    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    match &bytes[end..] {
+fn mend(file: &mut File) -> io::Result<()> {
+    /// Bytes that are looked at at once, from the end on.
+    const STEP: u64 = 1 << 16;
+    let bytes = file.metadata()?.len();
+    let (mut end, mut last) = (bytes, Vec::new());
+    while end > 0 {
+        let from = end.saturating_sub(STEP);
+        let mut piece = vec![0; (end - from) as usize];
+        file.seek(SeekFrom::Start(from))?;
+        file.read_exact(&mut piece)?;
+        let line = piece.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        last.splice(..0, piece.drain(line..));
+        end = from + line as u64;
+        if line > 0 {
+            break;
+        }
+    }
+    match last.as_slice() {
         [] => Ok(()),
         last if serde_json::from_slice::<Entry>(last).is_ok() => file.write_all(b"\n"),
-        _ => file.set_len(end as u64),
+        _ => file.set_len(end),
     }
 }
 

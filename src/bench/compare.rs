@@ -13,7 +13,7 @@ pub fn read(path: &Path) -> Result<BenchReport, BenchError> {
         path: path.display().to_string(),
         reason,
     };
-    let text = std::fs::read_to_string(path).map_err(|error| not(error.to_string()))?;
+    let text = crate::files::read_text(path, crate::files::LONGEST_TEXT).map_err(|error| not(error.to_string()))?;
     let report: BenchReport = serde_json::from_str(&text).map_err(|error| not(error.to_string()))?;
     match report.format {
         FORMAT => Ok(report),

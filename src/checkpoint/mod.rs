@@ -4,6 +4,8 @@
 //! tensors, by name and shape. Files are mapped into memory and each tensor is read when it is asked for, so that a
 //! file is never held twice.
 
+#![allow(unsafe_code)]
+
 mod element;
 mod error;
 mod key_map;
@@ -21,13 +23,14 @@ mod weights;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
+
+use crate::files;
 
 pub use error::CheckpointError;
 pub use key_map::KeyMap;
@@ -194,7 +197,7 @@ pub fn shards_of(path: &Path) -> Vec<PathBuf> {
     let is_index = path
         .file_name()
         .is_some_and(|name| name.to_string_lossy().ends_with(".index.json"));
-    match is_index.then(|| std::fs::read(path)) {
+    match is_index.then(|| files::read(path, files::LONGEST_TEXT)) {
         Some(Ok(text)) => safetensors_file::shards_of(path, &text),
         _ => Vec::new(),
     }
@@ -229,23 +232,18 @@ fn map_file(path: &Path) -> Result<Arc<Mmap>, CheckpointError> {
         path: path.into(),
         reason: error.to_string(),
     };
-    let file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if metadata.is_dir() {
+    if path.is_dir() {
         return Err(directory(path));
     }
-    if !metadata.is_file() {
-        return Err(CheckpointError::Unreadable {
-            path: path.into(),
-            reason: "it is not an ordinary file".into(),
-        });
-    }
+    let file = files::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
     if metadata.len() == 0 {
         return Err(wrong_kind(path, &FileKind::Empty, "a model file"));
     }
     // SAFETY: the map is only read. That nobody shortens the file meanwhile is part of the contract of `Checkpoint`;
     // model files are replaced by renaming, not rewritten in place.
     let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
+    files::maps::note(&map, path);
     Ok(Arc::new(map))
 }
 

@@ -2,13 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use memmap2::Mmap;
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::Deserialize;
+
+use crate::files;
 
 use super::{CheckpointError, Contents, element::Element, kind::FileKind, map_file, stored::Stored, wrong_kind};
 
@@ -61,7 +63,9 @@ pub(super) fn shards_of(path: &Path, text: &[u8]) -> Vec<PathBuf> {
     };
     let folder = path.parent().unwrap_or(Path::new(""));
     let names: BTreeSet<&String> = index.weight_map.values().collect();
-    names.into_iter().map(|name| folder.join(name)).collect()
+    // Others are refused when the index is opened.
+    let names = names.into_iter().filter(|name| files::is_single_name(name));
+    names.map(|name| folder.join(name)).collect()
 }
 
 /// Reads the index and the headers of all files it names.
@@ -75,10 +79,7 @@ pub(super) fn open_index(path: &Path, text: &[u8]) -> Result<Contents, Checkpoin
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (tensor, file) in &index.weight_map {
-        if !matches!(
-            Path::new(file).components().collect::<Vec<_>>().as_slice(),
-            [Component::Normal(_)]
-        ) {
+        if !files::is_single_name(file) {
             return Err(damaged(format!(
                 "it names the file `{}`, which is not in the same folder",
                 file.escape_debug()

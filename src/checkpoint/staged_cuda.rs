@@ -2,6 +2,8 @@
 //!
 //! **Never run with files of full size so far**; the turns that the buffers take are tested in `staging`.
 
+#![allow(unsafe_code)]
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{

@@ -134,12 +134,24 @@ fn as_table(settings: &Settings) -> String {
     table(&rows)
 }
 
+/// Characters of the widest column; longer cells push what follows to the right.
+const WIDEST: usize = 60;
+/// Characters of the longest cell; what is longer was never meant to be read.
+const LONGEST: usize = 2000;
+
 /// Columns as wide as their widest cell; the last one ends where its text ends.
 pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| shortened(cell)))
+        .collect();
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or(0).min(WIDEST)
+    };
     let widths: Vec<usize> = (0..N).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             line.push_str(&format!("{cell:width$}  "));
@@ -148,6 +160,14 @@ pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A cell, cut where it goes on and on.
+fn shortened(cell: &str) -> String {
+    match cell.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &cell[..end]),
+        None => cell.into(),
+    }
 }
 
 fn as_json(settings: &Settings, layers: &Layers) -> serde_json::Value {
@@ -165,4 +185,19 @@ fn as_json(settings: &Settings, layers: &Layers) -> serde_json::Value {
         "settings": entries.collect::<serde_json::Map<_, _>>(),
         "warnings": layers.warnings,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_cells_are_cut_and_do_not_widen_the_others() {
+        let row = |a: &str, b: &str| [a.to_string(), b.to_string()];
+        // More than the formatter's largest width.
+        let text = table(&[row("a", "b"), row(&"ü".repeat(70_000), "c")]);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], format!("a{}b", " ".repeat(WIDEST + 1)));
+        assert!(lines[1].ends_with("ü…  c") && lines[1].chars().count() < LONGEST + 9);
+    }
 }

@@ -11,6 +11,7 @@ use super::{
     Failure,
     flags::{EncodingFlags, ModelFlags, OutputFlags},
     printer::{Printer, print_result},
+    recipes::model_of,
     render::{Screen, interrupt_on_ctrl_c},
     threads::use_threads,
 };
@@ -89,8 +90,8 @@ impl Decode {
     /// The model asked for, or the one that made the latents.
     fn locate(&self, recipe: Option<&Recipe>, cancel: &CancelToken, screen: &mut Screen) -> Result<Session> {
         let mut layer = self.encoding.over(self.model.layer());
-        if let Some(recipe) = recipe {
-            layer.model = layer.model.or_else(|| recipe.model.model.clone());
+        if let (Some(recipe), None) = (recipe, &layer.model) {
+            layer.model = model_of(recipe, &self.file)?;
         }
         if layer.model.is_none() && recipe.is_some_and(|recipe| recipe.model.model.is_none()) {
             return Err(Error::ModelNotNamed);

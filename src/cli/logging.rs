@@ -28,10 +28,11 @@ pub(super) fn start(printer: &Printer) {
         }
     }
     let filter = filter.unwrap_or_else(|| EnvFilter::new(by_level(printer.level())));
+    let coloured = printer.colours();
     let subscriber = fmt()
         .with_env_filter(filter)
-        .with_writer(|| LogWriter)
-        .with_ansi(printer.colours())
+        .with_writer(move || LogWriter { coloured })
+        .with_ansi(coloured)
         .with_target(printer.level() == Level::Debug)
         .without_time()
         .finish();

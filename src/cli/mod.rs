@@ -26,6 +26,7 @@
 //! | `printer` | notes, warnings, errors, the live line |
 //! | `live` | pace of a video and the text of the live line |
 //! | `hints` | what to do after an error |
+//! | `faults` | words for signals that end the program |
 //! | `logging` | log messages on stderr |
 //! | `preview`, `picture` | pictures in the terminal |
 //! | `threads` | how many threads compute |
@@ -38,6 +39,7 @@ mod completions;
 mod config;
 mod decode;
 mod doctor;
+mod faults;
 mod flags;
 mod folder;
 mod generate;
@@ -185,6 +187,7 @@ fn parse() -> Cli {
 
 /// Runs the program on its command line and gives its exit code.
 pub fn main() -> ExitCode {
+    faults::explain();
     let cli = parse();
     let printer = printer::Printer::new(&cli.output);
     logging::start(&printer);

@@ -1,6 +1,7 @@
 //! What goes to stderr: progress, notes, warnings, errors. Results go to stdout through [`print_result`].
 
 use std::{
+    borrow::Cow,
     cell::Cell,
     io::{self, ErrorKind, Write},
     sync::{
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::{
     Error,
+    files::said::{printable_lines, without_passwords},
     hub::human_bytes,
     render::pipeline::Update,
     video::{Encoder, EncoderInfo, VideoSummary},
@@ -91,11 +93,21 @@ pub(super) fn written() -> u64 {
     WRITTEN.load(Ordering::Relaxed)
 }
 
-/// Writes a line to stderr. A reader that has gone away (`2>&1 | head`) must not cost the video.
+/// Writes a line to stderr, as text that a terminal shows and does not obey.
 pub(super) fn say(text: &str) {
+    write_line(&harmless(text));
+}
+
+/// A reader that has gone away (`2>&1 | head`) must not cost the video.
+fn write_line(line: &str) {
     beside_live_line(|| {
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = writeln!(io::stderr(), "{line}");
     });
+}
+
+/// Text that may hold what strangers wrote (names, recipes, answers of servers), as it may be printed.
+fn harmless(text: &str) -> String {
+    printable_lines(&without_passwords(text)).into_owned()
 }
 
 /// Whether a failure of stdout means that nobody reads it any more: a pipe or a terminal that was closed.
@@ -127,6 +139,12 @@ fn is_closed_terminal(_error: &io::Error) -> bool {
 /// # Errors
 /// When stdout cannot be written, for example because the disk behind it is full.
 pub(super) fn print_result(bytes: &[u8]) -> Result<(), Failure> {
+    // Programs get every byte as it is.
+    let shown = match str::from_utf8(bytes) {
+        Ok(text) if io::IsTerminal::is_terminal(&io::stdout()) => Cow::Owned(harmless(text).into_bytes()),
+        _ => Cow::Borrowed(bytes),
+    };
+    let bytes = shown.as_ref();
     let written = beside_live_line(|| {
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes).and_then(|()| stdout.flush())
@@ -175,7 +193,7 @@ impl Printer {
     }
 
     fn labelled(&self, role: Role, text: &str) {
-        say(&format!("{} {text}", role.label(self.colours)));
+        write_line(&format!("{} {}", role.label(self.colours), harmless(text)));
     }
 
     /// Something the user should know.
@@ -353,12 +371,20 @@ impl Drop for Progress {
 }
 
 /// Stderr for log messages.
-pub(super) struct LogWriter;
+pub(super) struct LogWriter {
+    /// Whether they come with the terminal's codes for colours; texts in them are then escaped already.
+    pub coloured: bool,
+}
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let text = match self.coloured {
+            true => without_passwords(&text).into_owned(),
+            false => harmless(&text),
+        };
         beside_live_line(|| {
-            let _ = io::stderr().write_all(bytes);
+            let _ = io::stderr().write_all(text.as_bytes());
         });
         Ok(bytes.len())
     }

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::printer::{Level, Printer, say};
 use crate::{
     Result,
+    files::said::printable,
     hub::{Hub, HubError, MissingFile, PullEvent, Source, Transfer, human_bytes},
     rollout::CancelToken,
 };
@@ -62,9 +63,13 @@ impl<'a> Downloads<'a> {
                 }
             }
             Transfer::Done(source) => {
+                let how = match self.file.as_ref().is_some_and(|file| file.verified) {
+                    true => "downloaded and verified",
+                    false => "downloaded (the hub states no hash)",
+                };
                 self.close();
                 if self.shows {
-                    say(&format!("{}: downloaded and verified", source.label()));
+                    say(&format!("{}: {how}", source.label()));
                 }
             }
             Transfer::Failed { error, .. } => {
@@ -107,6 +112,8 @@ struct PullProgress {
     shows: bool,
     bar: Option<ProgressBar>,
     bytes: u64,
+    /// Whether the content was compared with a stated hash.
+    verified: bool,
     /// Where and when this transfer began.
     began: (u64, Instant),
     spoke: Instant,
@@ -118,13 +125,14 @@ impl PullProgress {
         let bar = (shows && terminal).then(|| ProgressBar::new(0).with_style(style()));
         let name = source.label();
         if let Some(bar) = &bar {
-            bar.set_message(name.clone());
+            bar.set_message(printable(&name).into_owned());
         }
         Self {
             name,
             shows,
             bar,
             bytes: 0,
+            verified: false,
             began: (0, Instant::now()),
             spoke: Instant::now(),
         }
@@ -154,7 +162,7 @@ impl PullProgress {
                 let time = time.map_or(String::new(), |time| format!(" ({:.0} s)", time.as_secs_f64().ceil()));
                 self.say(&format!("{}: {why}{time}", self.name));
             }
-            PullEvent::Done { .. } => {}
+            PullEvent::Done { verified, .. } => self.verified = *verified,
         }
     }
 

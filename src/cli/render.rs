@@ -23,7 +23,7 @@ use crate::{
         run::{Made, Run},
     },
     rollout::CancelToken,
-    video::VideoError,
+    video::{VideoError, stop_reading},
 };
 
 /// What is on screen while a run goes on: it prints what the run tells.
@@ -222,6 +222,7 @@ pub(super) fn interrupt_on_ctrl_c(cancel: &CancelToken) {
         None => {
             first = Some(Instant::now());
             cancel.after_chunk();
+            stop_reading();
             say("finishing what is in work; press Ctrl-C again to quit at once");
         }
         Some(first) if first.elapsed() < STUTTER => {}

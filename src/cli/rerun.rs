@@ -8,7 +8,7 @@ use super::{
     Failure,
     flags::{DeviceFlags, OutputFlags, PreviewFlag},
     printer::Printer,
-    recipes::recipe_of,
+    recipes::{model_of, recipe_of},
     render::{Screen, Show, interrupt_on_ctrl_c, render_all},
     threads::use_threads,
     trace::flags::TraceFlags,
@@ -17,7 +17,7 @@ use crate::{
     Error, Result,
     config::{Environment, Layer, Layers},
     models::Locator,
-    recipe::Recipe,
+    recipe::{Recipe, RecipeError},
     render::{
         Event, Job,
         jobs::{Work, check_heads},
@@ -63,12 +63,18 @@ pub(super) struct Rerun {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// Go on even if the memory needed is estimated to be more than there is
+    #[arg(long)]
+    no_memory_check: bool,
 }
 
 impl Rerun {
     pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
         let mut screen = Screen::new(printer).since(Instant::now());
         let mut recipe = recipe_of(&self.file)?;
+        recipe
+            .check_makable()
+            .map_err(|error| Error::from(error.of_file(&self.file)))?;
         let target = self.output.target()?;
         if self.json && target.is_stdout() {
             return Err(Error::StdoutTaken.into());
@@ -114,21 +120,25 @@ impl Rerun {
             state: None,
             overwrite: self.output.overwrite,
         };
-        let work = Work {
+        let works = vec![Work {
             job,
             start,
             sidecar: None,
-        };
+        }];
+        if !self.no_memory_check {
+            session.check_memory(&files, &works, &compute)?;
+        }
         let show = Show {
             preview: session.settings.preview.value,
             json: self.json,
         };
-        render_all(&files, &compute, vec![work], &show, &cancel, &mut screen)
+        render_all(&files, &compute, works, &show, &cancel, &mut screen)
     }
 
     fn locate(&self, recipe: &Recipe, cancel: &CancelToken, screen: &mut Screen) -> Result<Session> {
-        let Some(name) = self.model.clone().or_else(|| recipe.model.model.clone()) else {
-            return Err(Error::ModelNotNamed);
+        let name = match &self.model {
+            Some(name) => name.clone(),
+            None => model_of(recipe, &self.file)?.ok_or(Error::ModelNotNamed)?,
         };
         let layer = Layer {
             model: Some(name),
@@ -149,7 +159,7 @@ impl Rerun {
 
     fn start_pictures(&self, recipe: &Recipe) -> Result<Option<StartPictures>> {
         let Some(record) = &recipe.start else { return Ok(None) };
-        let file = record.file(self.start.as_deref());
+        let file = record.file(self.start.as_deref(), &self.file)?;
         if !self.allow_changed {
             record.check(&file)?;
         }
@@ -158,7 +168,15 @@ impl Rerun {
             height: recipe.video.height,
         };
         let most = recipe.cache.window.saturating_sub(recipe.rollout.chunk);
-        StartPictures::read(&file, size, recipe.video.fps, recipe.rollout, most).map(Some)
+        let pictures = StartPictures::read(&file, size, recipe.video.fps, recipe.rollout, most)?;
+        if pictures.latent_frames != record.latent_frames {
+            return Err(Error::Recipe(RecipeError::StartLength {
+                path: file.path().into(),
+                found: pictures.latent_frames,
+                expected: record.latent_frames,
+            }));
+        }
+        Ok(Some(pictures))
     }
 }
 

@@ -1,5 +1,7 @@
 //! How many threads the program computes with.
 
+#![allow(unsafe_code)]
+
 /// Lets every part of the program compute with as many threads.
 pub(super) fn use_threads(threads: Option<usize>) {
     let Some(threads) = threads else { return };

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::ErrorKind,
     path::{Path, PathBuf},
 };
@@ -11,7 +10,7 @@ use etcetera::BaseStrategy;
 use toml::de::{DeTable, DeValue};
 
 use super::{ConfigError, Environment, Key, Layer, value::Notation};
-use crate::text::nearest::nearest;
+use crate::{files, text::nearest::nearest};
 
 /// Where a config file is or would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +51,7 @@ impl ConfigFile {
     /// When it cannot be read, has an unknown key or a value that its setting does not accept.
     pub(super) fn read(&self) -> Result<Option<(Layer, Lines)>, ConfigError> {
         let absent = |error: &std::io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
-        match fs::read_to_string(&self.path) {
+        match files::read_settings(&self.path) {
             Ok(text) => parse(&self.path, &text).map(Some),
             Err(error) if absent(&error) && !self.named => Ok(None),
             Err(source) => Err(ConfigError::Read {

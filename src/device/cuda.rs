@@ -3,6 +3,8 @@
 //! Libraries are looked for by name before anything of CUDA is called: the program starts without them (`build/on_demand`),
 //! and a call whose library is missing would fail with a number that tells nobody what to install.
 
+#![allow(unsafe_code)]
+
 use candle_core::{
     CudaDevice, Device,
     cuda_backend::{

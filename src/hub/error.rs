@@ -99,9 +99,11 @@ pub enum HubError {
         advice: &'static str,
     },
     /// A file of other content than it should have.
-    #[error("`{file}` has SHA-256 {found}, expected {expected}; {advice}")]
+    #[error("`{file}` has {kind} {found}, expected {expected}; {advice}")]
     WrongHash {
         file: String,
+        /// `SHA-256` or `git hash`.
+        kind: &'static str,
         found: String,
         expected: String,
         advice: &'static str,

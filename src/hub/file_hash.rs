@@ -1,7 +1,7 @@
 //! SHA-256 of files, computed once per file.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
@@ -10,15 +10,19 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::files;
+
 /// Bytes read at once.
 const BLOCK: usize = 1 << 20;
+/// Most bytes of a remembered hash.
+const LONGEST_NOTE: u64 = 1 << 20;
 
 /// SHA-256 of a file in hexadecimal, by reading all of it.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn sha256(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = files::open(path)?;
     let mut hash = Sha256::new();
     let mut block = vec![0; BLOCK];
     loop {
@@ -100,7 +104,7 @@ impl FileHashes {
 }
 
 fn recall(note: &Path, entry: &Remembered) -> Option<String> {
-    let known: Remembered = serde_json::from_slice(&fs::read(note).ok()?).ok()?;
+    let known: Remembered = serde_json::from_slice(&files::read(note, LONGEST_NOTE).ok()?).ok()?;
     let same = (&known.path, known.bytes, known.modified) == (&entry.path, entry.bytes, entry.modified);
     (same && is_sha256(&known.sha256)).then_some(known.sha256)
 }
@@ -112,7 +116,7 @@ fn remember(note: &Path, entry: &Remembered) {
         fs::create_dir_all(folder)?;
         // Renamed into place: another process may read it at this moment.
         let draft = note.with_extension(format!("{}.draft", std::process::id()));
-        fs::write(&draft, serde_json::to_vec(entry)?)?;
+        files::write(&draft, &serde_json::to_vec(entry)?)?;
         fs::rename(&draft, note)
     };
     if let Err(error) = write() {

@@ -15,15 +15,15 @@ mod removal;
 mod settings;
 mod source;
 mod space;
+mod stated;
 mod transfer;
 mod watch;
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
-
-use crate::hub::file_hash::is_sha256;
 
 pub use error::{HubError, human_bytes};
 pub use remote::RemoteFile;
@@ -37,6 +37,7 @@ pub use watch::{PullEvent, Waiting};
 use download::Download;
 use layout::RepoFolder;
 use remote::Remote;
+use stated::Stated;
 use watch::Watch;
 
 /// Failures in a row, without a byte in between, before a download gives up.
@@ -159,8 +160,9 @@ impl Hub {
         }
     }
 
-    /// Downloads a file into the cache unless it is there; an interrupted download is resumed. Its size and, for
-    /// large files, its SHA-256 are verified before it is put in place.
+    /// Downloads a file into the cache unless it is there; an interrupted download is resumed. Its size and the hash
+    /// that the hub or the preset states (SHA-256 of large files, git's of small ones) are verified before it is put in
+    /// place. What has no stated hash is taken as it comes, and [`PullEvent::Done`] says so.
     ///
     /// `cancelled` is asked often; what is downloaded until then is kept.
     ///
@@ -186,7 +188,8 @@ impl Hub {
             watch.tick(&Waiting::OtherProcess, std::mem::take(&mut first))
         })?;
         let blob = repo.blob(&remote.etag);
-        if !fs::metadata(&blob).is_ok_and(|blob| blob.len() == remote.bytes) {
+        let verified = expected.is_some();
+        if !is_there(&blob, &remote, expected.as_ref()) {
             let have = fs::metadata(repo.partial(&remote.etag)).map_or(0, |partial| partial.len());
             self.check_space(remote.bytes.saturating_sub(have))?;
             let download = Download {
@@ -200,7 +203,11 @@ impl Hub {
         }
         let path = repo.link(&remote.etag, &remote.commit, source)?;
         drop(lock);
-        watch.tell(PullEvent::Done { source, path: &path });
+        watch.tell(PullEvent::Done {
+            source,
+            path: &path,
+            verified,
+        });
         Ok(path)
     }
 
@@ -240,6 +247,7 @@ impl Hub {
         match stated {
             Some(expected) if expected != sha256 => Err(HubError::WrongHash {
                 file: source.label(),
+                kind: "SHA-256",
                 found: sha256,
                 expected,
                 advice: ADVICE,
@@ -273,8 +281,28 @@ impl Hub {
     }
 }
 
+/// Whether a blob is there with all that is stated of it.
+fn is_there(blob: &Path, remote: &RemoteFile, expected: Option<&Stated>) -> bool {
+    let Ok(mut file) = File::open(blob) else { return false };
+    let right_size = file
+        .metadata()
+        .is_ok_and(|found| found.is_file() && found.len() == remote.bytes);
+    let Some(stated) = expected.filter(|_| right_size) else {
+        return right_size;
+    };
+    let (mut hash, mut block) = (stated.hasher(remote.bytes), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut block) {
+            Ok(0) => return hash.finish() == stated.hash(),
+            Ok(count) => hash.update(&block[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+}
+
 /// The hash that a download must have. What the hub states must be what the preset states, before anything is loaded.
-fn expected_hash(source: &Source, remote: &RemoteFile) -> Result<Option<String>, HubError> {
+fn expected_hash(source: &Source, remote: &RemoteFile) -> Result<Option<Stated>, HubError> {
     const ADVICE: &str = "the hub has another file than the preset names, and nothing was downloaded; check HF_ENDPOINT, \
                           or correct the preset";
     if let Some(expected) = source.bytes.filter(|bytes| *bytes != remote.bytes) {
@@ -285,14 +313,15 @@ fn expected_hash(source: &Source, remote: &RemoteFile) -> Result<Option<String>,
             advice: ADVICE,
         });
     }
-    let stated = Some(&remote.etag).filter(|etag| is_sha256(etag));
-    match (&source.sha256, stated) {
-        (Some(expected), Some(found)) if expected != found => Err(HubError::WrongHash {
+    match (&source.sha256, Stated::of_etag(&remote.etag)) {
+        (Some(expected), Some(Stated::Sha256(found))) if *expected != found => Err(HubError::WrongHash {
             file: source.label(),
-            found: found.clone(),
+            kind: "SHA-256",
+            found,
             expected: expected.clone(),
             advice: ADVICE,
         }),
-        (expected, stated) => Ok(expected.clone().or(stated.cloned())),
+        (Some(expected), _) => Ok(Some(Stated::Sha256(expected.clone()))),
+        (None, stated) => Ok(stated),
     }
 }

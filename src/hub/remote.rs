@@ -10,6 +10,7 @@ use ureq::{
 };
 
 use super::{HubError, HubSettings, Source, Waiting, Watch, source::is_commit};
+use crate::files::said::redact;
 
 /// Redirects before a server counts as broken.
 const MOST_REDIRECTS: usize = 10;
@@ -17,6 +18,8 @@ const MOST_REDIRECTS: usize = 10;
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Headers in which the hub describes a file, also when it redirects to its content.
 const DESCRIPTION: [&str; 3] = ["x-repo-commit", "x-linked-etag", "x-linked-size"];
+/// Silences that all of an answer's headers may take, and over which the rate of a content is measured.
+const PATIENCE: u32 = 2;
 /// First wait after a failure; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
@@ -64,6 +67,8 @@ impl<'a> Remote<'a> {
             .accept_encoding("identity")
             .timeout_resolve(timeout)
             .timeout_connect(timeout)
+            // A line or a byte now and then is no answer.
+            .timeout_recv_response(timeout.map(|timeout| timeout * PATIENCE))
             .timeout_per_read(timeout)
             .timeout_per_write(timeout);
         Self {
@@ -71,6 +76,11 @@ impl<'a> Remote<'a> {
             agent: config.build().into(),
             retries,
         }
+    }
+
+    /// Time in which a server must have sent something worth the name.
+    pub(super) fn patience(&self) -> Duration {
+        self.settings.timeout.value * PATIENCE
     }
 
     /// Asks about a file, without its content.
@@ -343,13 +353,18 @@ fn origin(url: &str) -> Option<(String, String, u16)> {
     ))
 }
 
-/// Host of an address, for messages: addresses of content hold signatures.
+/// Scheme, host and port of an address, for messages: addresses of content hold signatures, and some hold passwords.
 fn host(url: &str) -> String {
     let uri = url.parse::<Uri>().ok();
-    let parts = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.authority()?)));
+    let parts = uri
+        .as_ref()
+        .and_then(|uri| Some((uri.scheme_str()?, uri.authority()?.as_str())));
     match parts {
-        Some((scheme, authority)) => format!("{scheme}://{authority}"),
-        None => url.chars().take(100).collect(),
+        Some((scheme, authority)) => {
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}")
+        }
+        None => redact(url).chars().take(100).collect(),
     }
 }
 
@@ -442,6 +457,8 @@ mod tests {
             host("https://cdn.example:1/x?Signature=secret"),
             "https://cdn.example:1"
         );
+        assert_eq!(host("http://user:secret@127.0.0.1:1/x"), "http://127.0.0.1:1");
+        assert!(!host("no address me:secret@host").contains("secret"));
     }
 
     #[test]

@@ -8,11 +8,14 @@ use std::{
 };
 
 use super::HubError;
+use crate::files::{self, said::redact};
 
 /// Where the published hub is.
 const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
 /// Longest silence of a server, in seconds; the default of `huggingface_hub`.
 const DOWNLOAD_TIMEOUT: u64 = 10;
+/// Most bytes of a file with a token.
+const LONGEST_TOKEN: u64 = 1 << 16;
 
 /// A value and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +194,7 @@ fn token(variables: &Variables<'_>, home: Option<&Setting<PathBuf>>) -> Result<O
             Some(path) => path.value,
             None => home?.value.join("token"),
         };
-        let text = std::fs::read_to_string(&path).ok()?.trim().to_string();
+        let text = files::read_text(&path, LONGEST_TOKEN).ok()?.trim().to_string();
         (!text.is_empty()).then_some((text, Origin::File(path)))
     };
     let from_variable = variables
@@ -226,9 +229,10 @@ fn endpoint(variables: &Variables<'_>) -> Result<Setting<String>, HubError> {
             value: value.trim_end_matches('/').into(),
             origin: Origin::Variable("HF_ENDPOINT"),
         }),
+        // Whatever it is, there may be a password in it.
         _ => Err(HubError::Variable {
             name: "HF_ENDPOINT",
-            value,
+            value: redact(&value).into_owned(),
             expected: "an address such as https://huggingface.co",
         }),
     }
@@ -365,6 +369,16 @@ mod tests {
         ] {
             let error = settings(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(value), "{error}");
+        }
+        for value in [
+            "https://me:SECRET@host",
+            "me:SEC/RET@host",
+            "http://host/SECRET?x",
+            "http://host/SECRET#x",
+        ] {
+            let error = settings(&[("HF_ENDPOINT", value)]).unwrap_err().to_string();
+            assert!(error.contains("HF_ENDPOINT") && error.contains("host"), "{error}");
+            assert!(!error.contains("SEC") && !error.contains("RET"), "{error}");
         }
     }
 }

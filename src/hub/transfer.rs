@@ -15,7 +15,7 @@ pub enum Transfer<'a> {
     Begun(&'a Source),
     /// News of that file.
     News(PullEvent<'a>),
-    /// That file is in the cache and verified.
+    /// That file is in the cache; the last news of it says whether it was verified.
     Done(&'a Source),
     /// That file could not be had.
     Failed { source: &'a Source, error: &'a HubError },

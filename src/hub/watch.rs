@@ -21,8 +21,12 @@ pub enum PullEvent<'a> {
     Progress { bytes: u64 },
     /// Nothing comes for a while; `time` is how long, where it is known.
     Waiting { why: &'a Waiting, time: Option<Duration> },
-    /// The file is in the cache and verified.
-    Done { source: &'a Source, path: &'a Path },
+    /// The file is in the cache; `verified`: it has the hash that is stated of it.
+    Done {
+        source: &'a Source,
+        path: &'a Path,
+        verified: bool,
+    },
 }
 
 /// Why a pull waits.

@@ -1,5 +1,7 @@
 //! Attention that never holds the score matrix: tiles of queries against tiles of keys with a running softmax.
 
+#![allow(unsafe_code)]
+
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 #[cfg(feature = "cuda")]
 use candle_core::{CudaStorage, backend::BackendStorage};

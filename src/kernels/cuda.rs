@@ -6,6 +6,8 @@
 //!
 //! Arguments, grids and arithmetic are tested in an emulator (`kernels::emulated`), and on a GPU by `device_tests`.
 
+#![allow(unsafe_code)]
+
 use candle_core::{
     CudaDevice, CudaStorage, DType, Device, Layout, Result, Shape, Tensor,
     backend::BackendStorage,

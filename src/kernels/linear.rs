@@ -1,5 +1,7 @@
 //! Linear layers: one matrix product with the bias in place of a zeroed result.
 
+#![allow(unsafe_code)]
+
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use gemm::Parallelism;
 

@@ -2,6 +2,8 @@
 //!
 //! What the library refuses is computed by cuBLAS and a pass of our own.
 
+#![allow(unsafe_code)]
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{

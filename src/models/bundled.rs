@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::files;
+
 /// A file of the bundled model.
 struct Bundled {
     name: &'static str,
@@ -67,8 +69,9 @@ pub fn unpack(cache: Option<&Path>) -> Result<PathBuf, BundledError> {
             Err(error) => tracing::debug!("cannot unpack the toy model to `{}`: {error}", folder.display()),
         }
     }
-    let temporary = std::env::temp_dir().join(format!("deepforcing-{name}"));
-    match unpack_to(&temporary) {
+    // Anybody may write in the folder for temporary files, so ours must be ours alone.
+    let temporary = std::env::temp_dir().join(format!("deepforcing-{}{name}", user()));
+    match files::private_folder(&temporary).and_then(|()| unpack_to(&temporary)) {
         Ok(()) => Ok(temporary),
         Err(error) => Err(BundledError::Unpack {
             folder: own.unwrap_or(temporary),
@@ -85,11 +88,22 @@ fn version() -> String {
         .collect()
 }
 
+/// The number of the user, where users have one.
+#[cfg(unix)]
+fn user() -> String {
+    format!("{}-", rustix::process::geteuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn user() -> String {
+    String::new()
+}
+
 fn unpack_to(folder: &Path) -> io::Result<()> {
     for file in FILES {
         let path = folder.join(file.name);
         // All of it is compared: a file that another user or a broken disk left must not be taken for ours.
-        if fs::read(&path).is_ok_and(|found| found == file.content) {
+        if files::read(&path, file.content.len() as u64).is_ok_and(|found| found == file.content) {
             continue;
         }
         if let Some(parent) = path.parent() {
@@ -97,7 +111,7 @@ fn unpack_to(folder: &Path) -> io::Result<()> {
         }
         // Renamed into place: another process may be reading, or writing the same.
         let draft = path.with_extension(format!("{}.draft", std::process::id()));
-        let placed = fs::write(&draft, file.content).and_then(|()| fs::rename(&draft, &path));
+        let placed = files::write(&draft, file.content).and_then(|()| fs::rename(&draft, &path));
         if placed.is_err() {
             let _ = fs::remove_file(&draft);
         }

@@ -18,19 +18,24 @@ use super::{
     published::{FileNames, Sources},
 };
 use crate::{
-    Error, Result, cache::CacheSettings, rollout::RolloutDefaults, rollout::sampler::SamplerSettings, text::nearest,
+    Error, Result, cache::CacheSettings, files, rollout::RolloutDefaults, rollout::sampler::SamplerSettings,
+    text::nearest,
 };
 
 /// Presets in a row, each the base of the one before it.
 const LONGEST: usize = 8;
 
-/// Loads a preset with its bases; see [`Preset::load`].
-pub(super) fn load(name_or_file: &str) -> Result<Preset> {
+/// Loads a preset with its bases; see [`Preset::load`]. `foreign`: it may be somebody else's, who may name files beside
+/// it and no others.
+pub(super) fn load(name_or_file: &str, foreign: bool) -> Result<Preset> {
     let own = Link::open(name_or_file)?;
     let mut bases: Vec<Link> = Vec::new();
     loop {
         let last = bases.last().unwrap_or(&own);
         let Some(base) = &last.draft.base else { break };
+        if foreign && Preset::embedded_base(base.get_ref()).is_none() && !files::is_single_name(base.get_ref()) {
+            return Err(last.wrong(base, "a base of a preset in a model's folder must be beside it"));
+        }
         let next = last.base(base)?;
         if let Some(reason) = endless(&own, &bases, &next) {
             return Err(last.wrong(base, &reason));
@@ -42,6 +47,10 @@ pub(super) fn load(name_or_file: &str) -> Result<Preset> {
     } else {
         merged(&own, &bases)?
     };
+    // A preset may be somebody else's; its names are those of files in a model's folder.
+    if let Some(name) = preset.files.all().find(|name| !files::is_inside(name)) {
+        return Err(own.config(format!("`{name}` is no name of a file in the model's folder")));
+    }
     for (_, source) in preset.sources.iter().flat_map(Sources::all) {
         source.check().map_err(|error| own.config(error))?;
     }
@@ -126,7 +135,7 @@ impl Link {
 
     /// The outer error is that of the disk.
     fn file(path: &Path) -> std::io::Result<Result<Self>> {
-        let text = std::fs::read_to_string(path)?;
+        let text = files::read_settings(path)?;
         let place = path.canonicalize().unwrap_or_else(|_| path.into());
         Ok(Self::parse(path.display().to_string(), Place::File(place), text.into()))
     }

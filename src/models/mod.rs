@@ -25,6 +25,7 @@ use crate::{
     Error, Result,
     checkpoint::{Checkpoint, CheckpointError, OpenOptions, Weights},
     device::Compute,
+    files,
     hub::Source,
     models::preset::{FileNames, Preset, Sources},
     text::{TextError, TextPipeline, Umt5, Umt5Config},
@@ -285,7 +286,18 @@ fn hinted(mut error: Error, checkpoint: &Checkpoint) -> Error {
 pub fn preset_of_folder(folder: &Path) -> Result<(String, Preset)> {
     let config = WanConfigFile::read(&folder.join("config.json"))?;
     let name = config.deepforcing_preset.unwrap_or_else(|| Preset::DEFAULT.into());
-    Ok((name.clone(), Preset::load(&name)?))
+    // The folder may be somebody else's, who may name a file in it, but no other.
+    if files::is_single_name(&name) && name.ends_with(".toml") {
+        let path = folder.join(&name).to_string_lossy().into_owned();
+        let preset = Preset::load_of_folder(&path)?;
+        return Ok((path, preset));
+    }
+    if !Preset::names().contains(&name.as_str()) {
+        let known = Preset::names().join(", ");
+        return Err(Error::UnknownPreset { name, known });
+    }
+    let preset = Preset::load(&name)?;
+    Ok((name, preset))
 }
 
 #[cfg(test)]

@@ -106,7 +106,15 @@ impl Preset {
     /// # Errors
     /// When it is neither, or the file or one of its bases is not a preset.
     pub fn load(name_or_file: &str) -> Result<Self> {
-        inherit::load(name_or_file)
+        inherit::load(name_or_file, false)
+    }
+
+    /// A TOML file in a model's folder, which may be somebody else's: its bases are embedded or beside it.
+    ///
+    /// # Errors
+    /// As [`Preset::load`], and when a base is a file elsewhere.
+    pub(super) fn load_of_folder(file: &str) -> Result<Self> {
+        inherit::load(file, true)
     }
 
     /// The base that the value at a place such as `cache.sink` is from; `None` when the preset says it itself, or when

@@ -32,6 +32,11 @@ impl FileNames {
             None => role.published_names().to_vec(),
         }
     }
+
+    /// All names that the preset gives.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        self.names.values().flatten().map(String::as_str)
+    }
 }
 
 impl<'de> Deserialize<'de> for FileNames {

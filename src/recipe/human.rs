@@ -3,7 +3,7 @@
 //! A recipe may come from a file of somebody else; what is printed of it holds no control characters.
 
 use super::{FileRecord, Recipe, StartKind};
-use crate::{cache::CacheSettings, hub::human_bytes, rollout::sampler::SamplerSettings};
+use crate::{cache::CacheSettings, files::said::printable, hub::human_bytes, rollout::sampler::SamplerSettings};
 
 /// Letters of a hash that are shown.
 const HASH_SHOWN: usize = 12;
@@ -139,15 +139,4 @@ pub(super) fn short_hash(hash: &str) -> String {
         true => shown + "…",
         false => shown,
     }
-}
-
-/// Text without control characters, which could make a terminal do things.
-pub(super) fn printable(text: &str) -> String {
-    // Signs that turn the direction of text are invisible and could hide what a line says.
-    let unsafe_sign = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let escape = |c: char| match unsafe_sign(c) {
-        true => c.escape_default().collect::<String>(),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect()
 }

@@ -21,14 +21,16 @@ pub use start::{StartKind, StartRecord};
 use crate::{
     Result,
     cache::CacheSettings,
+    hub::file_hash::is_sha256,
     models::DecoderKind,
     prompts::PromptSpan,
     rollout::RolloutDefaults,
     rollout::RolloutSettings,
+    rollout::chunk_plans,
     rollout::request::{PictureSize, VideoLength},
     rollout::sampler::SamplerSettings,
-    vae::SPATIAL_FACTOR,
-    video::{Encoder, EncoderChoice, EncoderInfo, Preset as EncoderPreset},
+    vae::{SPATIAL_FACTOR, pictures_of_latents},
+    video::{Encoder, EncoderChoice, EncoderInfo, Preset as EncoderPreset, VideoSettings},
 };
 
 /// Number of the format that this program writes, the highest that it reads.
@@ -192,6 +194,27 @@ pub enum RecipeError {
         found: String,
         expected: String,
     },
+    /// The start is not where a recipe may say that it is.
+    #[error(
+        "the video begins with `{}`, which is not beside `{}` ({reason}); say where it is with --start FILE",
+        name.display(), file.display()
+    )]
+    StartElsewhere {
+        name: PathBuf,
+        file: PathBuf,
+        reason: &'static str,
+    },
+    /// The start gives another number of latent frames than the recipe says.
+    #[error(
+        "`{}` gives {found} latent frames to begin with, the recipe says {expected}; find the file that the video began \
+         with",
+        path.display()
+    )]
+    StartLength {
+        path: PathBuf,
+        found: usize,
+        expected: usize,
+    },
     /// Any of these, in a file.
     #[error("`{}`: {problem}", path.display())]
     InFile { path: PathBuf, problem: Box<Self> },
@@ -301,10 +324,68 @@ impl Recipe {
         if !self.prompts.is_sorted_by(|a, b| a.latent_frame < b.latent_frame) {
             return Err("`prompts` are not in order".into());
         }
-        match self.given() < video.latent_frames {
-            true => Ok(()),
-            false => Err("`start` is as long as the video".into()),
+        if self.given() >= video.latent_frames {
+            return Err("`start` is as long as the video".into());
         }
+        let most = pictures_of_latents(video.latent_frames);
+        if video.pictures > most {
+            return Err(format!(
+                "{} latent frames give {most} pictures, not {}",
+                video.latent_frames, video.pictures
+            ));
+        }
+        let starts = self.start.iter().map(|start| &start.sha256);
+        let hashes = self
+            .model
+            .files
+            .iter()
+            .filter_map(|file| file.sha256.as_ref())
+            .chain(starts);
+        let mut hashes = hashes.filter(|hash| !is_sha256(hash));
+        match hashes.next() {
+            Some(hash) => Err(format!("`{hash}` is no SHA-256")),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks, before anything is made of it, that the numbers of a recipe go together and lie within what this program
+    /// makes.
+    ///
+    /// # Errors
+    /// [`RecipeError::Damaged`] with the first that does not.
+    pub fn check_makable(&self) -> Result<(), RecipeError> {
+        self.makable().map_err(|reason| RecipeError::Damaged { reason })
+    }
+
+    fn makable(&self) -> Result<(), String> {
+        /// Latent frames of a cache beyond which its size means nothing.
+        const MOST_FRAMES: usize = 1 << 20;
+        let (video, cache) = (&self.video, &self.cache);
+        let size = PictureSize {
+            width: video.width,
+            height: video.height,
+        };
+        let size = size.checked().map_err(|error| error.to_string())?;
+        let sizes = [cache.window, cache.sink, cache.budget, cache.recent, self.rollout.chunk];
+        if let Some(frames) = sizes.into_iter().find(|frames| *frames > MOST_FRAMES) {
+            return Err(format!("a cache or chunk of {frames} latent frames is none"));
+        }
+        let RolloutDefaults {
+            chunk,
+            first_frame_alone,
+        } = self.rollout;
+        let generated = video.latent_frames - self.given();
+        chunk_plans(self.given(), generated, chunk, first_frame_alone).map_err(|error| error.to_string())?;
+        self.sampler.validate().map_err(|error| error.to_string())?;
+        cache
+            .resolve(chunk, video.latent_frames)
+            .map_err(|error| error.to_string())?;
+        let encoding = VideoSettings {
+            fps: video.fps,
+            crf: self.encoding.crf,
+            ..VideoSettings::new(size.width as u32, size.height as u32)
+        };
+        encoding.check().map_err(|error| error.to_string())
     }
 
     /// Latent frames that the video begins with.
@@ -440,7 +521,11 @@ impl FileRecord {
     fn content(&self) -> String {
         let hash = self.sha256.as_deref().map(human::short_hash);
         let hash = hash.map_or(String::new(), |hash| format!(", SHA-256 {hash}"));
-        format!("`{}` ({} bytes{hash})", human::printable(&self.name), self.bytes)
+        format!(
+            "`{}` ({} bytes{hash})",
+            crate::files::said::printable(&self.name),
+            self.bytes
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::RecipeError;
-use crate::{hub::file_hash, rollout::start::StartFile};
+use crate::{files, hub::file_hash, rollout::start::StartFile};
 
 /// What a start is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,13 +44,37 @@ impl StartRecord {
         })
     }
 
-    /// The file, at its recorded path or at another one.
-    pub fn file(&self, elsewhere: Option<&Path>) -> StartFile {
-        let path = elsewhere.map_or_else(|| PathBuf::from(&self.name), Path::to_owned);
-        match self.kind {
+    /// The file: the one that the user names, else one of the recorded name beside `recipe`, the file that holds the
+    /// recipe. A recipe may come from anybody, so no other place that it names is looked at.
+    ///
+    /// # Errors
+    /// [`RecipeError::StartElsewhere`] when there is none.
+    pub fn file(&self, elsewhere: Option<&Path>, recipe: &Path) -> Result<StartFile, RecipeError> {
+        let path = match elsewhere {
+            Some(path) => path.to_owned(),
+            None => self.beside(recipe)?,
+        };
+        Ok(match self.kind {
             StartKind::Image => StartFile::Image(path),
             StartKind::Clip => StartFile::Clip(path),
-        }
+        })
+    }
+
+    fn beside(&self, recipe: &Path) -> Result<PathBuf, RecipeError> {
+        let name = Path::new(&self.name);
+        let relative = files::is_inside(&self.name).then_some(name);
+        let last = name.file_name().map(Path::new);
+        let mut places = relative.into_iter().chain(last).map(|name| recipe.with_file_name(name));
+        let found = places.find(|path| path.symlink_metadata().is_ok());
+        found.ok_or_else(|| RecipeError::StartElsewhere {
+            name: name.into(),
+            file: recipe.into(),
+            reason: match std::fs::metadata(name) {
+                Ok(there) if there.is_dir() => "it is a folder",
+                Ok(there) if !there.is_file() => "it is not an ordinary file",
+                _ => "no other place that a recipe names is looked at",
+            },
+        })
     }
 
     /// Whether `file` is still the one that was recorded.

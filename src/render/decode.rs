@@ -13,7 +13,7 @@ use crate::{
         session::Session,
     },
     rollout::CancelToken,
-    vae::{SPATIAL_FACTOR, frames_to_rgb8, pictures_of_latents},
+    vae::{LATENT_CHANNELS, SPATIAL_FACTOR, frames_to_rgb8, pictures_of_latents},
     video::latents::LatentReader,
     video::{Target, VideoSettings, VideoSummary, VideoWriter},
 };
@@ -44,6 +44,7 @@ impl Decoding {
         cancel: &CancelToken,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Option<(VideoSummary, bool)>> {
+        self.latents.check_channels(LATENT_CHANNELS)?;
         observe(Event::Stage("loading the decoder"));
         let compute = session.compute(observe)?;
         let mut stream = files.load_decoder(&compute)?.stream();

@@ -1,10 +1,11 @@
 //! The videos of a run, one after the other, with one load of the model.
 
-use std::{collections::VecDeque, fs, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use crate::{
     Error, Result,
     device::Compute,
+    files,
     models::ModelFiles,
     render::{Event, InWork, Outcome, RenderError, engine::Engine, jobs::Work, render},
     rollout::CancelToken,
@@ -101,7 +102,8 @@ impl Work {
         if !outcome.complete {
             recipe.stopped_after(summary.frames as usize);
         }
-        fs::write(path, recipe.to_json_pretty() + "\n").map_err(|error| Error::CannotWrite {
+        let text = recipe.to_json_pretty() + "\n";
+        files::replace(path, text.as_bytes()).map_err(|error| Error::CannotWrite {
             path: path.clone(),
             reason: error.to_string(),
         })

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
 use super::{
+    page_data::Each,
     repeat,
     study::{RowsAre, Study, Video},
     summary::{Cell, Filled},
 };
-use crate::metrics::METRICS;
+use crate::{files::said::cell, metrics::METRICS};
 
 /// One line per video, with every value of every metric.
 pub(super) fn csv(study: &Study) -> Result<Vec<u8>, csv::Error> {
@@ -29,7 +31,7 @@ pub(super) fn csv(study: &Study) -> Result<Vec<u8>, csv::Error> {
     ];
     let times = ["denoise_seconds", "decode_seconds", "encode_seconds", "render_seconds"];
     let mut head: Vec<String> = fixed.iter().chain(&times).map(|name| name.to_string()).collect();
-    head.extend(settings.iter().map(|key| key.to_string()));
+    head.extend(settings.iter().map(|key| cell(key)));
     for metric in METRICS {
         let parts = ["", "_first_5s", "_last_5s", "_last_against_first"];
         head.extend(parts.map(|part| format!("{}{part}", metric.key)));
@@ -41,7 +43,7 @@ pub(super) fn csv(study: &Study) -> Result<Vec<u8>, csv::Error> {
         cells.extend(
             settings
                 .iter()
-                .map(|key| row.settings.get(*key).cloned().unwrap_or_default()),
+                .map(|key| row.settings.get(*key).map(|value| cell(value)).unwrap_or_default()),
         );
         for metric in METRICS {
             let measured = video.metrics.as_ref().and_then(|report| report.metric(metric.key));
@@ -60,13 +62,13 @@ fn plain_cells(study: &Study, video: &Video) -> Vec<String> {
         .times
         .map(|times| [times.denoise, times.decode, times.encode, times.total]);
     let mut cells = vec![
-        study.rows[video.row].name.clone(),
-        prompt.id.clone(),
-        prompt.text.clone(),
+        cell(&study.rows[video.row].name),
+        cell(&prompt.id),
+        cell(&prompt.text),
         line.seed.to_string(),
-        line.file.clone(),
+        cell(&line.file),
         video.state.as_str().into(),
-        line.sha256.clone().unwrap_or_default(),
+        line.sha256.as_deref().map(cell).unwrap_or_default(),
         line.bytes.map(|bytes| bytes.to_string()).unwrap_or_default(),
         line.pictures.map(|pictures| pictures.to_string()).unwrap_or_default(),
         number(video.seconds()),
@@ -80,47 +82,66 @@ fn number(value: Option<f64>) -> String {
 }
 
 /// Everything: settings, means and spread, videos with their measures of every second and their recipes.
-pub(super) fn json(study: &Study, table: &[Filled]) -> Value {
-    let rows = study.rows.iter().enumerate().map(|(number, row)| {
-        let means = table.iter().filter_map(|filled| {
-            let cell = filled.cells[number];
-            let mut value = serde_json::to_value(cell.stat?).ok()?;
-            value["best"] = cell.best.into();
-            Some((filled.column.key.to_owned(), value))
-        });
-        json!({
-            "name": row.name,
-            "label": row.label,
-            "settings": row.settings,
-            "skipped": row.skipped,
-            "videos": study.of_row(number).count(),
-            "expected": row.expected,
-            "columns": serde_json::Map::from_iter(means),
-        })
-    });
-    let columns = table.iter().map(|filled| {
-        let column = filled.column;
-        json!({
-            "key": column.key,
-            "title": column.title,
-            "unit": column.unit,
-            "metric": column.metric().map(|metric| metric.key),
-            "direction": column.better.describe(),
-        })
+pub(super) struct Everything<'a> {
+    pub study: &'a Study,
+    pub table: &'a [Filled],
+}
+
+impl Serialize for Everything<'_> {
+    /// Rows and videos, which may be many, become JSON one after the other.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (study, table) = (self.study, self.table);
+        let columns: Vec<_> = table.iter().map(column_json).collect();
+        let rows = Each(move || (0..study.rows.len()).map(move |row| row_json(study, table, row)));
+        let videos = Each(move || study.videos.iter().map(move |video| video_json(study, video)));
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("columns", &columns)?;
+        map.serialize_entry("deepforcing", env!("CARGO_PKG_VERSION"))?;
+        map.serialize_entry("format", &1)?;
+        map.serialize_entry("metrics", &METRICS)?;
+        map.serialize_entry("notes", &study.notes)?;
+        map.serialize_entry("rows", &rows)?;
+        map.serialize_entry("spread", SPREAD)?;
+        map.serialize_entry("sweep", &study.plan)?;
+        map.serialize_entry("title", &study.title)?;
+        map.serialize_entry("videos", &videos)?;
+        map.serialize_entry("videos_expected", &study.expected)?;
+        map.serialize_entry("videos_finished", &study.videos.len())?;
+        map.end()
+    }
+}
+
+/// What the numbers of a row are.
+const SPREAD: &str =
+    "std is the sample standard deviation (n - 1) over the videos of a row; min and max are theirs too";
+
+fn row_json(study: &Study, table: &[Filled], number: usize) -> Value {
+    let row = &study.rows[number];
+    let means = table.iter().filter_map(|filled| {
+        let cell = filled.cells[number];
+        let mut value = serde_json::to_value(cell.stat?).ok()?;
+        value["best"] = cell.best.into();
+        Some((filled.column.key.to_owned(), value))
     });
     json!({
-        "format": 1,
-        "deepforcing": env!("CARGO_PKG_VERSION"),
-        "title": study.title,
-        "sweep": study.plan,
-        "videos_finished": study.videos.len(),
-        "videos_expected": study.expected,
-        "notes": study.notes,
-        "spread": "std is the sample standard deviation (n - 1) over the videos of a row; min and max are theirs too",
-        "columns": columns.collect::<Vec<_>>(),
-        "rows": rows.collect::<Vec<_>>(),
-        "metrics": METRICS,
-        "videos": study.videos.iter().map(|video| video_json(study, video)).collect::<Vec<_>>(),
+        "name": row.name,
+        "label": row.label,
+        "settings": row.settings,
+        "skipped": row.skipped,
+        "videos": study.of_row(number).count(),
+        "expected": row.expected,
+        "columns": serde_json::Map::from_iter(means),
+    })
+}
+
+fn column_json(filled: &Filled) -> Value {
+    let column = filled.column;
+    json!({
+        "key": column.key,
+        "title": column.title,
+        "unit": column.unit,
+        "metric": column.metric().map(|metric| metric.key),
+        "direction": column.better.describe(),
     })
 }
 
@@ -141,7 +162,7 @@ fn video_json(study: &Study, video: &Video) -> Value {
         "times": line.times,
         "measured_for_report": video.measured_now,
         "metrics": video.metrics,
-        "recipe": line.recipe,
+        "recipe": line.recipe(),
         "rerun": repeat::rerun(video),
         "generate": repeat::generate(video, study.plan.as_ref()),
     })

@@ -3,7 +3,8 @@
 use std::{
     collections::HashMap,
     fs,
-    path::{Component, Path},
+    io::{self, BufRead, BufReader},
+    path::Path,
 };
 
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use super::ReportError;
 use crate::{
     batch::{EntryTimes, manifests},
+    files,
     metrics::Report,
 };
 
@@ -40,32 +42,47 @@ pub(super) struct Line {
     pub point: Option<usize>,
     #[serde(default)]
     pub times: Option<EntryTimes>,
-    /// Measures as they stand; see [`Line::measures`].
+    /// Measures as they stand, until [`Line::settle`].
     #[serde(default)]
     metrics: Option<Value>,
+    /// As it stands, until [`Line::settle`].
     #[serde(default)]
-    pub recipe: Value,
+    recipe: Value,
+    /// The recipe as text, which takes a tenth of the memory: there may be 100,000.
+    #[serde(skip)]
+    recipe_text: String,
+    /// The measures, if the line has any that this version understands.
+    #[serde(skip)]
+    pub measures: Option<Report>,
+    /// Pictures per second, as the recipe says.
+    #[serde(skip)]
+    pub fps: Option<f64>,
+    /// Width and height in pixels, as the recipe says.
+    #[serde(skip)]
+    pub size: Option<(u64, u64)>,
 }
 
 impl Line {
-    /// The measures, if the line has any that this version understands.
-    pub fn measures(&mut self) -> Option<Report> {
-        self.metrics
-            .take()
-            .and_then(|metrics| serde_json::from_value(metrics).ok())
+    /// The recipe; null without one.
+    pub fn recipe(&self) -> Value {
+        serde_json::from_str(&self.recipe_text).unwrap_or_default()
     }
 
-    /// Pictures per second, as the recipe says.
-    pub fn fps(&self) -> Option<f64> {
-        let fps = self.recipe.pointer("/video/fps").and_then(Value::as_f64);
-        fps.filter(|fps| crate::metrics::FRAME_RATES.contains(fps))
+    /// Reads what is needed of measures and recipe.
+    fn settle(&mut self) {
+        let metrics = self.metrics.take();
+        self.measures = metrics.and_then(|metrics| serde_json::from_value(metrics).ok());
+        let recipe = std::mem::take(&mut self.recipe);
+        self.recipe_text = recipe.to_string();
+        let number = |path: &str| recipe.pointer(path).and_then(Value::as_u64);
+        self.size = number("/video/width").zip(number("/video/height"));
+        let fps = recipe.pointer("/video/fps").and_then(Value::as_f64);
+        self.fps = fps.filter(|fps| crate::metrics::FRAME_RATES.contains(fps));
     }
 
     /// What is wrong with the name of the file, which must lie in the folder.
     fn fault(&self) -> Option<String> {
-        let mut parts = Path::new(&self.file).components();
-        let inside = !self.file.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)));
-        (!inside).then(|| format!("`{}` is not a file of the folder", self.file))
+        (!files::is_inside(&self.file)).then(|| format!("`{}` is not a file of the folder", self.file))
     }
 }
 
@@ -98,9 +115,9 @@ pub(super) fn read(folder: &Path) -> Result<Lines, ReportError> {
     }
     let mut reading = Reading::default();
     for path in paths {
-        let bytes = fs::read(&path).map_err(|error| unreadable(&path, error.to_string()))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        reading.take(&name, &bytes);
+        let taken = files::open(&path).and_then(|file| reading.take(&name, BufReader::new(file)));
+        taken.map_err(|error| unreadable(&path, error.to_string()))?;
     }
     reading.finish(folder)
 }
@@ -115,20 +132,29 @@ struct Reading {
 }
 
 impl Reading {
-    fn take(&mut self, name: &str, bytes: &[u8]) {
-        for (number, text) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+    fn take(&mut self, name: &str, mut lines: impl BufRead) -> io::Result<()> {
+        let mut text = Vec::new();
+        for number in 0.. {
+            text.clear();
+            if lines.read_until(b'\n', &mut text)? == 0 {
+                break;
+            }
             if text.trim_ascii().is_empty() {
                 continue;
             }
-            let line = serde_json::from_slice::<Line>(text).map_err(|error| error.to_string());
+            let line = serde_json::from_slice::<Line>(&text).map_err(|error| error.to_string());
             let line = line.and_then(|line| line.fault().map_or(Ok(line), Err));
             match line {
-                Ok(line) => self.add(line),
+                Ok(mut line) => {
+                    line.settle();
+                    self.add(line);
+                }
                 // What a crash in the middle of writing leaves.
                 Err(_) if !text.ends_with(b"\n") => self.cut_short.push(name.into()),
                 Err(reason) => self.bad.push((name.into(), number + 1, reason)),
             }
         }
+        Ok(())
     }
 
     fn add(&mut self, line: Line) {
@@ -179,7 +205,7 @@ mod tests {
 
     fn take(text: &str) -> Result<Lines, ReportError> {
         let mut reading = Reading::default();
-        reading.take("manifest.jsonl", text.as_bytes());
+        reading.take("manifest.jsonl", text.as_bytes()).unwrap();
         reading.finish(Path::new("out"))
     }
 

@@ -35,13 +35,18 @@ mod study;
 mod summary;
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
 pub use error::ReportError;
 
-use crate::{Result, rollout::CancelToken};
+use crate::{
+    Result,
+    files::{check_inside, create},
+    rollout::CancelToken,
+};
 use study::Study;
 
 /// How a report is written.
@@ -104,11 +109,11 @@ pub fn write(folder: &Path, options: &Options) -> Result<Written> {
     }
     let csv = files::csv(&study).map_err(|error| output.unwritten("results.csv", &error))?;
     output.put("results.csv", &csv)?;
-    let json = serde_json::to_vec(&files::json(&study, &table));
-    output.put(
-        "results.json",
-        &json.map_err(|error| output.unwritten("results.json", &error))?,
-    )?;
+    let everything = files::Everything {
+        study: &study,
+        table: &table,
+    };
+    output.put_with("results.json", |file| Ok(serde_json::to_writer(file, &everything)?))?;
     output.put("table.md", files::markdown(&study, &table).as_bytes())?;
     let page = page::page(&study, &table, &curves, &sheets);
     output.put("report.html", page.as_bytes())?;
@@ -136,11 +141,26 @@ impl<'a> Output<'a> {
 
     /// Writes a file under its name only when it is complete.
     fn put(&mut self, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
+        self.put_with(name, |file| file.write_all(bytes))
+    }
+
+    /// The same for what is written piece by piece.
+    fn put_with(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), ReportError> {
         let path = self.folder.join(name);
         let partial = path.with_extension("partial");
-        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+        // A folder of others may hold links; nothing is written where they lead.
+        let inside = check_inside(self.folder, Path::new(name));
+        let made = inside.and_then(|()| path.parent().map_or(Ok(()), fs::create_dir_all));
         let written = made
-            .and_then(|()| fs::write(&partial, bytes))
+            .and_then(|()| {
+                let mut file = BufWriter::new(create(&partial)?);
+                write(&mut file)?;
+                file.flush()
+            })
             .and_then(|()| fs::rename(&partial, &path));
         match written {
             Ok(()) => {

@@ -71,8 +71,9 @@ fn text(text: &str) -> String {
 }
 
 /// JSON that cannot end the element it stands in.
-fn json_block(value: &serde_json::Value) -> String {
-    let json = value.to_string();
+fn json_block(value: &impl serde::Serialize) -> String {
+    // Only a value with keys that are no texts has no JSON.
+    let json = serde_json::to_string(value).unwrap_or_default();
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
         match c {

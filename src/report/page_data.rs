@@ -1,6 +1,7 @@
 //! What the scripts of the page read: rows, videos, curves, contact sheets.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
 use super::{
@@ -17,7 +18,7 @@ const SHOWN: usize = 8;
 pub(super) type LoadedSheets = Option<Sheets>;
 
 /// All but the pictures.
-pub(super) fn data(study: &Study, curves: &[Curves], sheets: &LoadedSheets) -> Value {
+pub(super) fn data<'a>(study: &'a Study, curves: &'a [Curves], sheets: &LoadedSheets) -> Data<'a> {
     let total = study.rows.len();
     let rows = study.rows.iter().enumerate().map(|(number, row)| {
         json!({
@@ -40,19 +41,59 @@ pub(super) fn data(study: &Study, curves: &[Curves], sheets: &LoadedSheets) -> V
         RowsAre::Seeds => vec![String::new()],
         RowsAre::Settings | RowsAre::Prompts => study.seeds.clone(),
     };
-    json!({
-        "rows": rows.collect::<Vec<_>>(),
-        "prompts": prompts,
-        "seeds": seeds,
-        "videos": study.videos.iter().map(|video| one(study, video)).collect::<Vec<_>>(),
-        "curves": curves.iter().map(one_curve).collect::<Vec<_>>(),
-        "sheet": sheets.as_ref().map(|sheets| json!({
-            "every": sheets.every,
-            "width": sheets.width,
-            "height": sheets.height,
-            "pictures": sheets.strips.iter().map(|strip| strip.as_ref().map_or(0, |strip| strip.pictures)).collect::<Vec<_>>(),
-        })),
-    })
+    Data {
+        study,
+        curves,
+        prompts: prompts.into(),
+        rows: rows.collect(),
+        seeds: seeds.into(),
+        sheet: sheets.as_ref().map_or(Value::Null, |sheets| {
+            let pictures = sheets
+                .strips
+                .iter()
+                .map(|strip| strip.as_ref().map_or(0, |strip| strip.pictures));
+            json!({
+                "every": sheets.every,
+                "width": sheets.width,
+                "height": sheets.height,
+                "pictures": pictures.collect::<Vec<_>>(),
+            })
+        }),
+    }
+}
+
+/// What [`data`] gives; curves and videos, which are many, become JSON one after the other.
+pub(super) struct Data<'a> {
+    study: &'a Study,
+    curves: &'a [Curves],
+    rows: Value,
+    prompts: Value,
+    seeds: Value,
+    sheet: Value,
+}
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (study, curves) = (self.study, self.curves);
+        let videos = Each(move || study.videos.iter().map(move |video| one(study, video)));
+        let mut map = serializer.serialize_map(Some(6))?;
+        map.serialize_entry("curves", &Each(move || curves.iter().map(one_curve)))?;
+        map.serialize_entry("prompts", &self.prompts)?;
+        map.serialize_entry("rows", &self.rows)?;
+        map.serialize_entry("seeds", &self.seeds)?;
+        map.serialize_entry("sheet", &self.sheet)?;
+        map.serialize_entry("videos", &videos)?;
+        map.end()
+    }
+}
+
+/// A list whose items are made when they are written.
+pub(super) struct Each<F>(pub F);
+
+impl<I: Iterator<Item: Serialize>, F: Fn() -> I> Serialize for Each<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
+    }
 }
 
 fn one(study: &Study, video: &Video) -> Value {
@@ -71,7 +112,7 @@ fn one(study: &Study, video: &Video) -> Value {
             State::There | State::Changed => "unplayable",
         },
         "seconds": video.seconds(),
-        "fps": video.line.fps().or_else(|| video.metrics.as_ref().map(|report| report.fps)),
+        "fps": video.line.fps.or_else(|| video.metrics.as_ref().map(|report| report.fps)),
         "width": size.map(|(width, _)| width),
         "height": size.map(|(_, height)| height),
     })

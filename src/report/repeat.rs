@@ -24,10 +24,11 @@ pub(super) fn line(words: &[String]) -> String {
 
 /// The command that made the whole sweep.
 pub(super) fn sweep(plan: &SweepPlan) -> Option<String> {
-    let (program, rest) = plan.command.split_first()?;
-    // Wherever it lies, it is called by its name.
-    let name = program.rsplit(['/', '\\']).next().unwrap_or(program);
-    let words: Vec<_> = std::iter::once(name.to_owned()).chain(rest.iter().cloned()).collect();
+    // The plan may come from anybody; the program that is shown with a button to copy it is this one in any case.
+    let (_, rest) = plan.command.split_first()?;
+    let words: Vec<_> = std::iter::once("deepforcing".to_owned())
+        .chain(rest.iter().cloned())
+        .collect();
     Some(line(&words))
 }
 
@@ -44,7 +45,7 @@ pub(super) fn rerun(video: &Video) -> String {
 
 /// The `generate` with the same result, where flags can say it: one prompt, no start, no settings without a flag.
 pub(super) fn generate(video: &Video, plan: Option<&SweepPlan>) -> Option<String> {
-    let recipe = &video.line.recipe;
+    let recipe = &video.line.recipe();
     let settings = plan
         .and_then(|plan| plan.points.get(video.row))
         .map(|point| &point.settings);

@@ -176,7 +176,7 @@ fn look_at(
     if video.state == State::Missing || !(measure || with_strip) {
         return Ok(Looked::default());
     }
-    let known = video.line.fps();
+    let known = video.line.fps;
     let frame = Cell::new(0);
     let mut pictures: Vec<RgbImage> = Vec::new();
     let next = Cell::new(0);
@@ -204,6 +204,8 @@ fn look_at(
     });
     let problem = match read {
         Ok(()) => None,
+        // Reading is stopped then as well.
+        Err(_) if options.cancel.is_cancelled() => return Err(Error::Cancelled),
         Err(Error::Cancelled) => return Err(Error::Cancelled),
         // The same for every file.
         Err(error @ Error::Video(VideoError::NoFfmpeg)) => Some(format!("videos cannot be looked at: {error}")),
@@ -229,7 +231,7 @@ struct Measuring {
 impl Measuring {
     fn new(video: &Video) -> Self {
         Self {
-            options: metric_options(&video.line.recipe),
+            options: metric_options(&video.line.recipe()),
             metrics: None,
         }
     }

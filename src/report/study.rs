@@ -1,7 +1,7 @@
 //! What a folder holds: its settings, prompts and seeds, and the videos of each.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
 };
@@ -11,6 +11,7 @@ use super::{
     lines::{self, Line},
 };
 use crate::{
+    files,
     metrics::Report,
     sweep::{PLAN_FILE, Point, SweepPlan},
 };
@@ -32,6 +33,19 @@ pub(super) struct Study {
     pub expected: Option<usize>,
     /// What is not as it should be, for people.
     pub notes: Vec<String>,
+    places: Places,
+}
+
+/// Where things are in the lists of a study; there may be as many as videos.
+#[derive(Debug, Default)]
+struct Places {
+    /// Numbers of the videos of each row.
+    of_row: Vec<Vec<usize>>,
+    /// By id and text; of equal ones the first.
+    prompts: HashMap<(String, String), usize>,
+    /// By text alone.
+    texts: HashMap<String, usize>,
+    seeds: HashMap<String, usize>,
 }
 
 /// What is compared.
@@ -106,16 +120,15 @@ impl Video {
         let measured = self.metrics.as_ref().map(|report| report.seconds);
         let counted = self.line.pictures.map(|pictures| pictures as f64);
         measured
-            .or_else(|| Some(counted? / self.line.fps()?))
+            .or_else(|| Some(counted? / self.line.fps?))
             .filter(|seconds| *seconds > 0.0 && seconds.is_finite())
     }
 
     /// Width and height in pixels, if they are known.
     pub fn size(&self) -> Option<(u64, u64)> {
-        let recipe = |path: &str| self.line.recipe.pointer(path).and_then(serde_json::Value::as_u64);
-        let written = recipe("/video/width").zip(recipe("/video/height"));
         let measured = self.metrics.as_ref();
-        written
+        self.line
+            .size
             .or_else(|| measured.map(|report| (report.width as u64, report.height as u64)))
             .filter(|(width, height)| (1..=16_384).contains(width) && (1..=16_384).contains(height))
     }
@@ -142,6 +155,7 @@ impl Study {
             videos: Vec::new(),
             expected: None,
             notes,
+            places: Places::default(),
         };
         match study.plan.clone() {
             Some(plan) => study.take_sweep(&plan, lines),
@@ -158,20 +172,29 @@ impl Study {
     }
 
     pub fn of_row(&self, row: usize) -> impl Iterator<Item = &Video> {
-        self.videos.iter().filter(move |video| video.row == row)
+        let numbers = self.places.of_row.get(row).into_iter().flatten();
+        numbers.map(|number| &self.videos[*number])
     }
 
     fn take_sweep(&mut self, plan: &SweepPlan, lines: Vec<Line>) {
         let each = plan.prompts.len() * plan.seeds.len();
         self.rows = plan.points.iter().map(|point| row_of(point, each)).collect();
-        self.prompts = plan.prompts.iter().map(Prompt::from).collect();
-        self.seeds = plan.seeds.iter().map(|seed| format!("seed {seed}")).collect();
+        for prompt in &plan.prompts {
+            self.add_prompt(prompt.into());
+        }
+        for seed in &plan.seeds {
+            self.add_seed(format!("seed {seed}"));
+        }
+        let mut names: HashMap<&str, usize> = HashMap::new();
+        for (number, point) in plan.points.iter().enumerate() {
+            names.entry(&point.name).or_insert(number);
+        }
         self.expected = Some(each * plan.points.iter().filter(|point| point.skipped.is_none()).count());
         let mut strangers = 0;
         for line in lines {
             // Its folder is what tells; a list of points that a hand has changed may number them otherwise.
             let folder = line.file.split_once('/').map(|(folder, _)| folder);
-            let named = self.rows.iter().position(|row| Some(row.name.as_str()) == folder);
+            let named = folder.and_then(|folder| names.get(folder)).copied();
             match named.or(line.point.filter(|row| folder.is_none() && *row < self.rows.len())) {
                 Some(row) => self.add(line, row),
                 None => strangers += 1,
@@ -191,13 +214,13 @@ impl Study {
     fn take_folders(&mut self, lines: Vec<Line>) {
         self.notes
             .push(format!("there is no {PLAN_FILE}: settings are named by their folders"));
+        let mut names: HashMap<String, usize> = HashMap::new();
         for line in lines {
             let name = line.file.split('/').next().unwrap_or_default().to_owned();
-            let known = self.rows.iter().position(|row| row.name == name);
-            let row = known.unwrap_or_else(|| {
+            let row = *names.entry(name).or_insert_with_key(|name| {
                 self.rows.push(Row {
                     label: name.clone(),
-                    name,
+                    name: name.clone(),
                     ..Row::default()
                 });
                 self.rows.len() - 1
@@ -211,11 +234,10 @@ impl Study {
         let first = lines.first().map(|line| line.index);
         let many = lines.iter().any(|line| Some(line.index) != first);
         self.rows_are = if many { RowsAre::Prompts } else { RowsAre::Seeds };
-        let mut rows: Vec<(usize, u64)> = Vec::new();
+        let mut rows: HashMap<(usize, u64), usize> = HashMap::new();
         for line in lines {
             let key = if many { (line.index, 0) } else { (0, line.seed) };
-            let row = rows.iter().position(|known| *known == key).unwrap_or_else(|| {
-                rows.push(key);
+            let row = *rows.entry(key).or_insert_with(|| {
                 let (name, label) = match many {
                     true => (name_of(&line), line.prompt.clone()),
                     false => (format!("seed-{}", line.seed), format!("seed {}", line.seed)),
@@ -225,7 +247,7 @@ impl Study {
                     label,
                     ..Row::default()
                 });
-                rows.len() - 1
+                self.rows.len() - 1
             });
             self.add(line, row);
         }
@@ -237,18 +259,18 @@ impl Study {
             RowsAre::Prompts => format!("sample {}", line.sample),
             RowsAre::Settings | RowsAre::Seeds => format!("seed {}", line.seed),
         };
-        let known = self.seeds.iter().position(|label| *label == seed);
-        let seed = known.unwrap_or_else(|| {
-            self.seeds.push(seed);
-            self.seeds.len() - 1
-        });
+        let seed = self.add_seed(seed);
         let state = match fs::metadata(self.folder.join(&line.file)) {
             Ok(file) if !file.is_file() => State::Missing,
             Ok(file) if line.bytes.is_none_or(|bytes| bytes == file.len()) => State::There,
             Ok(_) => State::Changed,
             Err(_) => State::Missing,
         };
-        let metrics = line.measures();
+        let metrics = line.measures.take();
+        if self.places.of_row.len() <= row {
+            self.places.of_row.resize_with(row + 1, Vec::new);
+        }
+        self.places.of_row[row].push(self.videos.len());
         self.videos.push(Video {
             line,
             row,
@@ -265,17 +287,38 @@ impl Study {
         if self.prompts.get(line.index).is_some_and(same) {
             return line.index;
         }
-        let id = name_of(line);
-        let known = self.prompts.iter().position(|prompt| same(prompt) && prompt.id == id);
-        known
-            .or_else(|| self.plan.as_ref().and_then(|_| self.prompts.iter().position(same)))
-            .unwrap_or_else(|| {
-                self.prompts.push(Prompt {
-                    id,
-                    text: line.prompt.clone(),
-                });
-                self.prompts.len() - 1
-            })
+        let key = (name_of(line), line.prompt.clone());
+        let known = self.places.prompts.get(&key).copied();
+        let by_text = || {
+            self.plan
+                .as_ref()
+                .and_then(|_| self.places.texts.get(&line.prompt))
+                .copied()
+        };
+        known.or_else(by_text).unwrap_or_else(|| {
+            let (id, text) = key;
+            self.add_prompt(Prompt { id, text })
+        })
+    }
+
+    /// The number of a prompt that is new.
+    fn add_prompt(&mut self, prompt: Prompt) -> usize {
+        let number = self.prompts.len();
+        let key = (prompt.id.clone(), prompt.text.clone());
+        self.places.prompts.entry(key).or_insert(number);
+        self.places.texts.entry(prompt.text.clone()).or_insert(number);
+        self.prompts.push(prompt);
+        number
+    }
+
+    /// The number of a seed, be it new or known.
+    fn add_seed(&mut self, label: String) -> usize {
+        let next = self.seeds.len();
+        let number = *self.places.seeds.entry(label.clone()).or_insert(next);
+        if number == next {
+            self.seeds.push(label);
+        }
+        number
     }
 
     fn note_files(&mut self) {
@@ -338,10 +381,12 @@ fn read_plan(folder: &Path) -> Result<Option<SweepPlan>, ReportError> {
         path: path.clone(),
         reason,
     };
-    match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| wrong(error.to_string())),
+    match files::read(&path, files::LONGEST_TEXT) {
+        Ok(bytes) => {
+            let plan: SweepPlan = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+            plan.check_names().map_err(wrong)?;
+            Ok(Some(plan))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(wrong(error.to_string())),
     }
@@ -357,7 +402,7 @@ fn failures(folder: &Path) -> usize {
     });
     let lines = |text: String| text.lines().filter(|line| !line.trim().is_empty()).count();
     lists
-        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .filter_map(|entry| files::read_text(&entry.path(), files::LONGEST_TEXT).ok())
         .map(lines)
         .sum()
 }

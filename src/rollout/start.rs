@@ -9,7 +9,7 @@ use super::{RolloutDefaults, request::PictureSize};
 use crate::{
     Error, Result,
     vae::{TEMPORAL_FACTOR, WanEncoder, pictures_of_latents},
-    video::{Clip, read_image, read_last_frames},
+    video::{Clip, read_image, read_last_frames_fitted},
 };
 
 /// The file that a video begins with.
@@ -65,13 +65,14 @@ impl StartPictures {
                 clip
             }
             StartFile::Clip(path) => {
-                let clip = read_last_frames(path, pictures_of_latents(most.max(first)), fps.into())?;
-                clip.fit(size.width as u32, size.height as u32)?
+                let size = (size.width as u32, size.height as u32);
+                read_last_frames_fitted(path, pictures_of_latents(most.max(first)), fps.into(), size)?
             }
         };
         let found = clip.frames.len();
         let latent_frames =
             start_latents(found, chunk, first_frame_alone, most.max(first)).ok_or_else(|| Error::ShortStart {
+                file: Some(file.path().into()),
                 found,
                 needed: pictures_of_latents(first),
                 chunk,
@@ -116,6 +117,7 @@ pub fn encode_start(
 ) -> Result<Tensor> {
     let found = pictures.dim(0)?;
     let latents = start_latents(found, chunk, first_alone, most).ok_or_else(|| Error::ShortStart {
+        file: None,
         found,
         needed: pictures_of_latents(if first_alone { 1 } else { chunk }),
         chunk,

@@ -1,8 +1,8 @@
 //! A sweep in a folder that holds one already: what is finished stays, new points, prompts and seeds come after it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::{Axis, SweepPlan, grid::unique, parameters};
+use super::{Axis, SweepPlan, SweepPrompt, grid::unique, parameters};
 
 /// A plan that goes on from an earlier one.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,9 +38,10 @@ impl SweepPlan {
         compare("size", self.size.clone(), now.size.clone());
         compare("seconds", self.seconds.to_string(), now.seconds.to_string());
         compare("fps", self.fps.to_string(), now.fps.to_string());
+        // There may be 100,000.
+        let known: HashMap<&str, &SweepPrompt> = self.prompts.iter().map(|known| (known.id.as_str(), known)).collect();
         for prompt in &now.prompts {
-            let before = self.prompts.iter().find(|known| known.id == prompt.id);
-            if let Some(before) = before {
+            if let Some(before) = known.get(prompt.id.as_str()) {
                 let (id, quoted) = (&prompt.id, |text: &str| format!("\"{text}\""));
                 compare(&format!("prompt {id}"), quoted(&before.text), quoted(&prompt.text));
             }
@@ -79,24 +80,27 @@ impl SweepPlan {
                 }
             }
         }
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for (at, known) in plan.prompts.iter().enumerate() {
+            places.entry(known.id.clone()).or_insert(at);
+        }
         let mut prompts = Vec::with_capacity(self.prompts.len());
         for prompt in self.prompts {
-            match plan.prompts.iter().position(|known| known.id == prompt.id) {
-                Some(at) => {
+            match places.get(&prompt.id) {
+                Some(&at) => {
                     plan.prompts[at] = prompt;
                     prompts.push(at);
                 }
                 None => {
+                    places.insert(prompt.id.clone(), plan.prompts.len());
                     prompts.push(plan.prompts.len());
                     plan.prompts.push(prompt);
                 }
             }
         }
-        for seed in self.seeds {
-            if !plan.seeds.contains(&seed) {
-                plan.seeds.push(seed);
-            }
-        }
+        let mut seeds: HashSet<u64> = plan.seeds.iter().copied().collect();
+        plan.seeds
+            .extend(self.seeds.into_iter().filter(|seed| seeds.insert(*seed)));
         plan.axes = axes(&plan);
         Extended { plan, points, prompts }
     }
@@ -128,7 +132,7 @@ fn axes(plan: &SweepPlan) -> Vec<Axis> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::{Point, SweepPrompt};
+    use crate::sweep::Point;
 
     fn point(name: &str, sink: &str, window: &str) -> Point {
         let resolved = [("cache.sink", sink), ("cache.window", window)];
@@ -227,6 +231,20 @@ mod tests {
         plan.write(folder.path()).unwrap();
         let error = SweepPlan::read(folder.path()).unwrap_err().to_string();
         assert!(error.contains("sweep.json") && error.contains("format 2"), "{error}");
+        plan.format = 1;
+        for name in ["../../X", "/abs/X", "a/b", "..", ""] {
+            for of in ["point", "prompt"] {
+                let mut hostile = plan.clone();
+                match of {
+                    "point" => hostile.points[0].name = name.into(),
+                    _ => hostile.prompts[0].id = name.into(),
+                }
+                hostile.write(folder.path()).unwrap();
+                let error = SweepPlan::read(folder.path()).unwrap_err().to_string();
+                let says = format!("`{name}` cannot be the name of a {of}");
+                assert!(error.contains("sweep.json") && error.contains(&says), "{error}");
+            }
+        }
         std::fs::write(folder.path().join("sweep.json"), "{").unwrap();
         let error = SweepPlan::read(folder.path()).unwrap_err().to_string();
         assert!(error.contains("sweep.json") && error.contains("remove it"), "{error}");

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs,
     io::{self, Write},
     path::Path,
 };
@@ -10,6 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::SweepError;
+use crate::files;
 
 /// Name of the file in the folder of a sweep that holds its [`SweepPlan`].
 ///
@@ -97,7 +98,7 @@ impl SweepPlan {
             path: path.clone(),
             reason,
         };
-        let text = match fs::read_to_string(&path) {
+        let text = match files::read_text(&path, files::LONGEST_TEXT) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(None);
@@ -105,12 +106,28 @@ impl SweepPlan {
             Err(error) => return Err(unreadable(error.to_string())),
         };
         let plan: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
-        match plan.format {
-            FORMAT => Ok(Some(plan)),
-            other => Err(unreadable(format!(
-                "it has format {other}, made by deepforcing {}, and this program reads format {FORMAT}",
-                plan.deepforcing
-            ))),
+        if plan.format != FORMAT {
+            return Err(unreadable(format!(
+                "it has format {}, made by deepforcing {}, and this program reads format {FORMAT}",
+                plan.format, plan.deepforcing
+            )));
+        }
+        plan.check_names().map_err(unreadable)?;
+        Ok(Some(plan))
+    }
+
+    /// Refuses names that are none of a single folder or file: videos are written under them.
+    ///
+    /// # Errors
+    /// With the first such name.
+    pub(crate) fn check_names(&self) -> Result<(), String> {
+        let points = self.points.iter().map(|point| ("point", &point.name));
+        let prompts = self.prompts.iter().map(|prompt| ("prompt", &prompt.id));
+        match points.chain(prompts).find(|(_, name)| !files::is_single_name(name)) {
+            None => Ok(()),
+            Some((of, name)) => Err(format!(
+                "`{name}` cannot be the name of a {of}, expected one without folders"
+            )),
         }
     }
 
@@ -124,7 +141,7 @@ impl SweepPlan {
         let draft = folder.join(format!(".{PLAN_FILE}.{}", std::process::id()));
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         let write = || -> io::Result<()> {
-            let mut file = File::create(&draft)?;
+            let mut file = files::create(&draft)?;
             writeln!(file, "{text}")?;
             file.sync_data()?;
             fs::rename(&draft, &path)

@@ -13,12 +13,12 @@
 //! `sampler.steps` is one value, a list of lists several. `[[points]]` with a `label` and parameters of their own give
 //! points one by one; each is combined with all values of the parameters outside.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
 use super::{Axis, NamedPoint, SweepError, parameters, values};
-use crate::{config::Key, models::preset::Preset, text::nearest};
+use crate::{config::Key, files, models::preset::Preset, text::nearest};
 
 /// Presets that are part of the program.
 const EMBEDDED: [(&str, &str); 3] = [
@@ -68,7 +68,7 @@ impl SweepPreset {
                 hint: nearest::hint(name_or_file, Self::names()),
             });
         }
-        let text = fs::read_to_string(path).map_err(|error| SweepError::Unreadable {
+        let text = files::read_settings(path).map_err(|error| SweepError::Unreadable {
             path: path.into(),
             reason: error.to_string(),
         })?;

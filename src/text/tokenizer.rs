@@ -6,6 +6,8 @@ use tokenizers::Tokenizer;
 
 use super::TextError;
 
+/// Most bytes of a tokenizer; that of UMT5 has 17 MB.
+const LARGEST_FILE: u64 = 256 << 20;
 const END: &str = "</s>";
 const PADDING: &str = "<pad>";
 
@@ -52,7 +54,7 @@ impl PromptTokenizer {
             path: path.into(),
             reason,
         };
-        let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+        let bytes = crate::files::read(path, LARGEST_FILE).map_err(|error| fail(error.to_string()))?;
         let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| fail(error.to_string()))?;
         tokenizer.with_padding(None);
         tokenizer

@@ -3,7 +3,8 @@
 //! # The file
 //!
 //! A trace is JSON lines: UTF-8, one object per line, written a chunk at a time, so that the file of a run that was
-//! killed ends with a whole line. `kind` tells what a line is; kinds and keys that a reader does not know are to be
+//! killed ends with a whole line. Until it is whole it stands beside its place ([`partial_of`]: `.NAME.partial.jsonl`),
+//! where it can be read as it grows. `kind` tells what a line is; kinds and keys that a reader does not know are to be
 //! ignored. The types of [`format`] are the reference; in the order of the file:
 //!
 //! | kind | one for | holds |
@@ -48,7 +49,7 @@ pub use attention::{Every, HeadChoice, Numbers};
 pub use error::TraceError;
 pub use page::{Page, Pictures};
 pub use reader::{Damage, Trace};
-pub use recorder::Tracing;
+pub use recorder::{Tracing, partial_of};
 
 /// Number of the format that this program writes, the highest that it reads. It rises when a reader of the old one would
 /// misunderstand the new one.

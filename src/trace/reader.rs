@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
     io::{BufRead, BufReader, Read},
     path::Path,
 };
@@ -14,6 +13,7 @@ use super::{
     format::{Attention, Chunk, End, Header, Line, RoomMade, Shape},
     pack::{self, total},
 };
+use crate::files;
 
 /// Longest line that is read.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -54,7 +54,7 @@ impl Trace {
         if path.is_dir() {
             return Err(TraceError::IsFolder { path: path.into() });
         }
-        let mut lines = BufReader::new(File::open(path).map_err(unreadable)?);
+        let mut lines = BufReader::new(files::open(path).map_err(unreadable)?);
         let first = next_line(&mut lines).map_err(unreadable)?;
         let header = match &first {
             None => Err("it is empty".into()),

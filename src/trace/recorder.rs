@@ -1,9 +1,9 @@
 //! Records a video's cache while it is made.
 
 use std::{
-    fs::File,
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,10 +17,12 @@ use super::{
 use crate::{
     Result,
     cache::{CacheObserver, Event, Interest, KvCache, Pass, Sight, Slot},
+    files,
     recipe::Recipe,
 };
 
-/// A trace in the making. Dropped without [`Tracing::finish`], the file stays as it is, whole lines and no last one.
+/// A trace in the making, beside its place as [`partial_of`]. Dropped without [`Tracing::finish`], the file stays there as it
+/// is, whole lines and no last one.
 pub struct Tracing(Arc<Mutex<Recorder>>);
 
 impl Tracing {
@@ -62,23 +64,16 @@ impl Tracing {
         Ok(Self(recorder))
     }
 
-    /// Ends the file; `complete`: whether the video is.
+    /// Ends the file and gives it its name; `complete`: whether the video is.
     ///
     /// # Errors
-    /// When the disk did not take all of it; whole lines of the first chunks are there.
+    /// When the disk did not take all of it; whole lines of the first chunks stay beside its place.
     pub fn finish(self, complete: bool) -> Result<(), TraceError> {
         let mut recorder = lock(&self.0);
         let chunks = recorder.chunks;
         recorder.file.push(&Line::End(End { chunks, complete }));
         recorder.file.flush();
-        match recorder.file.failure.take() {
-            Some(source) => Err(TraceError::Write {
-                path: recorder.file.path.clone(),
-                chunks: recorder.file.chunks,
-                source,
-            }),
-            None => Ok(()),
-        }
+        recorder.file.finish()
     }
 }
 
@@ -335,7 +330,9 @@ fn summary(scores: &[f32], chosen: &[usize]) -> Option<Scores> {
 
 /// A file that grows by whole lines. The first failure is kept, and nothing is written after it: the video goes on.
 struct LineFile {
-    path: std::path::PathBuf,
+    path: PathBuf,
+    /// Where it stands until it is whole; none where the path is a device, which is written as it is.
+    partial: Option<PathBuf>,
     file: File,
     /// Lines that are not written yet.
     waiting: Vec<u8>,
@@ -348,13 +345,20 @@ struct LineFile {
 
 impl LineFile {
     fn create(path: &Path) -> Result<Self, TraceError> {
-        let file = File::create(path).map_err(|source| TraceError::Create {
+        let failed = |source| TraceError::Create {
             path: path.into(),
             source,
-        })?;
+        };
+        let device = fs::metadata(path).is_ok_and(|found| !found.is_file());
+        let partial = (!device).then(|| partial_of(path));
+        let file = match &partial {
+            Some(partial) => open_emptied(partial),
+            None => OpenOptions::new().write(true).open(path),
+        };
         Ok(Self {
             path: path.into(),
-            file,
+            partial,
+            file: file.map_err(failed)?,
             waiting: Vec::new(),
             written: 0,
             chunks: 0,
@@ -387,6 +391,44 @@ impl LineFile {
         }
         self.waiting.clear();
     }
+
+    /// Gives the file its name, if all of it is there.
+    fn finish(&mut self) -> Result<(), TraceError> {
+        if self.failure.is_none()
+            && let Some(partial) = &self.partial
+            && let Err(error) = fs::rename(partial, &self.path)
+        {
+            self.failure = Some(error);
+        }
+        match self.failure.take() {
+            Some(source) => Err(TraceError::Write {
+                path: self.path.clone(),
+                chunks: self.chunks,
+                source,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where a trace is while it is written: hidden beside its final name.
+pub fn partial_of(path: &Path) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map(|extension| extension.to_string_lossy());
+    let dotted = extension.map_or_else(String::new, |extension| format!(".{extension}"));
+    path.with_file_name(format!(".{stem}.partial{dotted}"))
+}
+
+/// Opens a partial file and empties what a killed run left in it; that of another run that goes on is left alone.
+fn open_emptied(partial: &Path) -> io::Result<File> {
+    let file = files::open_to_empty(partial, OpenOptions::new().write(true).truncate(false))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return Err(io::Error::other("another run is writing it now")),
+        // Some network file systems have no locks; that is no reason not to write there.
+        Ok(()) | Err(TryLockError::Error(_)) => {}
+    }
+    file.set_len(0)?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -448,5 +490,39 @@ mod tests {
         assert!(file.failure.is_some());
         file.push(&end);
         assert!(file.waiting.is_empty(), "nothing is held after a failure");
+    }
+    #[test]
+    fn a_trace_has_its_name_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.jsonl");
+        let partial = folder.path().join(".t.partial.jsonl");
+        assert_eq!(partial_of(&path), partial);
+        // A killed run's, which is replaced, and one that goes on, which is not.
+        fs::write(&partial, "an older one").unwrap();
+        let mut file = LineFile::create(&path).unwrap();
+        let said = LineFile::create(&path).err().unwrap().to_string();
+        assert!(said.contains("another run"), "{said}");
+        let end = End {
+            chunks: 0,
+            complete: true,
+        };
+        file.push(&Line::End(end));
+        file.flush();
+        assert!(partial.exists() && !path.exists());
+        file.finish().unwrap();
+        assert!(!partial.exists() && fs::read_to_string(&path).unwrap().starts_with("{\"kind\":\"end\""));
+        file.failure = Some(io::Error::other("the disk is full"));
+        assert!(file.finish().is_err());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_partial_name_that_is_a_link_is_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "pride").unwrap();
+        std::os::unix::fs::symlink(&victim, folder.path().join(".t.partial.jsonl")).unwrap();
+        assert!(LineFile::create(&folder.path().join("t.jsonl")).is_err());
+        assert_eq!(fs::read_to_string(victim).unwrap(), "pride");
     }
 }

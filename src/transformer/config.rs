@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::{Error, Result, cache::CacheShape, checkpoint::Weights};
+use crate::{Error, Result, cache::CacheShape, checkpoint::Weights, files};
 
 /// Sizes of the network.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +47,7 @@ impl WanConfigFile {
     /// # Errors
     /// When the file is there and is not such JSON, or a number in it is absurd.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match files::read_text(path, files::LONGEST_TEXT) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(Error::config(path, error)),

@@ -1,5 +1,7 @@
 //! Single-head attention over the positions of each frame.
 
+#![allow(unsafe_code)]
+
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use gemm::{Parallelism, gemm};
 use multiversion::multiversion;

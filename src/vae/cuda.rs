@@ -1,6 +1,8 @@
 //! The video autoencoders on a GPU, but for their convolutions: norm, attention, pictures as bytes. The kernels are
 //! tested in the emulator (`vae::emulated_tests`).
 
+#![allow(unsafe_code)]
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{

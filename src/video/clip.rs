@@ -51,8 +51,7 @@ impl Clip {
         }
         let fit_frame = |frame: Vec<u8>| {
             let image = RgbImage::from_raw(self.width, self.height, frame)?;
-            let fitted = DynamicImage::ImageRgb8(image).resize_to_fill(width, height, FilterType::CatmullRom);
-            Some(fitted.into_rgb8().into_raw())
+            fit_picture(image, width, height).ok().map(RgbImage::into_raw)
         };
         let frames: Option<Vec<_>> = self.frames.into_par_iter().map(fit_frame).collect();
         let frames = frames.ok_or_else(|| VideoError::Clip {
@@ -107,6 +106,21 @@ impl Clip {
             None => Ok(()),
         }
     }
+}
+
+/// One picture as [`Clip::fit`] fits it.
+///
+/// # Errors
+/// [`VideoError::FitSize`] for an empty size.
+pub(super) fn fit_picture(picture: RgbImage, width: u32, height: u32) -> Result<RgbImage, VideoError> {
+    if width == 0 || height == 0 {
+        return Err(VideoError::FitSize { width, height });
+    }
+    if picture.dimensions() == (width, height) {
+        return Ok(picture);
+    }
+    let fitted = DynamicImage::ImageRgb8(picture).resize_to_fill(width, height, FilterType::CatmullRom);
+    Ok(fitted.into_rgb8())
 }
 
 #[cfg(test)]

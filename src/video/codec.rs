@@ -8,7 +8,7 @@ use ffmpeg_next::{
     log::{self, Level},
 };
 
-use super::{Codec, Encoder, EncoderInfo, RejectedEncoder, VideoError, VideoSettings};
+use super::{Codec, Encoder, EncoderInfo, RejectedEncoder, VideoError, VideoSettings, ffmpeg_text::error_text};
 
 /// Keeps FFmpeg from printing, and gives its return codes their texts: they come back as [`VideoError`].
 pub(super) fn quiet() {
@@ -29,7 +29,7 @@ pub(super) fn open_encoder(
     for &wanted in encoders {
         let (name, codec) = (wanted.name(), wanted.codec());
         let opened = match encoder::find_by_name(name) {
-            Some(codec) => open(wanted, codec, settings).map_err(|error| error.to_string()),
+            Some(codec) => open(wanted, codec, settings).map_err(error_text),
             None => Err("not in this FFmpeg".to_owned()),
         };
         match opened {

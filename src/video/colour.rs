@@ -1,5 +1,7 @@
 //! Conversion between RGB and YUV with the right matrix and range; FFmpeg's default is BT.601 whatever the tags say.
 
+#![allow(unsafe_code)]
+
 use ffmpeg_next::{
     Error, color, ffi,
     format::Pixel,

@@ -1,5 +1,7 @@
 //! The frames of a video, one after the other, with the moment at which each is shown.
 
+#![allow(unsafe_code)]
+
 use std::path::Path;
 
 use ffmpeg_next::{
@@ -11,10 +13,10 @@ use image::{DynamicImage, RgbImage, metadata::Orientation};
 
 use super::{
     clip::MAX_SIDE,
-    codec::quiet,
     colour::Converter,
-    encoded::url,
-    probe::{is_fragmented, top_level_boxes},
+    ffmpeg_text::{container, error_text},
+    input::open_input,
+    probe::is_fragmented,
     still::check_size,
 };
 
@@ -46,27 +48,17 @@ pub(super) struct Timed {
     pub time: Option<f64>,
 }
 
-/// Opens a file as FFmpeg sees it, or says why it cannot be opened.
-pub(super) fn open_input(path: &Path) -> Result<format::context::Input, String> {
-    quiet();
-    match std::fs::metadata(path) {
-        Err(error) => return Err(error.to_string()),
-        Ok(found) if found.is_dir() => return Err("it is a folder, not a video file".to_owned()),
-        Ok(found) if found.is_file() && found.len() == 0 => return Err("it is empty".to_owned()),
-        Ok(_) => {}
-    }
-    let opened = url(path).and_then(|url| format::input(&url));
-    let reason = match opened {
-        Ok(input) if input.nb_streams() > 0 => return Ok(input),
-        Ok(_) => "there is nothing in it".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    let boxes = top_level_boxes(path).unwrap_or_default();
-    let begins = boxes.first().is_some_and(|name| name == "ftyp");
-    Err(match begins && !boxes.iter().any(|name| name == "moov") {
-        true => "it has no index (moov): its recording or download was interrupted, and it cannot be played".to_owned(),
-        false => format!("it is not a video that FFmpeg can open: {reason}"),
-    })
+/// Memory for the pictures that threads of a decoder work on at once, in bytes.
+const IN_WORK: u64 = 512 << 20;
+
+/// Threads for pictures of a size: each has some of them in work. 0 lets FFmpeg choose.
+fn threads(width: i32, height: i32) -> usize {
+    let bytes = u64::try_from(width).unwrap_or(0) * u64::try_from(height).unwrap_or(0) * 3;
+    let most = IN_WORK
+        .checked_div(bytes)
+        .map_or(usize::MAX, |most| (most as usize).max(1));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if most >= cores { 0 } else { most }
 }
 
 /// The stream with the moving picture; a cover of a piece of music is none.
@@ -99,14 +91,14 @@ impl Decoder {
         if width > 0 && height > 0 {
             check_size(width as u32, height as u32)?;
         }
-        let text = |error: ffmpeg::Error| format!("its video cannot be decoded: {error}");
+        let text = |error: ffmpeg::Error| format!("its video cannot be decoded: {}", error_text(error));
         let mut context = codec::context::Context::from_parameters(parameters).map_err(text)?;
-        context.set_threading(codec::threading::Config::count(0));
+        context.set_threading(codec::threading::Config::count(threads(width, height)));
         let rate = f64::from(stream.avg_frame_rate());
         let unit = f64::from(stream.time_base());
         let start = stream.start_time();
         let (index, orientation) = (stream.index(), orientation(&stream));
-        let webm = input.format().name().contains("matroska");
+        let webm = container(&input).contains("matroska");
         Ok(Self {
             decoder: context.decoder().video().map_err(text)?,
             stream: index,
@@ -125,8 +117,7 @@ impl Decoder {
 
     /// Whether the file is an image, not a video.
     pub fn is_image(&self) -> bool {
-        let format = self.input.format();
-        format.name().ends_with("_pipe") || format.name() == "image2"
+        container(&self.input).ends_with("_pipe")
     }
 
     /// Goes to a keyframe some time before the last `seconds` of a long video. Returns whether it did; if not, or if
@@ -163,7 +154,7 @@ impl Decoder {
                 Err(ffmpeg::Error::Other {
                     errno: ffmpeg::error::EAGAIN,
                 }) => self.feed()?,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(error_text(error)),
             }
         }
     }
@@ -178,15 +169,12 @@ impl Decoder {
             other => other,
         };
         match read {
-            Ok(()) => self
-                .decoder
-                .send_packet(&self.packet)
-                .map_err(|error| error.to_string()),
+            Ok(()) => self.decoder.send_packet(&self.packet).map_err(error_text),
             Err(error) if error == ffmpeg::Error::Eof || self.may_break_off => {
                 self.ended = true;
-                self.decoder.send_eof().map_err(|error| error.to_string())
+                self.decoder.send_eof().map_err(error_text)
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error_text(error)),
         }
     }
 
@@ -199,8 +187,9 @@ impl Decoder {
         }
     }
 
-    /// Columns that make the pixels square.
-    fn display_width(&mut self, frame: &frame::Video) -> u32 {
+    /// Columns that make the pixels square. A file can claim pixels of any shape, so the size as shown has the limits of
+    /// the size as stored.
+    fn display_width(&mut self, frame: &frame::Video) -> Result<u32, String> {
         // SAFETY: context, stream and frame are valid, and only read.
         let aspect = unsafe {
             let input = self.input.as_mut_ptr();
@@ -208,13 +197,15 @@ impl Decoder {
             ffi::av_guess_sample_aspect_ratio(input, stream, frame.as_ptr().cast_mut())
         };
         if aspect.num <= 0 || aspect.den <= 0 {
-            return frame.width();
+            return Ok(frame.width());
         }
         let width = (f64::from(frame.width()) * f64::from(aspect.num) / f64::from(aspect.den)).round();
-        match (1.0..=f64::from(MAX_SIDE)).contains(&width) {
+        let width = match (1.0..=f64::from(MAX_SIDE)).contains(&width) {
             true => width as u32,
             false => frame.width(),
-        }
+        };
+        check_size(width, frame.height())?;
+        Ok(width)
     }
 
     /// `frame` as RGB with square pixels, upright.
@@ -222,13 +213,13 @@ impl Decoder {
     /// # Errors
     /// When FFmpeg cannot convert the frame.
     pub fn rgb(&mut self, frame: &frame::Video) -> Result<RgbImage, String> {
-        let width = self.display_width(frame);
-        let text = |error: ffmpeg::Error| format!("its pixels cannot be converted: {error}");
+        let width = self.display_width(frame)?;
+        let text = |error: ffmpeg::Error| format!("its pixels cannot be converted: {}", error_text(error));
         let converter = match &mut self.converter {
             Some(converter) if converter.takes(frame) => converter,
             none => {
                 // Tools that write y4m today, this one included, mean BT.709.
-                let modern = self.input.format().name().contains("yuv4mpegpipe");
+                let modern = container(&self.input).contains("yuv4mpegpipe");
                 none.insert(Converter::frame_to_rgb(frame, width, modern).map_err(text)?)
             }
         };

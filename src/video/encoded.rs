@@ -3,20 +3,30 @@
 //! While frames come, they go into a fragmented mp4 (or webm clusters): a plain mp4 has its index at the end and is
 //! unreadable if the program is killed. When all are there, [`remux`] copies the stream, without encoding again.
 
+#![allow(unsafe_code)]
+
 use std::{
     ffi::CString,
+    fs::File,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use ffmpeg_next::{
     self as ffmpeg, Dictionary, Packet, Rational, codec, encoder, ffi,
-    format::{self, Pixel, context::StreamIo},
+    format::{
+        self, Pixel,
+        context::{Input, StreamIo},
+    },
     frame, media,
 };
 
-use super::{Form, Metadata, VideoSettings, backend::Backend, colour::Converter, destination::Destination};
+use super::{
+    Form, Metadata, VideoSettings, backend::Backend, colour::Converter, destination::Destination,
+    ffmpeg_text::error_text, input::open_own,
+};
+use crate::files;
 
 /// Encoder and writer of a file that can be cut off anywhere: mp4 in fragments, or webm in clusters.
 pub(super) struct EncodedStream {
@@ -186,14 +196,35 @@ impl Write for Pending {
 pub(super) fn to_io(error: ffmpeg::Error) -> io::Error {
     match error {
         ffmpeg::Error::Other { errno } => io::Error::from_raw_os_error(errno),
-        other => io::Error::other(other),
+        other => io::Error::other(error_text(other)),
     }
 }
 
-/// Copies the video stream of `from` into a file that players can search: an mp4 with its index in front, or a webm with
-/// a duration and an index. Returns the number of frames.
-pub(super) fn remux(from: &Path, to: &Path, form: Form, settings: &VideoSettings) -> Result<u64, ffmpeg::Error> {
-    let mut source = format::input(&url(from)?)?;
+/// Copies the video stream of `from` into a new file `to` that players can search: an mp4 with its index in front, or a
+/// webm with a duration and an index. Returns the number of frames.
+pub(super) fn remux(from: &Path, to: &Path, form: Form, settings: &VideoSettings) -> Result<u64, String> {
+    let source = open_own(from)?;
+    let made = files::create(to).map_err(|error| error.to_string())?;
+    copy(source, &place_of(&made, to), form, settings).map_err(|error| to_io(error).to_string())
+}
+
+/// The name by which FFmpeg opens a file that was just made: that of the open file where the system has one, so that a
+/// link which others put in its place meanwhile is not followed.
+fn place_of(made: &File, path: &Path) -> PathBuf {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+
+        let open = PathBuf::from(format!("/proc/self/fd/{}", made.as_raw_fd()));
+        if open.exists() {
+            return open;
+        }
+    }
+    let _ = made;
+    path.to_owned()
+}
+
+fn copy(mut source: Input, to: &Path, form: Form, settings: &VideoSettings) -> Result<u64, ffmpeg::Error> {
     let (index, source_time_base, parameters) = {
         let stream = source
             .streams()

@@ -110,24 +110,28 @@ pub enum VideoError {
     NamedEncoder { rejected: Vec<RejectedEncoder> },
     /// The encoder or the file writer failed; what was safe on the disk before stays there.
     #[error(
-        "cannot write '{path}' after {frames} frames ({reason}): check the free space of its disk; {}",
+        "cannot write '{path}' after {frames} frames ({reason}): {advice}; {}",
         say_kept(.kept.as_ref())
     )]
     Write {
         path: PathBuf,
         frames: u64,
         reason: String,
+        /// What to do about it.
+        advice: &'static str,
         kept: Option<Kept>,
     },
     /// The video was finished without a single frame.
     #[error("'{path}' was not written: the video has no frames")]
     NoFrames { path: PathBuf },
     /// All frames are encoded, but the final file could not be made of them.
-    #[error("cannot finish '{path}' ({reason}): its frames are kept in '{partial}', complete and readable")]
+    #[error("cannot finish '{path}' ({reason}): {}", say_partial(partial, *kept))]
     Finish {
         path: PathBuf,
         partial: PathBuf,
         reason: String,
+        /// Whether `partial` is there.
+        kept: bool,
     },
 
     /// A picture that is to be saved under a name of no known kind.
@@ -165,6 +169,31 @@ impl VideoError {
                 | Self::PictureExtension { .. }
                 | Self::Setting { .. }
         )
+    }
+}
+
+/// What to do about a failure to write.
+pub(super) fn advice(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+
+    // EMFILE and ENFILE, which have no kind of their own.
+    if matches!(error.raw_os_error(), Some(23 | 24)) && cfg!(unix) {
+        return "let the program open more files at once (ulimit -n)";
+    }
+    match error.kind() {
+        ErrorKind::FileTooLarge => {
+            "the file is as long as it may be: raise the limit (ulimit -f), or write to another disk"
+        }
+        ErrorKind::NotFound => "its folder was removed or renamed meanwhile",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "it may not be written to any more",
+        _ => "check the free space of its disk",
+    }
+}
+
+fn say_partial(partial: &std::path::Path, kept: bool) -> String {
+    match kept {
+        true => format!("its frames are kept in '{}', complete and readable", partial.display()),
+        false => "its frames are gone, as the folder was removed or renamed while they were written".to_owned(),
     }
 }
 

@@ -6,6 +6,8 @@
 //! file of a run that was killed is a proper safetensors file up to the last chunk. (Killed between a chunk and its
 //! header, the file has bytes too many at its end, which other readers may refuse; [`LatentReader`] leaves them out.)
 
+#![allow(unsafe_code)]
+
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
@@ -17,6 +19,8 @@ use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use serde_json::{Map, Value, json};
+
+use crate::files;
 
 /// Name of the tensor.
 const TENSOR: &str = "latents";
@@ -110,11 +114,7 @@ impl LatentWriter {
             return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, reason)));
         }
         // Only truncated once locked: it may be another run's.
-        let opened = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&partial);
+        let opened = files::open_to_empty(&partial, OpenOptions::new().write(true).truncate(false));
         let file = opened.map_err(failed)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(LatentError::Busy { path: path.into() }),
@@ -295,7 +295,7 @@ impl LatentReader {
             path: path.into(),
             reason: error.to_string(),
         };
-        let mut file = File::open(path).map_err(unreadable)?;
+        let mut file = files::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         let unfit = |reason: String| LatentError::NotLatents {
             path: path.into(),
@@ -318,6 +318,7 @@ impl LatentReader {
         // SAFETY: the map is only read. That nobody shortens the file meanwhile is part of the contract of the type;
         // finished files are replaced by renaming, not rewritten in place.
         let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
+        files::maps::note(&map, path);
         Ok(Self {
             path: path.into(),
             map,
@@ -326,6 +327,23 @@ impl LatentReader {
             shape,
             recipe,
         })
+    }
+
+    /// Refuses latents of another number of channels than a decoder takes.
+    ///
+    /// # Errors
+    /// [`LatentError::NotLatents`] with the shape.
+    pub fn check_channels(&self, expected: usize) -> Result<(), LatentError> {
+        match self.shape {
+            [_, channels, ..] if channels == expected => Ok(()),
+            [_, channels, ..] => Err(LatentError::NotLatents {
+                path: self.path.clone(),
+                reason: format!(
+                    "its tensor has shape {:?}, with {channels} channels instead of {expected}",
+                    self.shape
+                ),
+            }),
+        }
     }
 
     /// Frames, channels, height, width.

@@ -8,9 +8,18 @@
 //! | png | iTXt texts `Title` and `Comment` of the first picture |
 //! | y4m, rgb | not at all |
 
-use std::{fs, io::BufReader, path::Path};
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    path::Path,
+};
 
 use super::VideoError;
+use crate::files;
+
+/// Bytes of the longest text that is read from a PNG or GIF: a recipe with prompts of many pages has a tenth. A packed
+/// text can be a thousand times as long as the file.
+const LONGEST_TEXT: usize = 4 << 20;
 
 /// Texts stored in the file. NUL characters, which mp4 cannot hold, are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -37,19 +46,14 @@ pub fn read_metadata(path: &Path) -> Result<Metadata, VideoError> {
         return Err(unreadable("it is a folder".to_owned()));
     }
     let mut start = [0; 8];
-    let mut file = fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    let read = std::io::Read::read(&mut file, &mut start).map_err(|error| unreadable(error.to_string()))?;
-    drop(file);
+    let mut file = files::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let read = file.read(&mut start).map_err(|error| unreadable(error.to_string()))?;
     let metadata = match &start[..read] {
         [] => return Err(unreadable("it is empty".to_owned())),
-        b"\x89PNG\r\n\x1a\n" => of_png(path).map_err(unreadable)?,
+        PNG => of_png(file).map_err(unreadable)?,
         [b'G', b'I', b'F', b'8', ..] => {
-            let bytes = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-            of_comments(
-                gif_comments(&bytes)
-                    .iter()
-                    .map(|comment| String::from_utf8_lossy(comment)),
-            )
+            let comments = gif_comments(BufReader::new(file)).map_err(unreadable)?;
+            of_comments(comments.iter().map(|comment| String::from_utf8_lossy(comment)))
         }
         _ => of_container(path)?,
     };
@@ -69,30 +73,70 @@ fn of_container(_path: &Path) -> Result<Metadata, VideoError> {
     Err(VideoError::NoFfmpeg)
 }
 
-fn of_png(path: &Path) -> Result<Metadata, String> {
-    let file = fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut reader = png::Decoder::new(BufReader::new(file))
-        .read_info()
-        .map_err(|error| error.to_string())?;
-    // Texts may stand behind the pixels.
+/// The first bytes of every PNG.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// The head of a PNG and all its texts, those behind the pixels too.
+fn png_texts(mut file: File) -> Result<png::Info<'static>, String> {
+    file.rewind().map_err(|error| error.to_string())?;
+    let reader = png::Decoder::new(BufReader::new(file)).read_info();
+    let mut reader = reader.map_err(|error| error.to_string())?;
     reader.finish().ok();
-    let info = reader.info();
-    let text = |keyword: &str| {
-        let international = info.utf8_text.iter().find(|text| text.keyword == keyword);
-        let compressed = info.compressed_latin1_text.iter().find(|text| text.keyword == keyword);
-        let plain = info
-            .uncompressed_latin1_text
-            .iter()
-            .find(|text| text.keyword == keyword);
-        international
-            .and_then(|text| text.get_text().ok())
-            .or_else(|| compressed.and_then(|text| text.get_text().ok()))
-            .or_else(|| plain.map(|text| text.text.clone()))
+    Ok(reader.info().clone())
+}
+
+fn of_png(file: File) -> Result<Metadata, String> {
+    let mut info = png_texts(file)?;
+    let mut text = |keyword: &str| {
+        if let Some(text) = info.utf8_text.iter_mut().find(|text| text.keyword == keyword) {
+            let packed = text.decompress_text_with_limit(LONGEST_TEXT);
+            return packed_text(packed.and_then(|()| text.get_text()));
+        }
+        let mut compressed = info.compressed_latin1_text.iter_mut();
+        if let Some(text) = compressed.find(|text| text.keyword == keyword) {
+            let packed = text.decompress_text_with_limit(LONGEST_TEXT);
+            return packed_text(packed.and_then(|()| text.get_text()));
+        }
+        let mut plain = info.uncompressed_latin1_text.iter();
+        Ok(plain.find(|text| text.keyword == keyword).map(|text| text.text.clone()))
     };
     Ok(Metadata {
-        title: text("Title"),
-        comment: text("Comment"),
+        title: text("Title")?,
+        comment: text("Comment")?,
     })
+}
+
+/// Refuses a PNG whose texts FFmpeg, which unpacks them all, would unpack into more than there is room for. Other files
+/// pass, and damaged ones.
+#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
+pub(super) fn check_png(file: &File) -> Result<(), String> {
+    let mut file = file.try_clone().map_err(|error| error.to_string())?;
+    let mut start = [0; PNG.len()];
+    let known = file.rewind().and_then(|()| file.read_exact(&mut start));
+    if known.is_err() || start != *PNG {
+        return Ok(());
+    }
+    let Ok(mut info) = png_texts(file) else { return Ok(()) };
+    for text in &mut info.utf8_text {
+        packed_text(text.decompress_text_with_limit(LONGEST_TEXT))?;
+    }
+    for text in &mut info.compressed_latin1_text {
+        packed_text(text.decompress_text_with_limit(LONGEST_TEXT))?;
+    }
+    Ok(())
+}
+
+/// What was unpacked; nothing of a text that is damaged.
+fn packed_text<T>(unpacked: Result<T, png::DecodingError>) -> Result<Option<T>, String> {
+    match unpacked {
+        Ok(text) => Ok(Some(text)),
+        Err(png::DecodingError::Format(error)) if error.to_string().contains("decompression space") => Err(too_long()),
+        Err(_) => Ok(None),
+    }
+}
+
+fn too_long() -> String {
+    format!("its text is longer than {} MB", LONGEST_TEXT >> 20)
 }
 
 const TITLE: &str = "Title: ";
@@ -120,52 +164,88 @@ fn of_comments(comments: impl Iterator<Item = impl AsRef<str>>) -> Metadata {
     metadata
 }
 
-/// The comment extensions of a GIF, as far as it is whole.
-fn gif_comments(bytes: &[u8]) -> Vec<Vec<u8>> {
-    const PALETTE: u8 = 0x80;
-    let palette_bytes = |flags: u8| {
-        if flags & PALETTE == 0 {
-            0
-        } else {
-            3 << ((flags & 7) + 1)
-        }
-    };
+/// The comment extensions of a GIF, as far as it is whole; pictures are passed over.
+fn gif_comments(mut gif: impl BufRead + Seek) -> Result<Vec<Vec<u8>>, String> {
     let mut comments = Vec::new();
-    let walk = || {
-        let mut at = 13 + palette_bytes(*bytes.get(10)?);
-        loop {
-            match *bytes.get(at)? {
-                b'!' => {
-                    let (data, next) = sub_blocks(bytes, at + 2)?;
-                    if bytes[at + 1] == 0xfe {
-                        comments.push(data);
-                    }
-                    at = next;
-                }
-                b',' => {
-                    let pixels = at + 11 + palette_bytes(*bytes.get(at + 9)?);
-                    at = sub_blocks(bytes, pixels)?.1;
-                }
-                _ => return None,
-            }
-        }
-    };
-    // Ends at the end marker, or where the file ends.
-    let _: Option<()> = { walk }();
-    comments
+    match walk_gif(&mut gif, &mut comments) {
+        Err(GifEnd::TooLong) => Err(too_long()),
+        // Ends at the end marker, or where the file ends.
+        Ok(()) | Err(GifEnd::Io) => Ok(comments),
+    }
 }
 
-/// The data of the sub-blocks from `at`, and where they end.
-fn sub_blocks(bytes: &[u8], mut at: usize) -> Option<(Vec<u8>, usize)> {
+/// Why a GIF is not read any further.
+enum GifEnd {
+    Io,
+    TooLong,
+}
+
+impl From<io::Error> for GifEnd {
+    fn from(_: io::Error) -> Self {
+        Self::Io
+    }
+}
+
+fn walk_gif(gif: &mut (impl BufRead + Seek), comments: &mut Vec<Vec<u8>>) -> Result<(), GifEnd> {
+    const PALETTE: u8 = 0x80;
+    const COMMENT_LABEL: u8 = 0xfe;
+    let palette_bytes = |flags: u8| match flags & PALETTE {
+        0 => 0,
+        _ => 3i64 << ((flags & 7) + 1),
+    };
+    gif.seek(SeekFrom::Start(10))?;
+    let flags = byte(gif)?;
+    gif.seek_relative(2 + palette_bytes(flags))?;
+    loop {
+        match byte(gif)? {
+            b'!' => match byte(gif)? {
+                COMMENT_LABEL => {
+                    let known: usize = comments.iter().map(Vec::len).sum();
+                    comments.push(sub_blocks(gif, LONGEST_TEXT.saturating_sub(known))?);
+                }
+                _ => pass_sub_blocks(gif)?,
+            },
+            b',' => {
+                gif.seek_relative(8)?;
+                let flags = byte(gif)?;
+                // The palette and the size of the codes.
+                gif.seek_relative(palette_bytes(flags) + 1)?;
+                pass_sub_blocks(gif)?;
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn byte(gif: &mut impl Read) -> io::Result<u8> {
+    let mut byte = [0];
+    gif.read_exact(&mut byte)?;
+    Ok(byte[0])
+}
+
+/// The data of the sub-blocks that follow.
+fn sub_blocks(gif: &mut impl Read, most: usize) -> Result<Vec<u8>, GifEnd> {
     let mut data = Vec::new();
     loop {
-        let size = usize::from(*bytes.get(at)?);
-        at += 1;
+        let size = usize::from(byte(gif)?);
         if size == 0 {
-            return Some((data, at));
+            return Ok(data);
         }
-        data.extend_from_slice(bytes.get(at..at + size)?);
-        at += size;
+        if data.len() + size > most {
+            return Err(GifEnd::TooLong);
+        }
+        let before = data.len();
+        data.resize(before + size, 0);
+        gif.read_exact(&mut data[before..])?;
+    }
+}
+
+fn pass_sub_blocks(gif: &mut (impl BufRead + Seek)) -> io::Result<()> {
+    loop {
+        match byte(gif)? {
+            0 => return Ok(()),
+            size => gif.seek_relative(size.into())?,
+        }
     }
 }
 
@@ -189,7 +269,7 @@ mod tests {
         comment(&mut encoder, "Title: b");
         let mut bytes = encoder.into_inner().unwrap();
         let read = |bytes: &[u8]| {
-            let comments = gif_comments(bytes);
+            let comments = gif_comments(io::Cursor::new(bytes)).unwrap();
             of_comments(comments.iter().map(|comment| String::from_utf8_lossy(comment)))
         };
         let metadata = read(&bytes);
@@ -201,5 +281,63 @@ mod tests {
         bytes.truncate(bytes.len() - 5);
         assert_eq!(read(&bytes).title.unwrap(), "a");
         assert_eq!(read(&bytes[..9]), Metadata::default());
+    }
+    #[test]
+    fn comments_without_end_are_refused() {
+        let head = b"GIF89a\x02\0\x02\0\0\0\0!\xfe";
+        let block = [&[255u8][..], &[b'x'; 255]].concat();
+        let bytes = [&head[..], &block.repeat(LONGEST_TEXT / 255 + 1), &[0]].concat();
+        let said = gif_comments(io::Cursor::new(&bytes)).unwrap_err();
+        assert!(said.contains("longer than 4 MB"), "{said}");
+        // In many comments as well.
+        let many = [
+            &head[..],
+            &[&block[..], &[0], b"!\xfe"].concat().repeat(LONGEST_TEXT / 255 + 1),
+        ]
+        .concat();
+        assert!(gif_comments(io::Cursor::new(&many)).is_err());
+    }
+
+    /// A PNG with a packed text, in Latin-1 or UTF-8.
+    fn with_text(latin: bool, length: usize) -> File {
+        let text = "a".repeat(length);
+        let mut bytes = Vec::new();
+        let encoder = png::Encoder::new(&mut bytes, 1, 1);
+        let mut writer = encoder.write_header().unwrap();
+        match latin {
+            true => {
+                let mut chunk = png::text_metadata::ZTXtChunk::new("Comment", text);
+                chunk.compress_text().unwrap();
+                writer.write_text_chunk(&chunk).unwrap();
+            }
+            false => {
+                let mut chunk = png::text_metadata::ITXtChunk::new("Comment", text);
+                chunk.compressed = true;
+                chunk.compress_text().unwrap();
+                writer.write_text_chunk(&chunk).unwrap();
+            }
+        }
+        writer.write_image_data(&[0]).unwrap();
+        writer.finish().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, &bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn packed_texts_are_unpacked_up_to_a_limit() {
+        for latin in [true, false] {
+            let short = with_text(latin, 1000);
+            check_png(&short).unwrap();
+            assert_eq!(of_png(short).unwrap().comment.unwrap().len(), 1000);
+            let long = with_text(latin, 60_000_000);
+            assert!(long.metadata().unwrap().len() < 300_000);
+            for said in [check_png(&long).unwrap_err(), of_png(long).unwrap_err()] {
+                assert!(said.contains("longer than 4 MB"), "{said}");
+            }
+        }
+        let mut other = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut other, b"\x89PNG, nearly").unwrap();
+        check_png(&other).unwrap();
     }
 }

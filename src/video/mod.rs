@@ -13,6 +13,8 @@
 //! | `metadata` | [`Metadata`]: title and comment, and [`read_metadata`] |
 //! | `clip` | [`Clip`]: frames of an existing video or image, as a tensor |
 //! | `still`, `reader`, `decode` | reading an image, a clip, and the frames in it |
+//! | `input` | opening a file: which kinds, and nothing but the file itself |
+//! | `mp4_tables`, `ffmpeg_text` | what an mp4 claims; every text that FFmpeg hands out |
 //! | `probe` | [`probe`]: what a file holds |
 
 mod backend;
@@ -43,19 +45,33 @@ mod colour;
 mod decode;
 #[cfg(feature = "ffmpeg")]
 mod encoded;
+#[cfg(feature = "ffmpeg")]
+mod ffmpeg_text;
+#[cfg(feature = "ffmpeg")]
+mod input;
+#[cfg(feature = "ffmpeg")]
+mod mp4_tables;
 
 pub use backend::find_encoder;
 pub use clip::Clip;
 pub use encoders::{Encoder, EncoderChoice};
 pub use error::VideoError;
+#[cfg(feature = "ffmpeg")]
+pub use ffmpeg_text::error_text;
+#[cfg(feature = "ffmpeg")]
+pub use input::stop_reading;
 pub use metadata::{Metadata, read_metadata};
 pub use pictures::{check_picture, save_picture};
 pub use probe::{Colour, Probe, probe};
-pub use reader::{Picture, for_chosen_frames, for_each_frame, read_frames, read_last_frames};
+pub use reader::{Picture, for_chosen_frames, for_each_frame, read_frames, read_last_frames, read_last_frames_fitted};
 pub use settings::{Codec, EncoderInfo, Kept, Preset, RejectedEncoder, VideoSettings, VideoSummary};
 pub use still::read_image;
 pub use target::{Form, Target};
 pub use writer::VideoWriter;
+
+/// Ends all reading of videos; there is none without FFmpeg.
+#[cfg(not(feature = "ffmpeg"))]
+pub fn stop_reading() {}
 
 /// The program's name as files carry it.
 const SOFTWARE: &str = concat!("deepforcing ", env!("CARGO_PKG_VERSION"));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{VideoError, pattern::Pattern};
+use crate::files;
 
 /// A video's final path and the names beside it that are used until it is complete.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +68,7 @@ impl Output {
             _ => {}
         }
         self.check_folder()?;
-        match File::open(&self.partial) {
+        match files::open(&self.partial) {
             Ok(partial) => is_free(&partial, &self.path, &self.partial),
             Err(_) => Ok(()),
         }
@@ -79,7 +80,7 @@ impl Output {
     /// When the folder is missing or cannot be written.
     pub fn check_folder(&self) -> Result<(), VideoError> {
         check_is_folder(&self.folder, &self.path)?;
-        let created = File::create(&self.finishing).and_then(|_| fs::remove_file(&self.finishing));
+        let created = files::create(&self.finishing).and_then(|_| fs::remove_file(&self.finishing));
         created.map_err(|source| VideoError::NotWritable {
             folder: self.folder.clone(),
             source,
@@ -137,11 +138,11 @@ pub(super) fn check_sequence(pattern: &Pattern, overwrite: bool) -> Result<(), V
     if !overwrite && let Some((_, path)) = pattern.existing().map_err(not_writable)?.into_iter().next() {
         return Err(VideoError::Exists { path });
     }
-    if let Ok(held) = File::open(pattern.lock()) {
+    if let Ok(held) = files::open(&pattern.lock()) {
         return is_free(&held, &pattern.path(), folder);
     }
     let probe = pattern.partial();
-    File::create(&probe)
+    files::create(&probe)
         .and_then(|_| fs::remove_file(&probe))
         .map_err(not_writable)
 }
@@ -187,7 +188,7 @@ fn open_locked(held: &Path, folder: &Path, path: &Path) -> Result<File, VideoErr
         folder: folder.to_owned(),
         source,
     };
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(held);
+    let opened = files::open_to_empty(held, OpenOptions::new().write(true).truncate(false));
     let file = opened.map_err(not_writable)?;
     // Only emptied once locked: it may be another run's.
     lock(&file, path, held)?;

@@ -18,6 +18,7 @@ use super::{
     output::{check_is_folder, folder_of},
     pattern::Pattern,
 };
+use crate::files;
 
 /// Writes each frame as a PNG file.
 pub(super) struct PictureFiles {
@@ -125,7 +126,7 @@ pub fn check_picture(path: &Path, overwrite: bool) -> Result<bool, VideoError> {
     let folder = folder_of(path);
     check_is_folder(&folder, path)?;
     let probe = partial_of(path);
-    let created = File::create(&probe).and_then(|_| fs::remove_file(&probe));
+    let created = files::create(&probe).and_then(|_| fs::remove_file(&probe));
     created.map_err(|source| VideoError::NotWritable { folder, source })?;
     Ok(jpeg)
 }
@@ -144,7 +145,7 @@ fn write_whole(
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<u64> {
     let attempt = || {
-        let mut file = BufWriter::new(File::create(partial)?);
+        let mut file = BufWriter::new(files::create(partial)?);
         write(&mut file)?;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         let bytes = file.metadata()?.len();

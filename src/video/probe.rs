@@ -1,7 +1,6 @@
 //! What a video file holds.
 
 use std::{
-    fs::File,
     io::{self, Read, Seek, SeekFrom},
     path::Path,
 };
@@ -78,7 +77,7 @@ pub fn probe(path: &Path) -> Result<Probe, VideoError> {
 pub(super) fn top_level_boxes(path: &Path) -> io::Result<Vec<String>> {
     /// More than any file has that is not damaged, and little enough to be quick.
     const MOST: usize = 1 << 20;
-    let mut file = File::open(path)?;
+    let mut file = crate::files::open(path)?;
     let length = file.metadata()?.len();
     let (mut at, mut names) = (0, Vec::new());
     while length - at >= 8 && names.len() < MOST {
@@ -113,7 +112,7 @@ pub(super) fn is_fragmented(path: &Path) -> bool {
 
 #[cfg(feature = "ffmpeg")]
 pub(super) fn container_metadata(path: &Path) -> Result<Metadata, VideoError> {
-    let input = super::decode::open_input(path).map_err(|reason| VideoError::Unreadable {
+    let input = super::input::open_input(path).map_err(|reason| VideoError::Unreadable {
         path: path.to_owned(),
         reason,
     })?;
@@ -128,7 +127,11 @@ mod with_ffmpeg {
     use image::metadata::Orientation;
 
     use super::{
-        super::decode::{open_input, orientation, video_stream},
+        super::{
+            decode::{orientation, video_stream},
+            ffmpeg_text::{codec_name, colours, container, error_text, pixel_format, tag},
+            input::open_input,
+        },
         Colour, Metadata, Probe, is_fragmented, top_level_boxes,
     };
 
@@ -138,7 +141,7 @@ mod with_ffmpeg {
         let parameters = stream.parameters();
         let decoder = codec::context::Context::from_parameters(parameters)
             .and_then(|context| context.decoder().video())
-            .map_err(|error| format!("its video cannot be decoded: {error}"))?;
+            .map_err(|error| format!("its video cannot be decoded: {}", error_text(error)))?;
         let fps = f64::from(stream.avg_frame_rate());
         let duration = match (stream.duration(), input.duration()) {
             (own, _) if own > 0 => Some(own as f64 * f64::from(stream.time_base())),
@@ -146,18 +149,13 @@ mod with_ffmpeg {
             _ => None,
         };
         let (index, told) = (stream.index(), stream.frames());
-        let container = input.format().name().to_owned();
+        let container = container(&input);
         let mp4 = container.contains("mp4");
         let fragmented = mp4 && is_fragmented(path);
-        let texts = input.metadata();
-        let program = ["encoding_tool", "encoder"].iter().find_map(|key| texts.get(key));
-        let program = program.map(str::to_owned);
+        let program = [c"encoding_tool", c"encoder"].iter().find_map(|key| tag(&input, key));
         let mut found = Probe {
-            codec: decoder.id().name().to_owned(),
-            pixel_format: match decoder.format().descriptor() {
-                Some(known) => known.name().to_owned(),
-                None => "unknown".to_owned(),
-            },
+            codec: codec_name(decoder.id()),
+            pixel_format: pixel_format(decoder.format()),
             width: decoder.width(),
             height: decoder.height(),
             rotation: match orientation(&stream) {
@@ -187,12 +185,12 @@ mod with_ffmpeg {
     }
 
     fn colour(decoder: &codec::decoder::Video) -> Colour {
-        let told = |name: Option<&'static str>| name.filter(|name| !matches!(*name, "unknown" | "reserved"));
+        let [space, primaries, transfer, range] = colours(decoder);
         Colour {
-            space: told(decoder.color_space().name()),
-            primaries: told(decoder.color_primaries().name()),
-            transfer: told(decoder.color_transfer_characteristic().name()),
-            range: told(decoder.color_range().name()),
+            space,
+            primaries,
+            transfer,
+            range,
         }
     }
 
@@ -223,11 +221,10 @@ mod with_ffmpeg {
     }
 
     pub(super) fn metadata(input: &format::context::Input) -> Metadata {
-        let texts = input.metadata();
-        let text = |key: &str| texts.get(key).filter(|text| !text.is_empty()).map(str::to_owned);
+        let text = |key| tag(input, key).filter(|text| !text.is_empty());
         Metadata {
-            title: text("title"),
-            comment: text("comment"),
+            title: text(c"title"),
+            comment: text(c"comment"),
         }
     }
 }

@@ -82,16 +82,29 @@ pub fn for_chosen_frames<E: From<VideoError>>(
 /// # Errors
 /// As [`read_frames`]; [`VideoError::Clip`] for a `count` of 0 or an `fps` that is none.
 pub fn read_last_frames(path: &Path, count: usize, fps: f64) -> Result<Clip, VideoError> {
+    read_last(path, count, fps, None)
+}
+
+/// As [`read_last_frames`], each picture fitted to `size` (width, height) as [`Clip::fit`] does it while the clip is read:
+/// memory is needed for `count` pictures of that size and a few of the clip's own.
+///
+/// # Errors
+/// As [`read_last_frames`]; [`VideoError::FitSize`] for an empty size.
+pub fn read_last_frames_fitted(path: &Path, count: usize, fps: f64, size: (u32, u32)) -> Result<Clip, VideoError> {
+    read_last(path, count, fps, Some(size))
+}
+
+fn read_last(path: &Path, count: usize, fps: f64, size: Option<(u32, u32)>) -> Result<Clip, VideoError> {
     if count == 0 || !(fps.is_finite() && fps > 0.0) {
         return Err(VideoError::Clip {
             reason: format!("{count} frames at {fps} per second were asked for"),
         });
     }
     #[cfg(feature = "ffmpeg")]
-    return with_ffmpeg::read_last_frames(path, count, fps);
+    return with_ffmpeg::read_last_frames(path, count, fps, size);
     #[cfg(not(feature = "ffmpeg"))]
     {
-        let _ = path;
+        let _ = (path, size);
         Err(VideoError::NoFfmpeg)
     }
 }
@@ -158,13 +171,15 @@ impl<T> Resampler<T> {
 
 #[cfg(feature = "ffmpeg")]
 mod with_ffmpeg {
-    use std::{path::Path, rc::Rc};
+    use std::path::Path;
 
-    use ffmpeg_next::frame;
     use image::RgbImage;
 
     use super::{
-        super::decode::{Decoder, Timed},
+        super::{
+            clip::fit_picture,
+            decode::{Decoder, Timed},
+        },
         Clip, Picture, Resampler, VideoError,
     };
 
@@ -241,51 +256,94 @@ mod with_ffmpeg {
         }
     }
 
-    pub(super) fn read_last_frames(path: &Path, count: usize, fps: f64) -> Result<Clip, VideoError> {
+    /// Two passes: the first finds out which frames are shown at the last ticks, the second converts those and no other.
+    /// To hold them all as they are decoded until the end is known would take gigabytes for a large clip.
+    pub(super) fn read_last_frames(
+        path: &Path,
+        count: usize,
+        fps: f64,
+        size: Option<(u32, u32)>,
+    ) -> Result<Clip, VideoError> {
+        let seconds = count as f64 / fps;
         let open = || Decoder::open(path).map_err(|reason| unreadable(path, reason));
         let mut decoder = open()?;
-        if decoder.skip_to_last(count as f64 / fps)
+        if decoder.skip_to_last(seconds)
             && let Ok(frames) = last_frames(path, &mut decoder, count, fps)
             && frames.len() == count
         {
-            return clip_of(path, decoder, fps, frames);
+            drop(decoder);
+            let mut again = open()?;
+            if again.skip_to_last(seconds)
+                && let Ok(clip) = clip_of(path, again, fps, &frames, size)
+            {
+                return Ok(clip);
+            }
         }
         // Short, or its index is of no use.
         let mut decoder = open()?;
         let frames = last_frames(path, &mut decoder, count, fps)?;
-        clip_of(path, decoder, fps, frames)
+        drop(decoder);
+        clip_of(path, open()?, fps, &frames, size)
     }
 
-    fn last_frames(
-        path: &Path,
-        decoder: &mut Decoder,
-        count: usize,
-        fps: f64,
-    ) -> Result<Vec<Rc<frame::Video>>, VideoError> {
+    /// Numbers of the frames that are shown at the last ticks, from where the decoder stands.
+    fn last_frames(path: &Path, decoder: &mut Decoder, count: usize, fps: f64) -> Result<Vec<usize>, VideoError> {
         let mut resampler = Resampler::new(fps, count, decoder.start);
         let period = decoder.rate.map(|rate| 1.0 / rate);
         let (mut frames, mut end) = (0, None);
         while let Some(next) = decoder.next().map_err(|reason| damaged(path, frames, reason))? {
             // Without times, frames follow each other at the rate of the file.
             let time = next.time.or(end).unwrap_or(0.0);
-            resampler.push(time, next.frame);
+            resampler.push(time, frames);
             frames += 1;
             end = Some(time + period.unwrap_or(1.0 / fps));
         }
-        Ok(resampler.finish(end.unwrap_or(0.0)).into())
+        Ok(resampler
+            .finish(end.unwrap_or(0.0))
+            .iter()
+            .map(|frame| **frame)
+            .collect())
     }
 
-    fn clip_of(path: &Path, mut decoder: Decoder, fps: f64, frames: Vec<Rc<frame::Video>>) -> Result<Clip, VideoError> {
+    /// The pictures of `frames`, whose numbers do not fall.
+    fn clip_of(
+        path: &Path,
+        mut decoder: Decoder,
+        fps: f64,
+        frames: &[usize],
+        size: Option<(u32, u32)>,
+    ) -> Result<Clip, VideoError> {
         let mut pictures: Vec<RgbImage> = Vec::with_capacity(frames.len());
-        for (at, frame) in frames.iter().enumerate() {
-            let same = at > 0 && Rc::ptr_eq(frame, &frames[at - 1]);
-            let picture = match pictures.last() {
-                Some(last) if same => last.clone(),
-                _ => decoder.rgb(frame).map_err(|reason| unreadable(path, reason))?,
-            };
-            pictures.push(picture);
+        let mut number = 0;
+        while let Some(&wanted) = frames.get(pictures.len()) {
+            let next = decoder.next().map_err(|reason| damaged(path, number, reason))?;
+            let Some(Timed { frame, .. }) = next else { break };
+            if number == wanted {
+                let picture = decoder.rgb(&frame).map_err(|reason| unreadable(path, reason))?;
+                let picture = fitted(picture, size)?;
+                let times = frames[pictures.len()..]
+                    .iter()
+                    .take_while(|other| **other == wanted)
+                    .count();
+                pictures.extend(std::iter::repeat_n(picture, times));
+            }
+            number += 1;
+        }
+        if pictures.len() < frames.len() {
+            return Err(damaged(
+                path,
+                number,
+                "it ends earlier when it is read again".to_owned(),
+            ));
         }
         clip(path, Some(fps), pictures)
+    }
+
+    fn fitted(picture: RgbImage, size: Option<(u32, u32)>) -> Result<RgbImage, VideoError> {
+        match size {
+            Some((width, height)) => fit_picture(picture, width, height),
+            None => Ok(picture),
+        }
     }
 
     /// An image of a kind that only FFmpeg knows.

@@ -1,10 +1,14 @@
 //! An image as the start of a video: upright, opaque, 8 bits.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    io::{BufReader, Read, Seek},
+    path::Path,
+};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, guess_format};
 
 use super::{Clip, VideoError, clip::MAX_SIDE};
+use crate::files;
 
 /// Pixels of the largest image that is read: about 400 MB of RGB.
 const MAX_PIXELS: u64 = 1 << 27;
@@ -29,8 +33,10 @@ pub fn read_image(path: &Path) -> Result<Clip, VideoError> {
         return Err(unreadable("it is a folder, not an image".to_owned()));
     }
     let mut start = Vec::new();
-    let opened = File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
-    opened.map_err(|error| unreadable(error.to_string()))?;
+    let mut file = files::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let read = file.by_ref().take(64).read_to_end(&mut start);
+    read.and_then(|_| file.rewind())
+        .map_err(|error| unreadable(error.to_string()))?;
     if start.is_empty() {
         return Err(unreadable("it is empty, not an image".to_owned()));
     }
@@ -38,8 +44,7 @@ pub fn read_image(path: &Path) -> Result<Clip, VideoError> {
     let Some(format) = known else {
         return other_image(path);
     };
-    let reader = ImageReader::open(path).map_err(|error| unreadable(error.to_string()))?;
-    let mut reader = image::ImageReader::with_format(reader.into_inner(), format);
+    let mut reader = ImageReader::with_format(BufReader::new(file), format);
     reader.limits(limits());
     let picture = decode(reader).map_err(unreadable)?;
     let picture = opaque(picture);

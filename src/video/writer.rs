@@ -24,6 +24,7 @@ use super::{
     Encoder, EncoderInfo, Form, Kept, Metadata, Target, VideoError, VideoSettings, VideoSummary,
     backend::{Backend, open_backend, plain_info},
     destination::Destination,
+    error::advice,
     gif::GifStream,
     output::{Output, open_sequence},
     pattern::Pattern,
@@ -340,15 +341,18 @@ impl VideoWriter {
         };
         published.map_err(|reason| {
             fs::remove_file(&output.finishing).ok();
-            let (path, partial) = (output.path.clone(), output.partial.clone());
-            VideoError::Finish { path, partial, reason }
+            VideoError::Finish {
+                path: output.path.clone(),
+                partial: output.partial.clone(),
+                reason,
+                kept: output.partial.is_file(),
+            }
         })
     }
 
     #[cfg(feature = "ffmpeg")]
     fn copy_complete(&self, form: Form, output: &Output) -> Result<(), String> {
-        let copied = super::encoded::remux(&output.partial, &output.finishing, form, &self.settings);
-        let frames = copied.map_err(|error| super::encoded::to_io(error).to_string())?;
+        let frames = super::encoded::remux(&output.partial, &output.finishing, form, &self.settings)?;
         match frames == self.frames {
             true => Ok(()),
             false => Err(format!("only {frames} of {} frames arrived in the file", self.frames)),
@@ -379,6 +383,7 @@ impl VideoWriter {
             path: self.target.path(),
             frames: self.frames,
             reason: error.to_string(),
+            advice: advice(error),
             kept: self.kept(),
         }
     }

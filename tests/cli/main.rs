@@ -24,5 +24,6 @@ mod resumed;
 mod server;
 mod several;
 mod starts;
+mod strangers;
 mod streams;
 mod switches;

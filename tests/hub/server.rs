@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 pub const COMMIT: &str = "37ec512624d61f7aa208f7ea8140a131f93afc9a";
@@ -52,6 +53,8 @@ pub struct Faults {
     pub gated: bool,
     /// Pause before content is sent.
     pub slowness: Duration,
+    /// Pause before each byte of a content, and before each line of a description.
+    pub drip: Option<Duration>,
     /// Size to announce in place of the real one.
     pub size: Option<u64>,
 }
@@ -138,6 +141,15 @@ impl Server {
 impl State {
     fn serve(&self, stream: TcpStream, to_cdn: bool) -> std::io::Result<()> {
         let request = read_request(&stream, to_cdn)?;
+        let drip = self.faults.lock().unwrap().drip;
+        if let Some(pause) = drip.filter(|_| !to_cdn && request.method == "HEAD") {
+            self.log.lock().unwrap().push(request);
+            (&stream).write_all(b"HTTP/1.1 200 OK\r\n")?;
+            loop {
+                thread::sleep(pause);
+                (&stream).write_all(b"X-Line: x\r\n")?;
+            }
+        }
         self.log.lock().unwrap().push(request.clone());
         match to_cdn {
             true => self.send_content(&stream, &request),
@@ -187,12 +199,18 @@ impl State {
             ]);
             return respond(stream, 302, &headers);
         }
-        headers.push(("ETag", format!("\"{}\"", &hash[..40])));
+        headers.push(("ETag", format!("\"{}\"", git_hash(&file.content))));
         headers.push(("Content-Length", announced.to_string()));
         respond(stream, 200, &headers)?;
         match request.method.as_str() {
             "HEAD" => Ok(()),
-            _ => (&*stream).write_all(&file.content),
+            _ => {
+                let mut content = file.content;
+                if self.faults.lock().unwrap().damages {
+                    content[0] ^= 1;
+                }
+                (&*stream).write_all(&content)
+            }
         }
     }
 
@@ -218,6 +236,12 @@ impl State {
         }
         respond(stream, if from.is_some() { 206 } else { 200 }, &headers)?;
         thread::sleep(slowness);
+        if let Some(pause) = self.faults.lock().unwrap().drip {
+            for byte in part {
+                thread::sleep(pause);
+                (&*stream).write_all(&[*byte])?;
+            }
+        }
         (&*stream).write_all(&part[..cut.unwrap_or(part.len()).min(part.len())])
     }
 }
@@ -258,6 +282,14 @@ pub fn sha256(content: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// What git and the hub call a small file by.
+pub fn git_hash(content: &[u8]) -> String {
+    let mut hash = Sha1::new();
+    hash.update(format!("blob {}\0", content.len()));
+    hash.update(content);
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Bytes that look random and are the same everywhere.

@@ -10,7 +10,7 @@ use deepforcing::hub::{HubError, PullEvent, Source, Waiting};
 
 use crate::{
     desk::{Desk, LARGE, SMALL, pull, source},
-    server::{noise, sha256},
+    server::{COMMIT, noise, sha256},
 };
 
 #[test]
@@ -223,4 +223,63 @@ fn two_at_once_download_once() {
     });
     assert!(waited);
     assert_eq!(desk.server.transfers().len(), 1);
+}
+
+#[test]
+fn a_server_that_drips_is_given_up() {
+    let desk = Desk::new();
+    desk.server.faults().drip = Some(Duration::from_millis(50));
+    let hub = desk.hub_with(&[("HF_HUB_DOWNLOAD_TIMEOUT", "0.3")]).with_retries(1);
+    let began = Instant::now();
+    // A line of the description now and then.
+    let error = hub.describe(&source(LARGE), &|| false).unwrap_err();
+    assert!(matches!(error, HubError::Unreachable { .. }), "{error:?}");
+    // A byte of the content: known without asking.
+    let pinned = Source {
+        revision: COMMIT.into(),
+        ..source(LARGE)
+    };
+    let headers = vec![
+        ("X-Linked-Etag", "abc"),
+        ("X-Linked-Size", "1000000"),
+        ("X-Repo-Commit", COMMIT),
+    ];
+    desk.server.faults().drip = None;
+    desk.server.faults().answers.push_back((200, headers));
+    let mut begun = false;
+    let mut listen = |event: PullEvent<'_>| {
+        if let PullEvent::Start { .. } = event {
+            begun = true;
+            desk.server.faults().drip = Some(Duration::from_millis(50));
+        }
+    };
+    let error = hub.pull(&pinned, &mut listen, &|| false).unwrap_err();
+    assert!(begun && error.to_string().contains("bytes a second"), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_small_file_is_compared_with_its_git_hash() {
+    let desk = Desk::new();
+    let verified = |file: &str| {
+        let mut verified = None;
+        let mut listen = |event: PullEvent<'_>| {
+            if let PullEvent::Done { verified: done, .. } = event {
+                verified = Some(done);
+            }
+        };
+        desk.hub().pull(&source(file), &mut listen, &|| false).map(|_| verified)
+    };
+    desk.server.faults().damages = true;
+    let error = verified(SMALL).unwrap_err();
+    assert!(error.to_string().contains("has git hash"), "{error}");
+    assert!(desk.blobs().is_empty(), "{:?}", desk.blobs());
+    desk.server.faults().damages = false;
+    assert_eq!(verified(SMALL), Ok(Some(true)));
+    assert_eq!(verified(LARGE), Ok(Some(true)));
+    // Without a hash nothing is claimed.
+    desk.server.small("other.json", b"{}");
+    let last = vec![("ETag", "\"abc\""), ("X-Repo-Commit", COMMIT), ("Content-Length", "2")];
+    desk.server.faults().answers.push_back((200, last));
+    assert_eq!(verified("other.json"), Ok(Some(false)));
 }

@@ -14,6 +14,7 @@ use deepforcing::{
     trace::{
         Trace,
         format::{Chunk, RoomMade, Run},
+        partial_of,
     },
 };
 
@@ -289,6 +290,8 @@ fn a_killed_run_leaves_whole_lines() {
     let mut command = process(&desk.words("killed.mp4", &flags));
     let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
+    // Under another name until it is whole, so that the same command can go on.
+    let path = partial_of(&path);
     let chunks = || fs::read_to_string(&path).map_or(0, |text| text.matches("{\"kind\":\"chunk\"").count());
     while chunks() < 4 && begun.elapsed() < Duration::from_secs(120) {
         std::thread::sleep(Duration::from_millis(5));
@@ -299,6 +302,9 @@ fn a_killed_run_leaves_whole_lines() {
     let trace = Trace::read(&path).unwrap();
     assert_eq!((trace.damage, trace.end), (None, None));
     assert!(trace.chunks.len() >= 4 && !trace.events.is_empty());
+    assert!(!desk.video("t.jsonl").exists());
+    desk.command("killed.mp4", &["--trace", "t.jsonl"]).assert().success();
+    assert!(Trace::read(&desk.video("t.jsonl")).unwrap().end.unwrap().complete && !path.exists());
 }
 
 #[cfg(target_os = "linux")]

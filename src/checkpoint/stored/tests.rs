@@ -1,5 +1,7 @@
 //! Tests of reading and converting stored tensors.
 
+#![allow(unsafe_code)]
+
 use super::*;
 
 fn label() -> Label<'static> {

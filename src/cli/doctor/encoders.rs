@@ -12,7 +12,7 @@ pub(super) fn examine(report: &mut Report) {
     if let Err(error) = ffmpeg::init() {
         report.problem(
             true,
-            format!("FFmpeg does not start: {error}"),
+            format!("FFmpeg does not start: {}", crate::video::error_text(error)),
             "install FFmpeg's libraries again",
         );
     }

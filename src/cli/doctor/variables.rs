@@ -1,7 +1,10 @@
 //! Environment variables that are honoured.
 
 use super::{Report, Section};
-use crate::config::{Environment, Key, OTHER_VARIABLES, variable};
+use crate::{
+    config::{Environment, Key, OTHER_VARIABLES, variable},
+    files::said::redact,
+};
 
 /// Variables of other tools that this program honours too.
 const SHARED: &[&str] = &[
@@ -26,6 +29,20 @@ const SHARED: &[&str] = &[
     "HTTP_PROXY",
     "ALL_PROXY",
     "NO_PROXY",
+    "https_proxy",
+    "http_proxy",
+    "all_proxy",
+    "no_proxy",
+];
+/// Those that hold addresses, which may hold passwords.
+const ADDRESSES: &[&str] = &[
+    "HF_ENDPOINT",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "ALL_PROXY",
+    "https_proxy",
+    "http_proxy",
+    "all_proxy",
 ];
 /// Settings' variables are shown only when set: there are many.
 const NAMED: &[&str] = &["DEEPFORCING_CONFIG", "DEEPFORCING_CACHE", "DEEPFORCING_LOG"];
@@ -44,6 +61,10 @@ pub(super) fn examine(environment: &Environment, report: &mut Report) {
         .filter(|name| NAMED.contains(name));
     for name in own.chain(SHARED.iter().copied()) {
         let value = environment.get(name);
+        // The other way to write those above.
+        if value.is_none() && name.starts_with(char::is_lowercase) {
+            continue;
+        }
         section.row(name, value.map(|value| shown(name, &value.to_string_lossy())));
     }
     report.sections.push(section);
@@ -54,16 +75,9 @@ fn shown(name: &str, value: &str) -> String {
     if name == "HF_TOKEN" {
         return "set (not shown)".into();
     }
-    // `https://user:password@host`
-    match value.split_once("://") {
-        Some((scheme, rest)) => {
-            let host_end = rest.find('/').unwrap_or(rest.len());
-            match rest[..host_end].rfind('@') {
-                Some(at) => format!("{scheme}://…@{}", &rest[at + 1..]),
-                None => value.into(),
-            }
-        }
-        None => value.into(),
+    match ADDRESSES.contains(&name) || value.contains("://") {
+        true => redact(value).into_owned(),
+        false => value.into(),
     }
 }
 
@@ -75,9 +89,12 @@ mod tests {
     fn secrets_are_not_shown() {
         assert!(!shown("HF_TOKEN", "hf_secret").contains("secret"));
         assert_eq!(
-            shown("HTTPS_PROXY", "http://me:secret@host:80/x@y"),
-            "http://…@host:80/x@y"
+            shown("HTTPS_PROXY", "http://me:sec/ret@host:80/x"),
+            "http://…@host:80/x"
         );
+        assert_eq!(shown("HTTP_PROXY", "me:secret@host:3128"), "…@host:3128");
+        assert_eq!(shown("HF_ENDPOINT", "http://host/secret?x"), "http://host/…");
+        assert_eq!(shown("RUST_LOG", "a@b"), "a@b");
         assert_eq!(shown("HF_ENDPOINT", "https://host/path"), "https://host/path");
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         printer::{Printer, print_result},
     },
     hub::human_bytes,
-    memory::{MemoryPlan, composition, state_bytes},
+    memory::{MemoryPlan, Sizes, composition, state_bytes},
     models::{Found, ModelLocation},
     recipe::row,
     render::{jobs::Work, session::Session},
@@ -18,18 +18,20 @@ use crate::{
 /// Prints the plan of all videos.
 pub(super) fn show(works: &[Work], session: &Session, json: bool, printer: &Printer) -> Result<(), Failure> {
     let found = session.found()?;
+    // Once: the headers of all files are read for it.
+    let sizes = session.sizes(&found)?;
     let mut text = String::new();
     if !json {
         text.push_str(&model_lines(session, &found));
     }
     for work in works {
-        let plan = Plan::new(work, session, &found)?;
+        let plan = Plan::new(work, session, sizes.as_ref())?;
         match json {
             true => text.push_str(&format!("{}\n", plan.as_json(session, &found))),
             false => text.push_str(&plan.as_text()),
         }
     }
-    if session.sizes(&found)?.is_none() {
+    if sizes.is_none() {
         printer.note("memory cannot be estimated before the model files are on this machine");
     }
     print_result(text.as_bytes())
@@ -95,12 +97,12 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(work: &'a Work, session: &Session, found: &Found) -> Result<Self, Error> {
+    fn new(work: &'a Work, session: &Session, sizes: Option<&Sizes>) -> Result<Self, Error> {
         let recipe = &work.job.recipe;
-        let (memory, state) = match session.sizes(found)? {
+        let (memory, state) = match sizes {
             Some(sizes) => (
-                Some(session.memory(&sizes, recipe, None)?),
-                Some(state_bytes(&sizes, recipe)?),
+                Some(session.memory(sizes, recipe, None)?),
+                Some(state_bytes(sizes, recipe)?),
             ),
             None => (None, None),
         };

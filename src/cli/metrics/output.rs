@@ -5,7 +5,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::super::{Failure, config::table};
-use crate::metrics::{Change, METRICS, Measured, Metric, Report, Second};
+use crate::{
+    files::said::cell,
+    metrics::{Change, METRICS, Measured, Metric, Report, Second},
+};
 
 /// What stands for a value that there is none of.
 const NONE: &str = "–";
@@ -146,7 +149,7 @@ pub(super) fn csv_header(seconds: bool) -> String {
 
 /// Lines of CSV; a value that there is none of is empty.
 pub(super) fn csv(file: &Path, report: &Report, seconds: bool) -> String {
-    let file = quoted(&file.display().to_string());
+    let file = quoted(&cell(&file.display().to_string()));
     match seconds {
         true => report
             .per_second

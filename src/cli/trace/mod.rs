@@ -16,10 +16,9 @@ use super::{
     printer::{Printer, print_result},
 };
 use crate::{
-    Error,
+    Error, files,
     hub::human_bytes,
     trace::{Numbers, Page, Pictures, Trace, TraceError, check_output},
-    video::VideoError,
 };
 
 /// Bytes of a page from which on browsers take their time.
@@ -36,7 +35,8 @@ Examples:
 The page needs no network and no other file. It shows what the cache holds over time, the
 selected tokens on the frames that they come from, how often each slot is selected, age and
 reuse of the selected tokens, and attention by key frame where it was recorded. Pictures are
-taken from the video that the trace names, or from --video; without one there are grids.";
+taken from the video that the trace names, if it is beside the trace, or from --video; without one
+there are grids.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -106,20 +106,15 @@ impl TracePage {
             notes.push("The trace names no video; --video gives one. There are grids in place of pictures.".into());
             return Ok(Pictures::default());
         };
-        let named = Path::new(named);
-        // A trace is moved together with its video, as a rule.
-        let beside = named.file_name().map(|name| self.file.with_file_name(name));
-        let mut problem: Option<VideoError> = None;
-        for video in [Some(named.to_owned()), beside].into_iter().flatten() {
-            match Pictures::read(&video, &frames) {
-                Ok(pictures) => {
-                    notes.extend(misfit(&pictures, trace, &frames));
-                    return Ok(pictures);
-                }
-                Err(error) => drop(problem.get_or_insert(error)),
+        // A trace may come from anybody: of the places that it names, only its own folder is looked at.
+        let name = Path::new(named).file_name().unwrap_or_default();
+        let reason = match Pictures::read(&self.file.with_file_name(name), &frames) {
+            Ok(pictures) => {
+                notes.extend(misfit(&pictures, trace, &frames));
+                return Ok(pictures);
             }
-        }
-        let reason = problem.map_or_else(String::new, |problem| problem.to_string());
+            Err(problem) => problem.to_string(),
+        };
         notes.push(format!(
             "There are grids in place of pictures: {reason}. --video says where the video is."
         ));
@@ -175,7 +170,7 @@ fn write(page: &Page<'_>, output: &Path) -> io::Result<u64> {
     name.push(".partial");
     let partial = output.with_file_name(name);
     let attempt = || {
-        let mut file = BufWriter::new(fs::File::create(&partial)?);
+        let mut file = BufWriter::new(files::create(&partial)?);
         page.write(&mut file)?;
         file.flush()?;
         let size = file.get_ref().metadata()?.len();

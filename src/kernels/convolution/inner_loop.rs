@@ -1,5 +1,7 @@
 //! The inner loop of the convolution: blocks of sums in registers, over all input channels and taps.
 
+#![allow(unsafe_code)]
+
 use multiversion::multiversion;
 
 /// Output channels whose weights are stored side by side.

@@ -1,6 +1,8 @@
 //! cuDNN's plans of convolutions on tensor cores, within frames or over several. Descriptors, algorithm and workspace are found once per
 //! shape.
 
+#![allow(unsafe_code)]
+
 use candle_core::{CudaDevice, Error, Result, cuda::cudarc::cudnn::result, cuda::cudarc::cudnn::sys};
 use sys::{cudnnDataType_t as Data, cudnnMathType_t as Math};
 

@@ -1,6 +1,8 @@
 //! Softmax attention by cuDNN's unified operation (9.13.1 and newer): bfloat16, any number of queries and keys, views of
 //! the cache as they lie.
 
+#![allow(unsafe_code)]
+
 use std::ffi::c_void;
 
 use candle_core::{CudaDevice, Error, Result, cuda::cudarc::cudnn::sys};

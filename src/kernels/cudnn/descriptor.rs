@@ -1,5 +1,7 @@
 //! Descriptors of cuDNN's graph interface.
 
+#![allow(unsafe_code)]
+
 use std::ffi::c_void;
 
 use candle_core::cuda::cudarc::cudnn::sys::{

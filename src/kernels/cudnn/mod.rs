@@ -8,6 +8,8 @@
 //! The descriptors of attention are finalised in a test wherever libcudnn is, which
 //! needs no GPU.
 
+#![allow(unsafe_code)]
+
 mod attention;
 mod descriptor;
 

@@ -3,6 +3,8 @@
 //! The sources of the kernels are compiled by the C++ compiler and run thread by thread; launches are those that a GPU
 //! would be given. This checks everything but the GPU's own instructions.
 
+#![allow(unsafe_code)]
+
 mod attention;
 mod convolution;
 mod elementwise;
