@@ -21,7 +21,7 @@ use crate::{
     rollout::request::RequestError,
     rollout::sampler::SamplerError,
     sweep::SweepError,
-    text::TextError,
+    text::{TextError, nearest::nearest},
     trace::TraceError,
     vae::VaeError,
     video::VideoError,
@@ -55,6 +55,15 @@ pub enum Error {
     /// A setting from the environment or the config file that cannot be used.
     #[error(transparent)]
     Setting(#[from] ConfigError),
+    /// Settings that cannot be used together, some of them from elsewhere than the command line.
+    #[error("{source} ({origins})")]
+    SettingsFrom { source: Box<Self>, origins: String },
+    /// The default model cannot be had, and nobody chose another one.
+    #[error(
+        "the model `{name}` is not on this machine and cannot be downloaded ({reason}); choose a model: --model toy is the \
+         small one in the program, which shows a toy world, --model DIR a folder of model files"
+    )]
+    NoModel { name: &'static str, reason: String },
     /// A measurement of speed that cannot be made or compared.
     #[error("{0}")]
     Bench(#[from] BenchError),
@@ -119,7 +128,7 @@ pub enum Error {
     #[error("cancelled")]
     Cancelled,
     /// A preset that does not exist.
-    #[error("unknown preset `{name}`; known are {known}, or the path of a .toml file")]
+    #[error("unknown preset `{name}`{} {known}, or the path of a .toml file", near(name, known))]
     UnknownPreset { name: String, known: String },
     /// The folder of the model files does not exist.
     #[error("model folder `{}` does not exist or is not a folder; give the folder that holds the model files", path.display())]
@@ -150,7 +159,10 @@ pub enum Error {
     #[error(transparent)]
     Report(#[from] ReportError),
     /// What is no model.
-    #[error("`{name}` is neither a model folder nor a known model; known are {known}, or the path of a preset (.toml)")]
+    #[error(
+        "`{name}` is neither a model folder nor a known model{} {known}, or the path of a preset (.toml)",
+        near(name, known)
+    )]
     UnknownModel { name: String, known: String },
     /// A preset whose files are published nowhere.
     #[error("preset `{name}` does not say where its files are published; give the folder that holds them as the model")]
@@ -170,6 +182,17 @@ pub enum Error {
     /// A checkpoint that holds some other network.
     #[error("`{origin}` is not a Wan transformer: {reason}")]
     NotATransformer { origin: String, reason: String },
+    /// A `config.json` that is not that of the weights.
+    #[error(
+        "config.json says that `{name}` is {told}, but in `{origin}` it is {found}: it belongs to another model; put the \
+         config.json of this model beside the weights, or take it away (it gives the number of attention heads)"
+    )]
+    OtherConfig {
+        origin: String,
+        name: &'static str,
+        told: usize,
+        found: usize,
+    },
     /// A transformer without blocks.
     #[error("the transformer has no blocks")]
     NoBlocks,
@@ -225,6 +248,16 @@ pub enum Error {
     /// `--resume` with several videos.
     #[error("--resume continues one video, and there are {videos}; `deepforcing batch` continues lists by itself")]
     ResumeOfMany { videos: usize },
+    /// A list whose videos cannot be made by one run.
+    #[error(
+        "`{}`: {other} has other `settings` than {first}; all videos of a run have the same: put those with other settings \
+         into a file of their own", path.display()
+    )]
+    SettingsDiffer {
+        path: PathBuf,
+        first: String,
+        other: String,
+    },
     /// Two files with one name.
     #[error("`{}` would be written twice; give each output a name of its own", path.display())]
     SameOutput { path: PathBuf },
@@ -264,6 +297,9 @@ pub enum Error {
 impl Error {
     /// Whether the fault lies in what was asked for, not in files or devices.
     pub fn is_usage(&self) -> bool {
+        if let Self::SettingsFrom { source, .. } = self {
+            return source.is_usage();
+        }
         if let Self::Setting(error) = self {
             return error.is_usage();
         }
@@ -316,6 +352,14 @@ impl Error {
 
     pub(crate) fn not_a_transformer(origin: String, reason: String) -> Self {
         Self::NotATransformer { origin, reason }
+    }
+}
+
+/// The name of a list that was probably meant, before the list.
+fn near(name: &str, known: &str) -> String {
+    match nearest(name, known.split(", ")) {
+        Some(near) => format!("; did you mean `{near}`? Known are"),
+        None => "; known are".into(),
     }
 }
 

@@ -29,11 +29,17 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// When another process works there, or a file cannot be read.
     pub fn open(list: &'a List<'a>) -> Result<Self> {
+        let folder = OutputFolder::take(list.folder, list.shard)?;
+        let mut failures = Failures::read(list.folder, list.shard)?;
+        // The points of a sweep have settings of their own: its failures belong to the same command.
+        if list.points.is_empty() {
+            failures.keep_settings(list.session.given_settings());
+        }
         Ok(Self {
             list,
-            folder: OutputFolder::take(list.folder, list.shard)?,
+            folder,
             manifest: Manifest::read(list.folder, list.shard)?,
-            failures: Failures::read(list.folder, list.shard)?,
+            failures,
         })
     }
 

@@ -24,6 +24,8 @@ pub struct Failures {
     path: PathBuf,
     /// By the ids of the lines.
     lines: BTreeMap<String, Failure>,
+    /// Model and settings of this run, for the lines that it adds.
+    settings: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +62,14 @@ impl Failures {
             })?;
             lines.insert(id, failure);
         }
-        Ok(Self { path, lines })
+        let settings = BTreeMap::new();
+        Ok(Self { path, lines, settings })
+    }
+
+    /// Lets every line that is added keep the model and the settings of the run, so that the file alone makes the same
+    /// videos.
+    pub fn keep_settings(&mut self, settings: BTreeMap<String, String>) {
+        self.settings = settings;
     }
 
     pub fn path(&self) -> &Path {
@@ -78,6 +87,7 @@ impl Failures {
         let scene = Scene {
             id: Some(id.clone()),
             seed: of_sweep.is_none().then_some(item.seed),
+            settings: self.settings.clone(),
             ..scene.clone()
         };
         let failure = self.lines.entry(id).or_default();

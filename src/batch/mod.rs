@@ -45,6 +45,7 @@ pub use key::{Key, differences};
 pub use list::{Conflicts, Existing, List, Planned, PointSettings, State};
 pub(crate) use manifest::manifests;
 pub use manifest::{Entry, EntryTimes, Manifest};
-pub use naming::{Item, Naming, items};
+pub use naming::{Item, Items, Naming, items};
 pub use run::{Made, Run, Tally};
+pub(crate) use run::{VideoRecordKey, of_video};
 pub use shard::Shard;

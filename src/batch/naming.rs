@@ -60,20 +60,50 @@ impl Item {
     }
 }
 
+/// The videos of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Items {
+    pub items: Vec<Item>,
+    /// Scenes that are as an earlier one in every way, with that one; they are no items.
+    pub repeats: Vec<(usize, usize)>,
+}
+
+impl Items {
+    /// What the user should be told of the repeats.
+    pub fn note(&self, scenes: &[Scene]) -> Option<String> {
+        /// Repeats that are named.
+        const SHOWN: usize = 5;
+        let label = |index: usize| scenes.get(index).map_or_else(String::new, |scene| scene.label(index));
+        let named: Vec<_> = self.repeats.iter().take(SHOWN).collect();
+        let named = named
+            .iter()
+            .map(|(first, again)| format!("{} is as {}", label(*again), label(*first)));
+        let named = named.collect::<Vec<_>>().join("; ");
+        let more = if self.repeats.len() > SHOWN { "; …" } else { "" };
+        match self.repeats.len() {
+            0 => None,
+            1 => Some(format!(
+                "a prompt stands in the list twice and is rendered once: {named}"
+            )),
+            count => Some(format!(
+                "{count} prompts stand in the list before and are rendered once: {named}{more}"
+            )),
+        }
+    }
+}
+
 /// All videos of `scenes`, `samples` of each with seeds that follow each other; `seed` is that of scenes without one.
 ///
+/// A scene that would make the same video under the same name as an earlier one (benchmark lists repeat prompts) is left
+/// out.
+///
 /// # Errors
-/// When two videos would get one name, or a seed would be too large.
-pub fn items(
-    scenes: &[Scene],
-    samples: u32,
-    naming: Naming,
-    extension: &str,
-    seed: u64,
-) -> Result<Vec<Item>, BatchError> {
+/// When two different videos would get one name, or a seed would be too large.
+pub fn items(scenes: &[Scene], samples: u32, naming: Naming, extension: &str, seed: u64) -> Result<Items, BatchError> {
     let mut items = Vec::with_capacity(scenes.len() * samples as usize);
+    let mut repeats = Vec::new();
     let mut taken: HashMap<String, usize> = HashMap::new();
-    for (index, scene) in scenes.iter().enumerate() {
+    'scenes: for (index, scene) in scenes.iter().enumerate() {
         let first = scene.seed.unwrap_or(seed);
         if first.checked_add(u64::from(samples.saturating_sub(1))).is_none() {
             return Err(BatchError::Seed {
@@ -91,6 +121,12 @@ pub fn items(
                 stem: stem(scene, index, sample, samples, naming, extension),
             };
             if let Some(other) = taken.insert(compared(&item.stem), index) {
+                if naming == Naming::Vbench && is_repeat(&scenes[other], scene, seed) {
+                    repeats.push((other, index));
+                    // The first stays the one that later ones are compared with.
+                    taken.insert(compared(&item.stem), other);
+                    continue 'scenes;
+                }
                 return Err(BatchError::Collision {
                     first: scenes[other].label(other),
                     second: scene.label(index),
@@ -104,7 +140,15 @@ pub fn items(
             items.push(item);
         }
     }
-    Ok(items)
+    Ok(Items { items, repeats })
+}
+
+/// Whether two scenes make the same video; `seed` is that of scenes without one.
+fn is_repeat(one: &Scene, other: &Scene, seed: u64) -> bool {
+    one.segments == other.segments
+        && one.seed.unwrap_or(seed) == other.seed.unwrap_or(seed)
+        && one.seconds == other.seconds
+        && one.image == other.image
 }
 
 fn stem(scene: &Scene, index: usize, sample: u32, samples: u32, naming: Naming, extension: &str) -> String {
@@ -159,7 +203,7 @@ mod tests {
     fn names(prompts: &[&str], samples: u32, naming: Naming) -> Result<Vec<String>, String> {
         let scenes: Vec<_> = prompts.iter().map(|prompt| Scene::of_prompt(*prompt)).collect();
         let items = items(&scenes, samples, naming, "mp4", 5).map_err(|error| error.to_string())?;
-        Ok(items.iter().map(|item| item.file("mp4")).collect())
+        Ok(items.items.iter().map(|item| item.file("mp4")).collect())
     }
 
     #[test]
@@ -184,7 +228,7 @@ mod tests {
             seed: Some(9),
             ..Scene::of_prompt("a")
         };
-        let found = items(&[scene], 2, Naming::Index, "gif", 5).unwrap();
+        let found = items(&[scene], 2, Naming::Index, "gif", 5).unwrap().items;
         let found: Vec<_> = found.iter().map(|item| (item.file("gif"), item.seed)).collect();
         assert_eq!(found, [("x_y-0.gif".into(), 9), ("x_y-1.gif".into(), 10)]);
     }
@@ -197,6 +241,36 @@ mod tests {
             name.len() <= 255 && name.len() > 252 && name.ends_with("é-0.mp4"),
             "{name}"
         );
+    }
+
+    #[test]
+    fn repeated_prompts_are_one_video() {
+        let scene = |prompt: &str, line, seed| Scene {
+            line: Some(line),
+            seed,
+            ..Scene::of_prompt(prompt)
+        };
+        let scenes = [
+            scene("a", 1, None),
+            scene("b", 2, None),
+            scene("a", 3, Some(5)),
+            scene("b", 4, None),
+            scene("a", 5, None),
+        ];
+        let found = items(&scenes, 2, Naming::Vbench, "mp4", 5).unwrap();
+        assert_eq!(found.repeats, [(0, 2), (1, 3), (0, 4)]);
+        let stems: Vec<_> = found.items.iter().map(|item| item.stem.as_str()).collect();
+        assert_eq!(stems, ["a-0", "a-1", "b-0", "b-1"]);
+        let note = found.note(&scenes).unwrap();
+        assert!(
+            note.starts_with("3 prompts") && note.contains("the prompt of line 3 is as the prompt of line 1"),
+            "{note}"
+        );
+        // Under another seed it is another video, and numbers keep all.
+        let other = [scene("a", 1, None), scene("a", 2, Some(6))];
+        assert!(items(&other, 1, Naming::Vbench, "mp4", 5).is_err());
+        let numbered = items(&scenes, 1, Naming::Index, "mp4", 5).unwrap();
+        assert_eq!((numbered.items.len(), numbered.note(&scenes)), (5, None));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
         jobs::{check_heads, read_start},
         render,
         run::tell_truncated,
+        speed::Speeds,
         state::{Resume, StateOptions},
     },
     rollout::CancelToken,
@@ -54,6 +55,9 @@ pub struct Run<'a> {
     engine: Option<Engine>,
     todo: VecDeque<(&'a Item, Recipe)>,
     count: usize,
+    /// Pictures of all videos that are to be made.
+    pictures: usize,
+    speeds: Speeds,
     tally: Tally,
     begun: Instant,
 }
@@ -95,11 +99,14 @@ impl<'a> Run<'a> {
             engine: None,
             todo: VecDeque::new(),
             count: 0,
+            pictures: 0,
+            speeds: list.session.speeds(),
             tally: Tally::default(),
             begun: Instant::now(),
         };
         run.sort(planned, &sizes, cancel, observe)?;
         run.count = run.todo.len();
+        run.pictures = run.todo.iter().map(|(_, recipe)| recipe.video.pictures).sum();
         run.begun = Instant::now();
         Ok(run)
     }
@@ -137,6 +144,7 @@ impl<'a> Run<'a> {
             self.todo.pop_front();
             if let Some((outcome, summary)) = made {
                 self.tally.rendering += outcome.times.total;
+                self.speeds.note(&recipe, &outcome.times);
                 let (entry, path) = self.desk.finish(item, &recipe, outcome, &summary)?;
                 self.tally.made += 1;
                 observe(Event::Finished {
@@ -282,15 +290,18 @@ impl<'a> Run<'a> {
             overwrite: true,
         };
         let number = self.count - self.todo.len() + 1;
-        observe(Event::Video(InWork::of(&recipe.video, (number, self.count))));
+        let left: usize = self.todo.iter().map(|(_, recipe)| recipe.video.pictures).sum();
+        let run = (self.pictures - left, self.pictures);
+        observe(Event::Video(InWork::of(&recipe.video, (number, self.count), run)));
         render(engine, &job, cancel, &mut *observe).map_err(|error| *error.error)
     }
 }
 
-type VideoRecordKey = (usize, usize, usize);
+/// What of a video decides how much memory it needs: its shape, its prompts, its point of a sweep.
+pub(crate) type VideoRecordKey = (usize, usize, usize);
 
 /// What of a video's shape decides how much memory it needs.
-fn of_video(video: &VideoRecord) -> VideoRecordKey {
+pub(crate) fn of_video(video: &VideoRecord) -> VideoRecordKey {
     (video.width, video.height, video.latent_frames)
 }
 

@@ -5,18 +5,27 @@
 //! names) is a new [`KeyMap`] variant.
 
 /// State dicts of a training or inference file, best first; without any of them the file itself is the state dict.
-pub(super) const STATE_DICTS: [&str; 3] = ["generator_ema", "generator", "model"];
+pub(super) const STATE_DICTS: [&str; 6] = [
+    "generator_ema",
+    "generator",
+    "model",
+    // Of training frameworks.
+    "state_dict",
+    "model_state_dict",
+    "module",
+];
 
-/// What the sharding wrapper (FSDP) puts into names, at any depth.
-const SHARDING_MARKER: &str = "_fsdp_wrapped_module.";
+/// What wrappers of training put into names, at any depth: sharding (FSDP), `torch.compile`, activation checkpointing.
+const MARKERS: [&str; 3] = ["_fsdp_wrapped_module.", "_orig_mod.", "_checkpoint_wrapped_module."];
 
-/// The only child of the diffusion wrapper of Self Forcing.
-const WRAPPER_PREFIX: &str = "model.";
+/// What stands in front of all names, each once at most and in this order: data parallelism, the diffusion wrapper of Self
+/// Forcing (and ComfyUI's checkpoints), ComfyUI's diffusion models.
+const PREFIXES: [&str; 3] = ["module.", "model.", "diffusion_model."];
 
 /// How names in the file become names of the model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum KeyMap {
-    /// Self Forcing and Wan files: the sharding marker is deleted everywhere, one leading `model.` is stripped.
+    /// Self Forcing and Wan files: markers of wrappers are deleted everywhere, prefixes of wrappers at the front.
     #[default]
     Wan,
     /// Names as they are.
@@ -29,11 +38,11 @@ impl KeyMap {
         match self {
             Self::Verbatim => name.into(),
             Self::Wan => {
-                let name = name.replace(SHARDING_MARKER, "");
-                match name.strip_prefix(WRAPPER_PREFIX) {
-                    Some(bare) => bare.into(),
-                    None => name,
-                }
+                let bare = MARKERS
+                    .iter()
+                    .fold(name.to_owned(), |name, marker| name.replace(marker, ""));
+                let strip = |name, prefix: &&str| str::strip_prefix(name, prefix).unwrap_or(name);
+                PREFIXES.iter().fold(bare.as_str(), strip).into()
             }
         }
     }
@@ -117,6 +126,17 @@ mod tests {
             ),
             ("_fsdp_wrapped_module.model.head.modulation", "head.modulation"),
             ("model.model.x", "model.x"),
+            ("_orig_mod.blocks.0.norm3.bias", "blocks.0.norm3.bias"),
+            ("blocks.1._orig_mod.ffn.0.weight", "blocks.1.ffn.0.weight"),
+            (
+                "model._orig_mod.blocks.1._checkpoint_wrapped_module._fsdp_wrapped_module.norm3.bias",
+                "blocks.1.norm3.bias",
+            ),
+            ("module.blocks.0.norm3.bias", "blocks.0.norm3.bias"),
+            ("module._orig_mod.model.head.modulation", "head.modulation"),
+            ("model.diffusion_model.head.modulation", "head.modulation"),
+            ("diffusion_model.head.modulation", "head.modulation"),
+            ("decoder.module.x", "decoder.module.x"),
             ("conv1.weight", "conv1.weight"),
             ("submodel.weight", "submodel.weight"),
         ] {
@@ -132,6 +152,10 @@ mod tests {
         assert_eq!(choose_state_dict(&all[..3], None), Ok(Some("generator")));
         assert_eq!(choose_state_dict(&all[..2], None), Ok(Some("model")));
         assert_eq!(choose_state_dict(&all[..1], None), Ok(None));
+        assert_eq!(
+            choose_state_dict(&[("callbacks", 1), ("state_dict", 9)], None),
+            Ok(Some("state_dict"))
+        );
         assert_eq!(choose_state_dict(&all, Some("critic")), Ok(Some("critic")));
         assert!(choose_state_dict(&all, Some("ema")).unwrap_err().contains("`ema`"));
         assert_eq!(

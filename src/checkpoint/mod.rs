@@ -44,7 +44,8 @@ use stored::{Label, Stored};
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
     /// Key of the state dict to take from a `.pt` file, for instance `generator`. By default the first of
-    /// `generator_ema`, `generator`, `model` that is there, else the file itself is the state dict.
+    /// `generator_ema`, `generator`, `model`, `state_dict` and the like that is there, else the file itself is the state
+    /// dict, or else the only dict with tensors in it.
     pub state_dict: Option<String>,
     /// How names in the file become names of the model.
     pub key_map: KeyMap,

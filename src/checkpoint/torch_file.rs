@@ -94,11 +94,20 @@ fn find_state_dict(path: &Path, pickle: &Pickle, wanted: Option<&str>) -> Result
                 .take(10)
                 .map(|(name, count)| format!("`{}` ({count} tensors)", printable(name)))
                 .collect();
-            format!("it has {}; choose one of them by its key", names.join(", "))
+            let key = printable(dicts[0].0);
+            format!(
+                "it has {}; choose one of them by its key: `state-dict = \"{key}\"` under [files] in a preset (.toml) given \
+                 with --preset, or save one alone (`torch.save(file[\"{key}\"], path)`)",
+                names.join(", ")
+            )
         }
     };
     let chosen = choose_state_dict(&dicts, wanted).map_err(|reason| no_state_dict(reason, found()))?;
     if chosen.is_none() && count(root) == 0 {
+        let mut holding = dicts.iter().filter(|(_, tensors)| *tensors > 0);
+        if let (Some((only, _)), None) = (holding.next(), holding.next()) {
+            return Ok(Some((*only).to_string()));
+        }
         return Err(no_state_dict("there are no tensors at its top level".into(), found()));
     }
     Ok(chosen.map(str::to_string))

@@ -38,13 +38,16 @@ const EXAMPLES: &str = "\
 Examples:
   deepforcing bench --model toy
   deepforcing bench --random-weights --device cuda --vae tae
-  deepforcing bench --random-weights --scale tiny --chunks 10 --json > before.json
-  deepforcing bench --random-weights --scale tiny --chunks 10 --compare before.json
+  deepforcing bench --random-weights --scale tiny --chunks 10 \\
+    --json > before.json
+  deepforcing bench --random-weights --scale tiny --chunks 10 \\
+    --compare before.json
   deepforcing bench --parity --device cuda --dtype bf16
 
-Every chunk is measured stage by stage, with the device synchronised in between; then the same video is
-made with all stages side by side, as `generate` does. Printed are the chunks that tell the story: the
-first, those around the first two that made room in the cache, the last; --json has all of them.";
+Every chunk is measured stage by stage, with the device synchronised in between;
+then the same video is made with all stages side by side, as `generate` does.
+Printed are the chunks that tell the story: the first, those around the first
+two that made room in the cache, the last; --json has all of them.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]

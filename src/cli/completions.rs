@@ -10,13 +10,16 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{Failure, PROGRAM, definition, printer::print_result};
+use super::{Failure, PROGRAM, definition, printer::print_result, values};
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
-  deepforcing completions bash > ~/.local/share/bash-completion/completions/deepforcing
-  deepforcing completions zsh > ~/.zfunc/_deepforcing    (with `fpath+=~/.zfunc` in ~/.zshrc)
-  deepforcing completions fish > ~/.config/fish/completions/deepforcing.fish";
+  deepforcing completions bash \\
+    > ~/.local/share/bash-completion/completions/deepforcing
+  deepforcing completions zsh > ~/.zfunc/_deepforcing
+  deepforcing completions fish > ~/.config/fish/completions/deepforcing.fish
+
+For zsh, `fpath+=~/.zfunc` stands in ~/.zshrc before `compinit`.";
 
 #[derive(Args)]
 #[command(after_help = COMPLETIONS_EXAMPLES)]
@@ -29,7 +32,7 @@ pub(super) struct Completions {
 impl Completions {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut definition(), PROGRAM, &mut script);
+        clap_complete::generate(self.shell, &mut values::completed(definition()), PROGRAM, &mut script);
         print_result(&script)
     }
 }

@@ -21,13 +21,17 @@ Examples:
   deepforcing config show
   deepforcing config show --preset self-forcing --json
   DEEPFORCING_CACHE_SINK=14 deepforcing config show
-  $EDITOR \"$(deepforcing config path)\"
+  deepforcing config set cache.sink 14
+  deepforcing config unset cache.sink
+  deepforcing config init && $EDITOR \"$(deepforcing config path)\"
 
 A value is taken from the first of these that gives it:
   1. flags of the command, for example --sink 14
-  2. environment variables, for example DEEPFORCING_CACHE_SINK=14, DEEPFORCING_SAMPLER_STEPS=1000,500
-  3. the config file: $XDG_CONFIG_HOME/deepforcing/config.toml (~/.config/deepforcing/config.toml), or the file that
-     DEEPFORCING_CONFIG names
+  2. environment variables, for example DEEPFORCING_CACHE_SINK=14,
+     DEEPFORCING_SAMPLER_STEPS=1000,500
+  3. the config file: $XDG_CONFIG_HOME/deepforcing/config.toml
+     (~/.config/deepforcing/config.toml), or the file that DEEPFORCING_CONFIG
+     names
   4. the preset
   5. the built-in default
 
@@ -57,6 +61,26 @@ enum ConfigCommand {
         after_help = "Example:\n  deepforcing config path\n\nDEEPFORCING_CONFIG names another file than the usual one."
     )]
     Path,
+    /// Write a setting into the config file, which is made if need be; the rest of it stays as it is
+    #[command(
+        after_help = "Examples:\n  deepforcing config set seconds 30\n  deepforcing config set sampler.steps 1000,500"
+    )]
+    Set {
+        /// Setting, as `config show` names it
+        key: String,
+        /// Value, as the flag of the setting takes it
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Take a setting out of the config file
+    #[command(after_help = "Example:\n  deepforcing config unset seconds")]
+    Unset {
+        /// Setting, as `config show` names it
+        key: String,
+    },
+    /// Write a config file in which every setting stands as a comment with its default
+    #[command(after_help = "Example:\n  deepforcing config init")]
+    Init,
 }
 
 #[derive(Args)]
@@ -77,14 +101,53 @@ impl Config {
         let environment = Environment::of_process();
         match &self.command {
             ConfigCommand::Show(show) => show.run(&environment, printer),
-            ConfigCommand::Path => match ConfigFile::locate(&environment).map_err(Error::from)? {
-                Some(file) => print_result(format!("{}\n", file.path.display()).as_bytes()),
-                None => Err(Failure::Failed(anyhow::anyhow!(
-                    "there is no home folder to look for a config file in: set HOME, or name a file with DEEPFORCING_CONFIG"
-                ))),
-            },
+            ConfigCommand::Path => {
+                let file = config_file(&environment)?;
+                print_result(format!("{}\n", file.path.display()).as_bytes())
+            }
+            ConfigCommand::Set { key, value } => {
+                let file = config_file(&environment)?;
+                let value = file.set(key, value).map_err(Error::from)?;
+                printer.note(&format!("{key} is {value} in `{}`", file.path.display()));
+                tell_conflict(&environment, printer)
+            }
+            ConfigCommand::Unset { key } => {
+                let file = config_file(&environment)?;
+                let path = file.path.display();
+                match file.unset(key).map_err(Error::from)? {
+                    true => printer.note(&format!("{key} is no longer set in `{path}`")),
+                    false => printer.note(&format!("{key} was not set in `{path}`")),
+                }
+                tell_conflict(&environment, printer)
+            }
+            ConfigCommand::Init => {
+                let file = config_file(&environment)?;
+                file.init().map_err(Error::from)?;
+                print_result(format!("{}\n", file.path.display()).as_bytes())
+            }
         }
     }
+}
+
+fn config_file(environment: &Environment) -> Result<ConfigFile, Failure> {
+    let file = ConfigFile::locate(environment).map_err(Error::from)?;
+    file.ok_or_else(|| {
+        Failure::Failed(anyhow::anyhow!(
+            "there is no home folder to look for a config file in: set HOME, or name a file with DEEPFORCING_CONFIG"
+        ))
+    })
+}
+
+/// Warns when what is set now cannot be used together, before a run refuses it.
+fn tell_conflict(environment: &Environment, printer: &Printer) -> Result<(), Failure> {
+    let layers = Layers::load(Layer::default(), environment).map_err(Error::from)?;
+    let (name, preset) = effective_preset(&layers)?;
+    if let Err(error) = layers.resolve(&name, &preset).check(&preset) {
+        printer.warning(&format!(
+            "with the preset `{name}`, these settings cannot be used: {error}"
+        ));
+    }
+    Ok(())
 }
 
 impl Show {
@@ -104,7 +167,8 @@ impl Show {
             true => format!("{:#}\n", as_json(&settings, &layers)),
             false => as_table(&settings),
         };
-        print_result(text.as_bytes())
+        print_result(text.as_bytes())?;
+        Ok(settings.check(&preset)?)
     }
 }
 

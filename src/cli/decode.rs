@@ -28,12 +28,13 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  deepforcing generate \"a red ball\" --model toy --save-latents ball.safetensors -o ball.mp4
+  deepforcing generate \"a red ball\" --model toy \\
+    --save-latents ball.safetensors -o ball.mp4
   deepforcing decode ball.safetensors -o ball.webm
   deepforcing decode ball.safetensors --vae tae --model models/wan -o fast.mp4
 
-The file holds one tensor `latents`, [frames, 16, height/8, width/8], normalised as the
-transformer makes them.";
+The file holds one tensor `latents`, [frames, 16, height/8, width/8], normalised
+as the transformer makes them.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]

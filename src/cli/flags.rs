@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::video_flags;
+
 use crate::{
     Result,
     config::{Layer, PreviewMode},
     device::{DeviceChoice, DtypeChoice},
     memory::ByteSize,
     models::DecoderKind,
-    rollout::request::PictureSize,
     video::{self, EncoderChoice, Form, Target},
 };
 
@@ -18,19 +19,20 @@ use crate::{
 #[derive(Args, Default)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelFlags {
-    #[command(flatten)]
-    pub network: NetworkFlags,
     /// Settings of another preset, by name or .toml file [default: the model's own]
     #[arg(long, value_name = "NAME|FILE")]
     pub preset: Option<String>,
+    // Last: what follows stands under its headings.
+    #[command(flatten)]
+    pub network: NetworkFlags,
 }
 
 /// A model without its settings, and what computes it.
 #[derive(Args, Default)]
 #[command(next_help_heading = "Model")]
 pub(super) struct NetworkFlags {
-    /// A preset's name (its files are taken from the Hugging Face cache, `toy` is part of the program), or a folder of
-    /// model files under their published names
+    /// A preset's name, or a folder of model files; files of a preset are taken from the Hugging Face cache (`toy` is part
+    /// of the program), those of a folder have their published names
     #[arg(long, alias = "model-dir", value_name = "NAME|DIR")]
     pub model: Option<String>,
     /// Decoder: the Wan VAE, or the tiny and fast TAEW2.1
@@ -66,8 +68,9 @@ impl NetworkFlags {
 #[derive(Args, Default)]
 #[command(next_help_heading = "Device")]
 pub(super) struct DeviceFlags {
-    /// Where to compute: auto takes a GPU if this build and this machine have one [default: auto]
-    #[arg(long, value_name = "auto|cpu|cuda|cuda:N")]
+    /// Where to compute: cpu, cuda, cuda:N, or auto, which takes a GPU if this build and this machine have one
+    /// [default: auto]
+    #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
     /// Number format of the networks [default: auto: f32 on the CPU, bf16 on a GPU]
     #[arg(long, value_name = "auto|f32|bf16")]
@@ -89,8 +92,8 @@ impl DeviceFlags {
 #[derive(Args, Default)]
 #[command(next_help_heading = "Device")]
 pub(super) struct MemoryFlags {
-    /// Most memory of the GPU to use, for example 12GB: settings that were not given are chosen so that the video fits
-    /// [default: what is free, with no setting changed]
+    /// Most memory of the GPU to use; settings that were not given are chosen so that the video fits into it, for example
+    /// into 12GB [default: all]
     #[arg(long, value_name = "SIZE")]
     pub max_vram: Option<ByteSize>,
 }
@@ -149,8 +152,9 @@ pub(super) struct EncodingFlags {
     /// libsvtav1 for webm; auto takes the first that works, on a GPU its own [default: auto]
     #[arg(long, value_name = "NAME")]
     pub encoder: Option<EncoderChoice>,
-    /// Pictures per second of the file; the models are trained at 16 [default: the preset's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=240))]
+    /// Frames per second of the file, a whole number (23.976 is taken for 24); the models are trained at 16
+    /// [default: the preset's]
+    #[arg(long, value_name = "N", value_parser = video_flags::parse_fps)]
     pub fps: Option<u32>,
 }
 
@@ -167,48 +171,12 @@ impl EncodingFlags {
     }
 }
 
-/// What is denoised.
-#[derive(Args, Default)]
-#[command(next_help_heading = "Video")]
-pub(super) struct VideoFlags {
-    /// Length of what is generated; a start from --image or --extend comes before it [default: 5]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub seconds: Option<f64>,
-    /// Seed of the noise: the same seed and settings give the same video [default: 0]
-    #[arg(long, value_name = "S")]
-    pub seed: Option<u64>,
-    /// Picture size in pixels, multiples of 16 [default: the preset's]
-    #[arg(long, value_name = "WxH")]
-    pub size: Option<PictureSize>,
-    /// Denoising steps of a chunk, positions in the schedule from 1000 downwards, for example 1000,750,500,250
-    /// [default: the preset's]
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
-    pub steps: Option<Vec<u32>>,
-    /// Timestep shift of the schedule [default: the preset's]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub shift: Option<f32>,
-}
-
-impl VideoFlags {
-    /// Puts what was typed over `layer`.
-    pub fn over(&self, layer: Layer) -> Layer {
-        Layer {
-            seconds: self.seconds,
-            seed: self.seed,
-            size: self.size,
-            sampler_steps: self.steps.clone(),
-            sampler_shift: self.shift,
-            ..layer
-        }
-    }
-}
-
 /// How the command itself behaves.
 #[derive(Args, Default)]
 #[command(next_help_heading = "Run")]
 pub(super) struct RunFlags {
-    /// Print what would be done (for `generate` files, memory, frames and what the cache holds over time; for `batch`
-    /// what is there already) and stop; loads no weights
+    /// Print what would be done and stop; loads no weights. For `generate` it is files, memory, time, frames and what the
+    /// cache holds over time, for `batch` what is there already. What the real run would refuse is refused
     #[arg(long)]
     pub dry_run: bool,
     /// Print results (with --dry-run the plan) as JSON, one line per video

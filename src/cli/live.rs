@@ -14,6 +14,8 @@ use crate::render::{InWork, pipeline::Update};
 pub(super) struct VideoWork {
     pub video: InWork,
     pub chunks: usize,
+    /// When the first video of the run was begun, after loading.
+    pub begun: Instant,
 }
 
 /// Pictures, and the time that a stage took for them.
@@ -119,7 +121,7 @@ impl Pace {
             format!("chunk {}/{}", (chunk + 1).min(work.chunks.max(1)), work.chunks),
         ));
         if steps > 0 {
-            parts.push((5, format!("step {step}/{steps}")));
+            parts.push((6, format!("step {step}/{steps}")));
         }
         parts.push((
             0,
@@ -128,18 +130,24 @@ impl Pace {
         if self.pictures > 0 {
             let elapsed = now.saturating_duration_since(self.begun).as_secs_f64().max(1e-3);
             let rate = self.pictures as f64 / elapsed;
-            parts.push((2, format!("{} fps", rate_text(rate))));
+            parts.push((3, format!("{} fps", rate_text(rate))));
             if stages {
                 let (denoise, decode, encode) = (self.denoise.rate(), self.decode.rate(), self.encode.rate());
-                parts.push((4, format!("denoise {denoise}, decode {decode}, encode {encode} fps")));
+                parts.push((5, format!("denoise {denoise}, decode {decode}, encode {encode} fps")));
             }
             let left = video.pictures.saturating_sub(self.pictures);
             if left > 0 {
                 parts.push((1, format!("{} left", clock(left as f64 / rate))));
             }
         }
+        let made = work.video.done + self.pictures;
+        if work.video.number.1 > 1 && made > 0 {
+            let elapsed = now.saturating_duration_since(work.begun).as_secs_f64();
+            let left = elapsed / made as f64 * work.video.all.saturating_sub(made) as f64;
+            parts.push((2, format!("{} left for all", clock(left))));
+        }
         if let Some(bytes) = memory {
-            parts.push((3, bytes_text(bytes)));
+            parts.push((4, bytes_text(bytes)));
         }
         parts
     }
@@ -173,7 +181,7 @@ pub(super) fn bytes_text(bytes: u64) -> String {
     }
 }
 
-/// Memory of this process, looked at once in a while.
+/// Memory that this process holds, looked at once in a while.
 #[derive(Default)]
 struct Memory {
     system: System,
@@ -189,14 +197,34 @@ impl Memory {
         let fresh = |looked| now.saturating_duration_since(looked) < MEMORY_INTERVAL;
         if !self.looked.is_some_and(fresh) {
             self.looked = Some(now);
-            let pid = Pid::from_u32(std::process::id());
-            let what = ProcessRefreshKind::nothing().with_memory();
-            self.system
-                .refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
-            self.resident = self.system.process(pid).map(|process| process.memory());
+            self.resident = own_memory().or_else(|| self.of_system());
         }
         self.resident
     }
+
+    /// With mapped files, on systems that do not tell them apart.
+    fn of_system(&mut self) -> Option<u64> {
+        let pid = Pid::from_u32(std::process::id());
+        let what = ProcessRefreshKind::nothing().with_memory();
+        self.system
+            .refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
+        self.system.process(pid).map(|process| process.memory())
+    }
+}
+
+/// What this process holds of the memory by itself. Pages of mapped model files are left out: the system takes them back
+/// when it needs room.
+fn own_memory() -> Option<u64> {
+    own_of(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// From the text of `/proc/self/status`.
+fn own_of(status: &str) -> Option<u64> {
+    let kilobytes = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.trim().parse().ok()
+    };
+    Some((kilobytes("RssAnon:")? + kilobytes("RssShmem:").unwrap_or(0)) * 1024)
 }
 
 #[cfg(test)]
@@ -211,11 +239,14 @@ mod tests {
         let video = InWork {
             number,
             pictures,
+            done: (number.0 - 1) * pictures,
+            all: number.1 * pictures,
             fps: 16,
             width: 16,
             height: 16,
         };
-        VideoWork { video, chunks }
+        let begun = Instant::now();
+        VideoWork { video, chunks, begun }
     }
 
     /// The second of three videos: 5 s in 7 chunks; the first chunk is done after 4 s.
@@ -263,6 +294,23 @@ mod tests {
             assert!(line.contains("0.5/5.0 s"), "{line}");
         }
         assert!(pace.line(now, true, Some(50)).contains("0:36 left"));
+    }
+
+    #[test]
+    fn a_run_of_several_videos_tells_when_all_are_made() {
+        let (mut pace, now) = pace();
+        pace.work.begun = now - Duration::from_secs(44);
+        // 88 pictures in 44 s, and 152 to come.
+        let line = pace.line(now, false, None);
+        assert!(line.contains("0:36 left, 1:16 left for all"), "{line}");
+        assert!(pace.line(now, false, Some(62)).contains("1:16 left for all"));
+    }
+
+    #[test]
+    fn mapped_files_are_no_memory_of_the_program() {
+        let status = "VmRSS:\t 15800000 kB\nRssAnon:\t 5900000 kB\nRssFile:\t 9900000 kB\nRssShmem:\t 16 kB\n";
+        assert_eq!(own_of(status), Some(5_900_016 * 1024));
+        assert_eq!(own_of("VmRSS:\t 15800000 kB\n"), None);
     }
 
     #[test]

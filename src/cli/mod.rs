@@ -12,6 +12,7 @@
 //! | `bench` | `deepforcing bench`: how fast this machine is |
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
+//! | `prompt_list` | prompt files of `generate`, `batch` and `sweep` |
 //! | `metrics/` | `deepforcing metrics`: measures of videos |
 //! | `report` | `deepforcing report`: a folder of videos set side by side |
 //! | `trace/` | `deepforcing trace`: the page of a trace; flags that record one |
@@ -19,14 +20,16 @@
 //! | `render` | what a run tells, on the screen |
 //! | `models/`, `pulling` | `deepforcing models`, downloads |
 //! | `cache_flags` | the flags of the cache's parameters, from their table |
-//! | `flags` | flags that several commands share |
+//! | `flags`, `video_flags` | flags that several commands share |
 //! | `config` | `deepforcing config`: settings and where they come from |
 //! | `doctor` | `deepforcing doctor`: what is there and what is missing |
 //! | `completions` | `deepforcing completions`, `deepforcing man` |
 //! | `printer` | notes, warnings, errors, the live line |
 //! | `live` | pace of a video and the text of the live line |
+//! | `help` | help in two lengths |
 //! | `hints` | what to do after an error |
 //! | `faults` | words for signals that end the program |
+//! | `foreign`, `values` | flags of other programs; words that flags take |
 //! | `logging` | log messages on stderr |
 //! | `preview`, `picture` | pictures in the terminal |
 //! | `threads` | how many threads compute |
@@ -42,7 +45,9 @@ mod doctor;
 mod faults;
 mod flags;
 mod folder;
+mod foreign;
 mod generate;
+mod help;
 mod hints;
 mod inspect;
 mod live;
@@ -52,6 +57,7 @@ mod models;
 mod picture;
 mod preview;
 mod printer;
+mod prompt_list;
 mod prompts;
 mod pulling;
 mod recipes;
@@ -62,6 +68,8 @@ mod sweep;
 mod terminal;
 mod threads;
 mod trace;
+mod values;
+mod video_flags;
 
 use std::process::ExitCode;
 
@@ -74,15 +82,17 @@ const PROGRAM: &str = "deepforcing";
 
 const EXAMPLES: &str = "\
 Examples:
-  deepforcing generate \"a red ball bouncing over green hills\" --model toy -o ball.mp4
+  deepforcing generate \"a red ball bouncing over green hills\" --model toy \\
+    -o ball.mp4
   deepforcing models list
   deepforcing doctor
   deepforcing config show
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 part of a batch failed, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 part of a batch failed, 130
+interrupted.";
 
 #[derive(Parser)]
-#[command(name = PROGRAM, version, about, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = PROGRAM, version, about, max_term_width = help::COLUMNS, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -164,7 +174,7 @@ impl From<anyhow::Error> for Failure {
 
 /// All commands and flags.
 fn definition() -> clap::Command {
-    Cli::command()
+    help::shaped(Cli::command())
 }
 
 /// What was typed; help, version and wrong usage end the program here.
@@ -181,7 +191,8 @@ fn parse() -> Cli {
         Some("never") => clap::ColorChoice::Never,
         _ => clap::ColorChoice::Auto,
     };
-    let matches = definition().color(color).get_matches_from(words);
+    let matches = definition().color(color).try_get_matches_from(words);
+    let matches = matches.unwrap_or_else(|error| values::explain(foreign::explain(error)).exit());
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 

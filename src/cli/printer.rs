@@ -53,7 +53,8 @@ pub(super) struct OutputFlags {
         value_enum,
         value_name = "WHEN",
         default_value_t,
-        hide_possible_values = true
+        hide_possible_values = true,
+        hide_short_help = true
     )]
     color: ColorChoice,
 }
@@ -257,10 +258,11 @@ impl Printer {
         }
     }
 
-    pub(super) fn finished(&self, summary: &VideoSummary, complete: bool) {
+    /// Says what was made; `with` follows it.
+    pub(super) fn finished(&self, summary: &VideoSummary, complete: bool, with: &str) {
         if self.level > Level::Quiet {
             say(&format!(
-                "{}{} pictures, {:.2} s, {}",
+                "{}{} pictures, {:.2} s, {}{with}",
                 if complete { "" } else { "stopped: " },
                 summary.frames,
                 summary.duration.as_secs_f64(),

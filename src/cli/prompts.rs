@@ -1,20 +1,26 @@
 //! `deepforcing prompts`: what the bundled model understands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, config::table, printer::print_result};
-use crate::Error;
+use super::{
+    Failure,
+    config::table,
+    printer::{Printer, print_result},
+};
+use crate::{Error, models::preset::Preset, prompts::Scene, render::session::Session};
 
 const EXAMPLES: &str = "\
 Examples:
   deepforcing prompts
   deepforcing prompts --json
-  deepforcing generate \"$(deepforcing prompts --json | jq -r '.examples[0]')\" --model toy
+  deepforcing generate \"$(deepforcing prompts --json | jq -r '.examples[0]')\" \\
+    --model toy
 
-The large models understand free descriptions; these words are those of the bundled model `toy`.";
+The large models understand free descriptions; these words are those of the
+bundled model `toy`.";
 
 /// Written down beside the model.
 const TOY: &str = include_str!("../../weights/toy/prompts.toml");
@@ -34,6 +40,41 @@ struct Known {
     vocabulary: BTreeMap<String, Vec<String>>,
 }
 
+/// Words that join the others.
+const JOINING: [&str; 14] = [
+    "a", "an", "the", "and", "with", "of", "its", "it", "that", "which", "is", "to", "at", "noon",
+];
+/// Unknown words that a message names.
+const SHOWN: usize = 8;
+
+/// Says what a run asks of the toy model that it was not trained for: words that it does not know, another size.
+pub(super) fn tell_toy(scenes: &[Scene], session: &Session, printer: &Printer) {
+    if session.located.preset_name != Preset::BUNDLED {
+        return;
+    }
+    let (size, trained) = (session.settings.size.value, session.located.preset.video);
+    if (size.width, size.height) != (trained.width, trained.height) {
+        printer.warning(&format!(
+            "the toy model is trained at {}x{}: at {}x{} its pictures come out wrong",
+            trained.width, trained.height, size.width, size.height
+        ));
+    }
+    let Ok(known) = toml::from_str::<Known>(TOY) else {
+        return;
+    };
+    let texts = scenes.iter().flat_map(|scene| &scene.segments);
+    let unknown = known.unknown(texts.map(|segment| segment.text.as_str()));
+    if unknown.is_empty() {
+        return;
+    }
+    let named: Vec<_> = unknown.iter().take(SHOWN).map(|word| format!("`{word}`")).collect();
+    let more = if unknown.len() > SHOWN { ", …" } else { "" };
+    printer.warning(&format!(
+        "the toy model does not know {}{more}: it shows a small world of simple shapes; `deepforcing prompts` lists its words",
+        named.join(", ")
+    ));
+}
+
 /// Parts of a prompt in the order in which they are usually said.
 const ORDER: [&str; 7] = ["size", "colour", "shape", "motion", "place", "time", "camera"];
 
@@ -49,6 +90,26 @@ impl Prompts {
 }
 
 impl Known {
+    /// Words of `texts` that stand in no example and in no vocabulary, each once.
+    fn unknown<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let words = |text: &str| -> Vec<String> {
+            let words = text
+                .split(|c: char| !c.is_alphanumeric())
+                .filter(|word| !word.is_empty());
+            words.map(str::to_lowercase).collect()
+        };
+        let said = self.examples.iter().chain(self.vocabulary.values().flatten());
+        let mut known: BTreeSet<String> = said.flat_map(|text| words(text)).collect();
+        known.extend(JOINING.map(String::from));
+        let mut unknown = Vec::new();
+        for word in texts.flat_map(words) {
+            if !known.contains(&word) && !unknown.contains(&word) {
+                unknown.push(word);
+            }
+        }
+        unknown
+    }
+
     fn as_text(&self) -> String {
         let mut text = String::from("Prompts for the bundled model (--model toy), for example:\n");
         for example in &self.examples {
@@ -67,6 +128,20 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_that_the_model_does_not_know_are_found() {
+        let known: Known = toml::from_str(TOY).unwrap();
+        let unknown = |text: &str| known.unknown([text].into_iter());
+        for example in &known.examples {
+            assert_eq!(unknown(example), [""; 0], "{example}");
+        }
+        assert_eq!(unknown("A small RED beach ball, jumping over the sea"), [""; 0]);
+        assert_eq!(
+            unknown("a dragon over a red castle; the dragon roars"),
+            ["dragon", "castle", "roars"]
+        );
+    }
 
     #[test]
     fn the_examples_are_made_of_the_vocabulary() {

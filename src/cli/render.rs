@@ -21,6 +21,7 @@ use crate::{
         jobs::Work,
         pipeline::Update,
         run::{Made, Run},
+        speed::Speeds,
     },
     rollout::CancelToken,
     video::{VideoError, stop_reading},
@@ -34,6 +35,10 @@ pub(super) struct Screen<'a> {
     preview: Option<Preview>,
     /// The video in work, and when it was begun.
     video: Option<(InWork, Instant)>,
+    /// When the first video of the run was begun.
+    begun: Option<Instant>,
+    /// Whether the toy model stands in for the default one, which cannot be had.
+    fallback: bool,
     progress: Option<Progress>,
     downloads: Downloads<'a>,
 }
@@ -45,6 +50,8 @@ impl<'a> Screen<'a> {
             started: None,
             preview: None,
             video: None,
+            begun: None,
+            fallback: false,
             progress: None,
             downloads: Downloads::new(printer),
         }
@@ -63,7 +70,8 @@ impl<'a> Screen<'a> {
                 self.printer.encoder(encoder);
                 self.progress = self.video.map(|(video, begun)| {
                     let started = self.started.unwrap_or(begun);
-                    self.printer.progress(VideoWork { video, chunks }, started)
+                    let begun = self.begun.unwrap_or(begun);
+                    self.printer.progress(VideoWork { video, chunks, begun }, started)
                 });
             }
             Event::Update(update) => self.update(update),
@@ -99,8 +107,15 @@ impl<'a> Screen<'a> {
             Event::Warning(text) => printer.warning(text),
             Event::Detail(text) => printer.detail(text),
             Event::Download { model, transfer } => self.downloads.see(model, transfer),
-            Event::Video(video) => self.video = Some((video, Instant::now())),
-            Event::Finished { summary, complete } => printer.finished(summary, complete),
+            Event::Video(video) => {
+                let now = Instant::now();
+                self.begun.get_or_insert(now);
+                self.video = Some((video, now));
+            }
+            Event::Finished { summary, complete } => {
+                let with = if self.fallback { " with the toy model" } else { "" };
+                printer.finished(summary, complete, with);
+            }
             Event::Skipped { video, error } => {
                 printer.warning(&format!("{video} cannot be made: {error}; it is skipped"));
             }
@@ -122,17 +137,23 @@ pub(super) fn render_all(
     files: &ModelFiles,
     compute: &Compute,
     works: Vec<Work>,
-    show: &Show,
+    show: &mut Show,
     cancel: &CancelToken,
     screen: &mut Screen,
 ) -> Result<(), Failure> {
     let mut run = Run::load(files, compute, works, &mut |event| screen.see(event))?;
+    screen.fallback = show.fallback;
     screen.preview = Preview::open(show.preview, screen.printer);
     loop {
         let made = run.next(cancel, &mut |event| screen.see(event));
         screen.close();
         match made {
-            Ok(Some(made)) => finished(&made, &run, show, screen.printer)?,
+            Ok(Some(made)) => {
+                if made.outcome.complete {
+                    show.speeds.note(&made.work.job.recipe, &made.outcome.times);
+                }
+                finished(&made, &run, show, screen.printer)?;
+            }
             Ok(None) => return Ok(()),
             Err(error) => return failed(error, screen.printer),
         }
@@ -144,6 +165,10 @@ pub(super) struct Show {
     pub preview: PreviewMode,
     /// Results as JSON.
     pub json: bool,
+    /// Whether the toy model stands in for the default one, which cannot be had.
+    pub fallback: bool,
+    /// Gets the times of what is made.
+    pub speeds: Speeds,
 }
 
 fn finished(made: &Made, run: &Run, show: &Show, printer: &Printer) -> Result<(), Failure> {
@@ -153,7 +178,7 @@ fn finished(made: &Made, run: &Run, show: &Show, printer: &Printer) -> Result<()
     };
     if !made.work.job.target.is_stdout() {
         let text = match show.json {
-            true => format!("{}\n", as_json(made, run)),
+            true => format!("{}\n", as_json(made, run, show.fallback)),
             false => format!("{}\n", summary.path.display()),
         };
         print_result(text.as_bytes())?;
@@ -168,7 +193,7 @@ fn finished(made: &Made, run: &Run, show: &Show, printer: &Printer) -> Result<()
 }
 
 /// The result of one video for programs; times in seconds.
-fn as_json(Made { work, outcome }: &Made, run: &Run) -> serde_json::Value {
+fn as_json(Made { work, outcome }: &Made, run: &Run, fallback: bool) -> serde_json::Value {
     let (times, recipe) = (&outcome.times, &work.job.recipe);
     let summary = outcome.summary.as_ref();
     let rate = summary.map(|s| s.frames as f64 / times.total.as_secs_f64().max(1e-9));
@@ -180,6 +205,7 @@ fn as_json(Made { work, outcome }: &Made, run: &Run) -> serde_json::Value {
         "encoder": summary.map(|s| s.encoder.name),
         "complete": outcome.complete,
         "seed": recipe.seed,
+        "fallback": fallback,
         "latents": work.job.save_latents,
         "thumbnail": work.job.thumbnail,
         "recipe": work.sidecar,

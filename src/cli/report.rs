@@ -30,16 +30,17 @@ Examples:
   deepforcing report out --json | jq -r .page
 
 Writes into DIR, replacing an older report:
-  report.html   tables, curves over time, contact sheets, the videos playing in step; needs no
-                network, and the videos stay beside it
+  report.html   tables, curves over time, contact sheets, the videos playing in
+                step; needs no network, and the videos stay beside it
   results.csv   one line per video
   results.json  everything, with the values of every second and the recipes
   table.md      means and spread
   plots/        curves and a summary, as SVG and PNG
 
-Works while the videos are still being made, too. Videos that were not measured while they were
-made are measured from their files. Lines of the manifest that cannot be used and files that are
-missing or damaged are named, and the rest is shown.";
+Works while the videos are still being made, too. Videos that were not measured
+while they were made are measured from their files. Lines of the manifest that
+cannot be used and files that are missing or damaged are named, and the rest is
+shown.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]

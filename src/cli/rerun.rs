@@ -36,7 +36,8 @@ Examples:
   deepforcing rerun storm.mp4 --trace storm.jsonl -o again.mp4
   deepforcing rerun storm.json --model models/wan -o again.mp4
 
-On the same device with the same model files, the pictures are the same bit for bit.";
+On the same device with the same model files, the pictures are the same bit for
+bit.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -128,11 +129,13 @@ impl Rerun {
         if !self.no_memory_check {
             session.check_memory(&files, &works, &compute)?;
         }
-        let show = Show {
+        let mut show = Show {
             preview: session.settings.preview.value,
             json: self.json,
+            fallback: false,
+            speeds: session.speeds(),
         };
-        render_all(&files, &compute, works, &show, &cancel, &mut screen)
+        render_all(&files, &compute, works, &mut show, &cancel, &mut screen)
     }
 
     fn locate(&self, recipe: &Recipe, cancel: &CancelToken, screen: &mut Screen) -> Result<Session> {

@@ -7,6 +7,8 @@
 //! | `value` | what a setting of each type accepts |
 //! | `environment` | [`Environment`]: `DEEPFORCING_SEED` and the like |
 //! | `file` | `config.toml`: where it is, what it says and in which line |
+//! | `edit` | changes of `config.toml` |
+//! | `check` | whether settings can be used together; where they come from, for messages |
 //!
 //! ```no_run
 //! use deepforcing::{config::{Environment, Layer, Layers}, models::preset::Preset};
@@ -21,6 +23,8 @@
 //! ```
 
 mod cache;
+mod check;
+mod edit;
 mod environment;
 mod file;
 mod settings;
@@ -74,6 +78,15 @@ pub enum ConfigError {
         /// What was expected.
         reason: String,
     },
+    /// A name that is no setting's.
+    #[error("there is no setting `{name}`{hint}")]
+    NoSetting { name: String, hint: String },
+    /// A config file that is not to be replaced.
+    #[error("the config file `{}` exists already: change it with `deepforcing config set KEY VALUE`", path.display())]
+    Exists { path: PathBuf },
+    /// The config file could not be written.
+    #[error("cannot write the config file `{}`: {source}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
     /// A variable that is not text.
     #[error("{name} is not valid UTF-8: write its value as UTF-8 text")]
     NotUtf8 { name: String },
@@ -82,7 +95,10 @@ pub enum ConfigError {
 impl ConfigError {
     /// Whether the fault lies in a setting, not in the disk.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::Read { named: false, .. })
+        !matches!(
+            self,
+            Self::Read { named: false, .. } | Self::Exists { .. } | Self::Write { .. }
+        )
     }
 }
 
@@ -200,6 +216,14 @@ impl Layers {
         let mut layers = self.clone();
         layers.layers.insert(0, (layer, Source::Flags));
         layers
+    }
+
+    /// The same with `layer`, which `path` holds, under the command line and over all else.
+    #[must_use]
+    pub fn under_flags(mut self, layer: Layer, path: PathBuf) -> Self {
+        let lines = BTreeMap::new();
+        self.layers.insert(1, (layer, Source::File { path, lines }));
+        self
     }
 
     /// The model asked for: a name or a folder.

@@ -46,6 +46,31 @@ pub enum HubError {
     /// No connection to the hub.
     #[error("cannot reach {endpoint}: {reason}; check the connection, or set HF_ENDPOINT to a mirror")]
     Unreachable { endpoint: String, reason: String },
+    /// No connection through a proxy.
+    #[error(
+        "cannot reach {endpoint} through the proxy {proxy} (from {variable}): {reason}; check the proxy, unset {variable}, \
+         or name the host in NO_PROXY"
+    )]
+    ProxyUnreachable {
+        endpoint: String,
+        proxy: String,
+        variable: &'static str,
+        reason: String,
+    },
+    /// A certificate of an authority that is not believed, or that is not valid.
+    #[error("the certificate of {endpoint} is not trusted: {reason}; {advice}")]
+    Untrusted {
+        endpoint: String,
+        reason: String,
+        advice: String,
+    },
+    /// A file of certificates that cannot be used.
+    #[error("cannot use the certificates of `{}` (from {origin}): {reason}; correct or unset the variable", path.display())]
+    Certificates {
+        path: PathBuf,
+        origin: String,
+        reason: String,
+    },
     /// 401: a repository that does not exist or is private looks the same.
     #[error("the hub says that `{repo}` does not exist, or that it is private; {advice}")]
     Unauthorized { repo: String, advice: String },
@@ -137,6 +162,9 @@ pub enum HubError {
 impl HubError {
     /// Whether the cause is that nobody answers, or that nobody may be asked.
     pub fn is_offline(&self) -> bool {
-        matches!(self, Self::Offline { .. } | Self::Unreachable { .. })
+        matches!(
+            self,
+            Self::Offline { .. } | Self::Unreachable { .. } | Self::ProxyUnreachable { .. }
+        )
     }
 }

@@ -17,6 +17,7 @@ mod source;
 mod space;
 mod stated;
 mod transfer;
+mod trust;
 mod watch;
 
 use std::{
@@ -193,7 +194,7 @@ impl Hub {
             let have = fs::metadata(repo.partial(&remote.etag)).map_or(0, |partial| partial.len());
             self.check_space(remote.bytes.saturating_sub(have))?;
             let download = Download {
-                remote: &Remote::new(&self.settings, self.retries),
+                remote: &Remote::new(&self.settings, self.retries)?,
                 repo: &repo,
                 source,
                 file: &remote,
@@ -277,7 +278,7 @@ impl Hub {
             return Err(HubError::Offline { file: source.label() });
         }
         let path = RepoFolder::new(&self.cache, source).url_path(&source.file);
-        Remote::new(&self.settings, self.retries.min(2)).describe(&path, source, watch)
+        Remote::new(&self.settings, self.retries.min(2))?.describe(&path, source, watch)
     }
 }
 

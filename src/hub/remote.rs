@@ -2,14 +2,18 @@
 //!
 //! Redirects are followed here and not by the HTTP client, so that the token goes to the endpoint and nowhere else.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::OnceLock,
+    time::{Duration, SystemTime},
+};
 
 use ureq::{
     Agent, Body,
     http::{HeaderMap, Response, StatusCode, Uri},
+    tls::{RootCerts, TlsConfig},
 };
 
-use super::{HubError, HubSettings, Source, Waiting, Watch, source::is_commit};
+use super::{HubError, HubSettings, Source, Waiting, Watch, source::is_commit, trust};
 use crate::files::said::redact;
 
 /// Redirects before a server counts as broken.
@@ -37,6 +41,8 @@ pub struct RemoteFile {
 pub(super) struct Remote<'a> {
     settings: &'a HubSettings,
     agent: Agent,
+    /// With the system's authorities, made once a certificate is refused.
+    system: OnceLock<Option<Agent>>,
     /// Failures in a row before giving up.
     retries: u32,
 }
@@ -57,25 +63,19 @@ impl From<HubError> for Failed {
 }
 
 impl<'a> Remote<'a> {
-    pub(super) fn new(settings: &'a HubSettings, retries: u32) -> Self {
-        let timeout = Some(settings.timeout.value);
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("deepforcing/", env!("CARGO_PKG_VERSION")))
-            .accept_encoding("identity")
-            .timeout_resolve(timeout)
-            .timeout_connect(timeout)
-            // A line or a byte now and then is no answer.
-            .timeout_recv_response(timeout.map(|timeout| timeout * PATIENCE))
-            .timeout_per_read(timeout)
-            .timeout_per_write(timeout);
-        Self {
+    /// # Errors
+    /// When a variable names a file of certificates that cannot be used.
+    pub(super) fn new(settings: &'a HubSettings, retries: u32) -> Result<Self, HubError> {
+        let roots = match &settings.certificates {
+            Some(named) => trust::of_file(named)?,
+            None => RootCerts::WebPki,
+        };
+        Ok(Self {
             settings,
-            agent: config.build().into(),
+            agent: agent(settings, roots),
+            system: OnceLock::new(),
             retries,
-        }
+        })
     }
 
     /// Time in which a server must have sent something worth the name.
@@ -199,9 +199,30 @@ impl<'a> Remote<'a> {
     }
 
     fn call(&self, url: &str, request: &Request<'_>) -> Result<Response<Body>, Failed> {
+        let called = match self.call_as(&self.agent, url, request) {
+            Err(error) if trust::refusal(&error).is_some() => match self.system_agent() {
+                Some(agent) => self.call_as(agent, url, request),
+                None => Err(error),
+            },
+            other => other,
+        };
+        called.map_err(|error| self.unreachable(url, error))
+    }
+
+    /// For networks with an authority of their own, which the system knows. Who names a file of certificates wants no
+    /// others.
+    fn system_agent(&self) -> Option<&Agent> {
+        let make = || match self.settings.certificates {
+            Some(_) => None,
+            None => trust::of_system().map(|roots| agent(self.settings, roots)),
+        };
+        self.system.get_or_init(make).as_ref()
+    }
+
+    fn call_as(&self, agent: &Agent, url: &str, request: &Request<'_>) -> Result<Response<Body>, ureq::Error> {
         let mut call = match request.from {
-            None => self.agent.head(url),
-            Some(_) => self.agent.get(url),
+            None => agent.head(url),
+            Some(_) => agent.get(url),
         };
         if let Some(token) = &self.settings.token
             && origin(url) == origin(&self.settings.endpoint.value)
@@ -211,28 +232,54 @@ impl<'a> Remote<'a> {
         if let Some(from) = request.from.filter(|from| *from > 0) {
             call = call.header("Range", format!("bytes={from}-"));
         }
-        call.call().map_err(|error| self.unreachable(url, error))
+        call.call()
     }
 
     fn unreachable(&self, url: &str, error: ureq::Error) -> Failed {
+        if let Some(reason) = trust::refusal(&error) {
+            return Failed::Lasting(HubError::Untrusted {
+                endpoint: host(url),
+                reason,
+                advice: trust::advice(self.settings.certificates.as_ref()),
+            });
+        }
         let passing = match &error {
             ureq::Error::Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
             ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
             _ => false,
         };
-        let error = HubError::Unreachable {
-            endpoint: host(url),
-            reason: match error {
-                ureq::Error::Io(error) => error.to_string(),
-                ureq::Error::HostNotFound => "the host name is unknown".into(),
-                ureq::Error::Timeout(_) => format!("no answer within {} s", self.settings.timeout.value.as_secs_f64()),
-                other => other.to_string(),
+        let reason = match error {
+            ureq::Error::Io(error) => error.to_string(),
+            ureq::Error::HostNotFound => "the host name is unknown".into(),
+            ureq::Error::Timeout(_) => format!("no answer within {} s", self.settings.timeout.value.as_secs_f64()),
+            other => other.to_string(),
+        };
+        let endpoint = host(url);
+        let error = match self.proxy(url) {
+            Some((proxy, variable)) => HubError::ProxyUnreachable {
+                endpoint,
+                proxy,
+                variable,
+                reason,
             },
+            None => HubError::Unreachable { endpoint, reason },
         };
         match passing {
             true => Failed::Passing(error),
             false => Failed::Lasting(error),
         }
+    }
+
+    /// The proxy between here and an address, without its password, and the variable that names it.
+    fn proxy(&self, url: &str) -> Option<(String, &'static str)> {
+        let proxy = self.agent.config().proxy()?;
+        if url.parse().is_ok_and(|uri: Uri| proxy.is_no_proxy(&uri)) {
+            return None;
+        }
+        let scheme = proxy.uri().scheme_str().unwrap_or("http");
+        let usable = |name: &str| std::env::var(name).is_ok_and(|value| ureq::Proxy::new(&value).is_ok());
+        let variable = trust::proxy_variable(usable)?;
+        Some((format!("{scheme}://{}:{}", proxy.host(), proxy.port()), variable))
     }
 
     fn not_the_hub(&self, url: &str, source: &Source, fault: &str) -> HubError {
@@ -318,6 +365,25 @@ impl<'a> Remote<'a> {
             },
         }
     }
+}
+
+/// An HTTP client that believes `roots`.
+fn agent(settings: &HubSettings, roots: RootCerts) -> Agent {
+    let timeout = Some(settings.timeout.value);
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("deepforcing/", env!("CARGO_PKG_VERSION")))
+        .accept_encoding("identity")
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .timeout_resolve(timeout)
+        .timeout_connect(timeout)
+        // A line or a byte now and then is no answer.
+        .timeout_recv_response(timeout.map(|timeout| timeout * PATIENCE))
+        .timeout_per_read(timeout)
+        .timeout_per_write(timeout);
+    config.build().into()
 }
 
 /// What is asked for.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::HubError;
+use super::{HubError, trust};
 use crate::files::{self, said::redact};
 
 /// Where the published hub is.
@@ -80,6 +80,8 @@ pub struct HubSettings {
     pub no_progress_bars: Setting<bool>,
     /// Longest silence of a server before a connection counts as broken.
     pub timeout: Setting<Duration>,
+    /// File or folder of the certificates that are believed in place of the usual ones.
+    pub certificates: Option<Setting<PathBuf>>,
 }
 
 impl HubSettings {
@@ -106,6 +108,7 @@ impl HubSettings {
             offline: variables.switch("HF_HUB_OFFLINE"),
             no_progress_bars: variables.switch("HF_HUB_DISABLE_PROGRESS_BARS"),
             timeout: timeout(&variables)?,
+            certificates: trust::VARIABLES.into_iter().find_map(|name| variables.path(name)),
         })
     }
 
@@ -355,6 +358,20 @@ mod tests {
         assert_eq!(default.endpoint.value, "https://huggingface.co");
         assert_eq!(default.timeout.value, Duration::from_secs(10));
         assert!(!default.offline.value);
+        assert_eq!(default.certificates, None);
+    }
+
+    #[test]
+    fn certificates_are_those_of_the_strongest_variable() {
+        let all = [
+            ("CURL_CA_BUNDLE", "/curl"),
+            ("REQUESTS_CA_BUNDLE", "/requests"),
+            ("SSL_CERT_FILE", "/ssl"),
+        ];
+        for (count, (name, path)) in (1..).zip(all) {
+            let found = settings(&all[..count]).unwrap().certificates.unwrap();
+            assert_eq!((found.value, found.origin), (path.into(), Origin::Variable(name)));
+        }
     }
 
     #[test]

@@ -278,7 +278,23 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let first = folder.path().join(files[0].0);
-        (load(first.to_str().unwrap()), folder)
+        (load(first.to_str().unwrap(), false), folder)
+    }
+
+    #[test]
+    fn presets_of_a_folder_name_no_file_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("model")).unwrap();
+        fs::write(at("base.toml"), "base = \"toy\"").unwrap();
+        fs::write(at("model/mine.toml"), "base = \"../base.toml\"").unwrap();
+        let path = at("model/mine.toml").to_string_lossy().into_owned();
+        assert!(load(&path, false).is_ok());
+        let error = load(&path, true).unwrap_err().to_string();
+        assert!(error.contains("must be beside it"), "{error}");
+        fs::write(at("model/base.toml"), "base = \"toy\"").unwrap();
+        fs::write(at("model/mine.toml"), "base = \"base.toml\"").unwrap();
+        assert!(load(&path, true).is_ok());
     }
 
     #[track_caller]

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{file, moment::MomentError};
+use super::{file, jsonl::KEYS, moment::MomentError};
+use crate::text::nearest;
 
 /// What is wrong with a prompt file. `origin` is its path, or "standard input".
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -93,6 +94,29 @@ pub enum LineProblem {
     Table { reason: String },
     #[error("the column `{column}` is there twice")]
     RepeatedColumn { column: String },
+    #[error("column {column} has no name in the first line; name it there, or empty the cell")]
+    UnnamedColumn { column: usize },
     #[error("`{key}`: {source}")]
     Moment { key: &'static str, source: MomentError },
+}
+
+/// Letters of a wrong value that a message repeats.
+const SHOWN: usize = 40;
+
+impl LineProblem {
+    /// A key that is none, with the one that was probably meant.
+    pub(super) fn unknown_key(key: &str) -> Self {
+        Self::UnknownKey {
+            hint: nearest::hint(key, KEYS),
+            key: shown(key),
+        }
+    }
+}
+
+/// The beginning of a value.
+pub(super) fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
 }

@@ -49,11 +49,33 @@ impl Format {
     }
 }
 
+/// The videos of a prompt file, and what of the file is none.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PromptList {
+    pub scenes: Vec<Scene>,
+    /// Lines that begin with `#`.
+    pub comments: usize,
+}
+
+impl PromptList {
+    /// What the user should be told: nobody is to miss a prompt that begins with `#`.
+    pub fn note(&self) -> Option<String> {
+        let what = match self.comments {
+            0 => return None,
+            1 => "1 line that begins with # is left out as a comment".into(),
+            lines => format!("{lines} lines that begin with # are left out as comments"),
+        };
+        Some(format!(
+            "{what}; a prompt that begins with # is written in a .jsonl file, or in quotes in a .csv file"
+        ))
+    }
+}
+
 /// Reads a prompt file; see [the module](super) for what it may hold.
 ///
 /// # Errors
 /// The first thing that is wrong with the file, with its line.
-pub fn read_prompts(path: &Path) -> Result<Vec<Scene>, PromptError> {
+pub fn read_prompts(path: &Path) -> Result<PromptList, PromptError> {
     let unreadable = |error: io::Error| PromptError::Unreadable {
         path: path.into(),
         reason: error.to_string(),
@@ -76,17 +98,18 @@ pub fn read_prompts_from(
     origin: &str,
     format: Format,
     folder: &Path,
-) -> Result<Vec<Scene>, PromptError> {
+) -> Result<PromptList, PromptError> {
     let mut found = Found::new(origin);
     if format == Format::Table {
-        let rows = table::rows(input).map_err(|error| match error {
+        let table = table::rows(input).map_err(|error| match error {
             table::TableError::Io(error) => found.unreadable(&error),
             table::TableError::Problem { line, problem } => at_line(origin, line, problem),
         })?;
-        for (line, row) in rows {
+        found.comments = table.comments;
+        for (line, row) in table.rows {
             found.add(line, table::scene(&row, folder))?;
         }
-        return found.scenes();
+        return found.list();
     }
     let mut lines = Lines::new(input);
     let mut format = format;
@@ -96,7 +119,11 @@ pub fn read_prompts_from(
             LineError::Problem { line, problem } => at_line(origin, line, problem),
         })?;
         let Some((line, text)) = next else { break };
-        if text.is_empty() || text.starts_with('#') {
+        if text.is_empty() {
+            continue;
+        }
+        if text.starts_with('#') {
+            found.comments += 1;
             continue;
         }
         if format == Format::Detect {
@@ -111,13 +138,14 @@ pub fn read_prompts_from(
         };
         found.add(line, scene)?;
     }
-    found.scenes()
+    found.list()
 }
 
 /// The videos of a file so far.
 struct Found<'a> {
     origin: &'a str,
     scenes: Vec<Scene>,
+    comments: usize,
     /// Lines of the ids.
     ids: HashMap<String, usize>,
 }
@@ -127,6 +155,7 @@ impl<'a> Found<'a> {
         Self {
             origin,
             scenes: Vec::new(),
+            comments: 0,
             ids: HashMap::new(),
         }
     }
@@ -159,13 +188,15 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    fn scenes(self) -> Result<Vec<Scene>, PromptError> {
-        match self.scenes.is_empty() {
-            true => Err(PromptError::Empty {
-                origin: self.origin.into(),
-            }),
-            false => Ok(self.scenes),
+    fn list(self) -> Result<PromptList, PromptError> {
+        if self.scenes.is_empty() {
+            let origin = self.origin.into();
+            return Err(PromptError::Empty { origin });
         }
+        Ok(PromptList {
+            scenes: self.scenes,
+            comments: self.comments,
+        })
     }
 }
 
@@ -196,7 +227,8 @@ enum LineError {
     Problem { line: usize, problem: LineProblem },
 }
 
-/// Lines of a stream with their numbers, trimmed; holds one line at a time.
+/// Lines of a stream with their numbers, trimmed; holds one line at a time. A line ends with a line feed, a carriage
+/// return or both, as every system writes one of them.
 struct Lines<R> {
     input: BufReader<R>,
     buffer: Vec<u8>,
@@ -220,8 +252,7 @@ impl<R: Read> Lines<R> {
         self.buffer.clear();
         // Line end and byte order mark on top of the limit, and one byte to notice what is too long.
         let most = LONGEST_LINE + 6;
-        let mut limited = (&mut self.input).take(most as u64);
-        limited.read_until(b'\n', &mut self.buffer).map_err(LineError::Io)?;
+        read_line(&mut self.input, most, &mut self.buffer).map_err(LineError::Io)?;
         if self.buffer.is_empty() {
             return Ok(None);
         }
@@ -232,6 +263,33 @@ impl<R: Read> Lines<R> {
             Err(problem) => Err(LineError::Problem { line, problem }),
         }
     }
+}
+
+/// Appends the next line with its end, `most` bytes of it at most (one more where the last one begins `\r\n`).
+fn read_line(input: &mut impl BufRead, most: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
+    while buffer.len() < most {
+        let bytes = match input.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let bytes = &bytes[..bytes.len().min(most - buffer.len())];
+        let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let taken = end.map_or(bytes.len(), |end| end + 1);
+        buffer.extend_from_slice(&bytes[..taken]);
+        let carriage_return = bytes[taken - 1] == b'\r';
+        input.consume(taken);
+        if carriage_return && input.fill_buf()?.first() == Some(&b'\n') {
+            buffer.push(b'\n');
+            input.consume(1);
+        }
+        if end.is_some() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// Checks the bytes of a line and trims it.

@@ -1,6 +1,6 @@
 //! One line of a `.jsonl` prompt file.
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::{
     Deserialize, Deserializer,
@@ -8,8 +8,8 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::{LineProblem, Moment, MomentError, Scene, Segment, file::check, moment::parse_moment};
-use crate::text::nearest;
+use super::{LineProblem, Moment, MomentError, Scene, Segment, error::shown, file::check, moment::parse_moment};
+use crate::rollout::request::draw_seed;
 
 const PROMPT: &str = "prompt";
 pub(super) const PROMPTS: &str = "prompts";
@@ -19,11 +19,13 @@ pub(super) const SEED: &str = "seed";
 pub(super) const SECONDS: &str = "seconds";
 pub(super) const ID: &str = "id";
 pub(super) const IMAGE: &str = "image";
+/// Settings of the batch that could not make a video.
+pub(super) const SETTINGS: &str = "settings";
 /// Why a video could not be made, for people.
 pub(super) const FAILURE: &str = "error";
 /// Which videos of a sweep could not be made, for the sweep.
 pub(crate) const VIDEOS: &str = "videos";
-const KEYS: [&str; 10] = [
+pub(super) const KEYS: [&str; 11] = [
     PROMPT,
     PROMPTS,
     SWITCH,
@@ -32,12 +34,10 @@ const KEYS: [&str; 10] = [
     SECONDS,
     ID,
     IMAGE,
+    SETTINGS,
     FAILURE,
     VIDEOS,
 ];
-
-/// Letters of a wrong value that a message repeats.
-const SHOWN: usize = 40;
 
 /// Reads a line; `folder` is where relative images are.
 pub(super) fn scene(line: &str, folder: &Path) -> Result<Scene, LineProblem> {
@@ -49,12 +49,15 @@ pub(super) fn scene(line: &str, folder: &Path) -> Result<Scene, LineProblem> {
     }
     let starts = fields.starts(texts.len())?;
     let segments = texts.into_iter().zip(starts);
+    let (seed, seed_drawn) = fields.seed()?;
     Ok(Scene {
         id: fields.id()?,
         segments: segments.map(|(text, start)| Segment { text, start }).collect(),
-        seed: fields.seed()?,
+        seed,
+        seed_drawn,
         seconds: fields.seconds()?,
         image: fields.text(IMAGE)?.map(|image| folder.join(image)),
+        settings: fields.settings()?,
         line: None,
     })
 }
@@ -104,9 +107,7 @@ impl Fields {
         let mut fields: Vec<(&'static str, Value)> = Vec::new();
         for (key, value) in object.0 {
             let Some(known) = KEYS.into_iter().find(|known| *known == key) else {
-                let hint = nearest::hint(&key, KEYS);
-                let key = shown(&key);
-                return Err(LineProblem::UnknownKey { key, hint });
+                return Err(LineProblem::unknown_key(&key));
             };
             if fields.iter().any(|(key, _)| *key == known) {
                 return Err(LineProblem::RepeatedKey { key: known });
@@ -194,23 +195,47 @@ impl Fields {
         std::iter::once(Ok(Moment::START)).chain(starts).collect()
     }
 
-    fn seed(&self) -> Result<Option<u64>, LineProblem> {
-        match self.get(SEED) {
-            None => Ok(None),
-            Some(value) => match value.as_u64() {
-                Some(seed) => Ok(Some(seed)),
-                None => Err(wrong(SEED, value, "a whole number from 0 to 18446744073709551615")),
-            },
+    fn settings(&self) -> Result<BTreeMap<String, String>, LineProblem> {
+        let Some(value) = self.get(SETTINGS) else {
+            return Ok(BTreeMap::new());
+        };
+        serde_json::from_value(value.clone())
+            .map_err(|_| wrong(SETTINGS, value, "an object of texts, for example {\"model\": \"toy\"}"))
+    }
+
+    /// The seed, and whether it was drawn.
+    fn seed(&self) -> Result<(Option<u64>, bool), LineProblem> {
+        let Some(value) = self.get(SEED) else {
+            return Ok((None, false));
+        };
+        if value.as_i64() == Some(-1) || value.as_str() == Some("random") {
+            return Ok((Some(draw_seed()), true));
+        }
+        let expected = "a whole number from 0 to 18446744073709551615, or -1 (or \"random\") for one that is drawn";
+        match value.as_u64() {
+            Some(seed) => Ok((Some(seed), false)),
+            None => Err(wrong(SEED, value, expected)),
         }
     }
 
     fn seconds(&self) -> Result<Option<f64>, LineProblem> {
-        match self.get(SECONDS) {
-            None => Ok(None),
-            Some(value) => match value.as_f64().filter(|seconds| *seconds > 0.0) {
-                Some(seconds) => Ok(Some(seconds)),
-                None => Err(wrong(SECONDS, value, "a number above 0")),
+        let Some(value) = self.get(SECONDS) else {
+            return Ok(None);
+        };
+        let seconds = match value {
+            Value::String(text) => match parse_moment(text) {
+                Ok(Moment::Seconds(seconds)) => Some(seconds),
+                _ => None,
             },
+            other => other.as_f64(),
+        };
+        match seconds.filter(|seconds| *seconds > 0.0) {
+            Some(seconds) => Ok(Some(seconds)),
+            None => Err(wrong(
+                SECONDS,
+                value,
+                "a number above 0, or a text such as \"90s\" or \"1:30\"",
+            )),
         }
     }
 }
@@ -267,11 +292,4 @@ fn wrong(key: &'static str, value: &Value, expected: &'static str) -> LineProble
         other => shown(&other.to_string()),
     };
     LineProblem::Value { key, found, expected }
-}
-
-fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into(),
-    }
 }

@@ -12,8 +12,8 @@
 //!
 //! # Prompt files
 //!
-//! Text is UTF-8; a byte order mark and Windows line ends are dropped. Empty lines and lines that begin with `#` are
-//! skipped, in both kinds of file; line numbers in messages count them.
+//! Text is UTF-8; a byte order mark is dropped, and lines end as on any system. Empty lines and lines that begin with
+//! `#` (comments) are left out, in every kind of file; line numbers in messages count them.
 //!
 //! `.txt`: one prompt per line, one video per prompt.
 //!
@@ -25,17 +25,19 @@
 //! | `prompts` | list of prompts that follow each other (in place of `prompt`) |
 //! | `switch` | list of the points where the second and later prompts take over: numbers are seconds, strings are `"12s"`, `"1:30"`, `"1m30s"` or latent frames `"40f"`; without it all prompts get equal shares of the video |
 //! | `switch_frame_indices` | the same as a list of latent frames, as in LongLive's configuration |
-//! | `seed` | whole number, 0 to 2⁶⁴ − 1 |
-//! | `seconds` | length of the video |
+//! | `seed` | whole number, 0 to 2⁶⁴ − 1; -1 or `"random"` draws one |
+//! | `seconds` | length of the video: a number, or a text such as `"90s"` or `"1:30"` |
 //! | `id` | name of the video, for its file name; each only once in a file |
 //! | `image` | picture that the video starts from; relative to the folder of the prompt file |
 //! | `error` | why a batch could not make the video, in its `failed.jsonl`; not read |
+//! | `settings` | settings of that batch, its model among them, as an object of texts; under flags, over the config file |
 //! | `videos` | which videos of the prompt a sweep could not make, in its `failed.jsonl`; not read |
 //!
 //! Other keys are refused.
 //!
-//! `.csv`: the first line names the columns, which are keys of a `.jsonl` file; lists are written as JSON
-//! (`"[""a"", ""b""]"`), and an empty cell is as if the column were not there.
+//! `.csv`: the first line names the columns, which are keys of a `.jsonl` file in capitals or not; lists are written as
+//! JSON (`"[""a"", ""b""]"`), and an empty cell is as if the column were not there. Columns are parted by commas,
+//! semicolons or tabs, as the first line has them; columns without a name and without content are left out.
 
 mod error;
 mod file;
@@ -46,10 +48,10 @@ mod resolve;
 mod table;
 mod written;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 pub use error::{LineProblem, PromptError};
-pub use file::{Format, read_prompts, read_prompts_from};
+pub use file::{Format, PromptList, read_prompts, read_prompts_from};
 pub(crate) use jsonl::VIDEOS as FAILED_VIDEOS;
 pub use moment::{Moment, MomentError, parse_moment, parse_switch};
 pub use names::{NameError, output_names, safe_file_name};
@@ -70,9 +72,13 @@ pub struct Scene {
     /// At least one; the first starts at 0.
     pub segments: Vec<Segment>,
     pub seed: Option<u64>,
+    /// Whether the seed was drawn, because any will do.
+    pub seed_drawn: bool,
     pub seconds: Option<f64>,
     /// Picture that the video starts from.
     pub image: Option<PathBuf>,
+    /// Settings by name, of a batch whose failures the file lists.
+    pub settings: BTreeMap<String, String>,
     /// Line of the prompt file, from 1.
     pub line: Option<usize>,
 }

@@ -1,6 +1,6 @@
 //! Prompt files of the kind `.csv`: the columns are the keys of a `.jsonl` file.
 
-use std::{io::Read, path::Path};
+use std::{borrow::Cow, io::Read, path::Path};
 
 use serde_json::{Map, Value};
 
@@ -15,58 +15,202 @@ pub(super) enum TableError {
     Problem { line: usize, problem: LineProblem },
 }
 
-/// Reads all rows as lines of JSON with the number of the line where each begins.
-pub(super) fn rows(input: impl Read) -> Result<Vec<(usize, String)>, TableError> {
+/// The rows of a table.
+pub(super) struct Table {
+    /// Rows as lines of JSON, each with the number of the line where it begins.
+    pub rows: Vec<(usize, String)>,
+    /// Lines that begin with `#`.
+    pub comments: usize,
+}
+
+/// Reads all rows.
+pub(super) fn rows(input: impl Read) -> Result<Table, TableError> {
     let mut bytes = Vec::new();
     input
         .take(LARGEST + 1)
         .read_to_end(&mut bytes)
         .map_err(TableError::Io)?;
-    let text = checked(&bytes)?;
+    let text = with_line_feeds(checked(&bytes)?);
+    let (separator, skipped) = separator(&text);
     let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
         .comment(Some(b'#'))
+        .flexible(true)
+        .delimiter(separator)
         .trim(csv::Trim::All)
-        .from_reader(text.as_bytes());
-    let headers = reader.headers().map_err(|error| broken(&error))?.clone();
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| broken(&error))?;
-        let line = record.position().map_or(0, |position| position.line() as usize);
+        .from_reader(text[skipped..].as_bytes());
+    let before = usize::from(skipped > 0);
+    let mut columns: Option<Columns> = None;
+    let (mut rows, mut comments, mut record) = (Vec::new(), 0, csv::StringRecord::new());
+    loop {
+        let (start, line) = (reader.position().byte() as usize, reader.position().line() as usize);
+        let more = reader
+            .read_record(&mut record)
+            .map_err(|error| broken(&error, before))?;
+        let gap = Gap::at(&text[(start + skipped).min(text.len())..]);
+        comments += gap.comments;
+        if !more {
+            return Ok(Table { rows, comments });
+        }
         if record.iter().all(str::is_empty) {
             continue;
         }
-        let object = record_object(&headers, &record).map_err(|problem| TableError::Problem { line, problem })?;
-        rows.push((line, object));
-    }
-    Ok(rows)
-}
-
-/// A row as a JSON object. Lists are written as JSON; an empty cell is as if the column were not there.
-fn record_object(headers: &csv::StringRecord, record: &csv::StringRecord) -> Result<String, LineProblem> {
-    let mut object = Map::new();
-    for (key, cell) in headers.iter().zip(record) {
-        let value = match key {
-            _ if cell.is_empty() => Value::Null,
-            "prompts" | "switch" | "switch_frame_indices" => match serde_json::from_str(cell) {
-                Ok(list @ Value::Array(_)) => list,
-                _ => Value::from(cell),
-            },
-            "seed" | "seconds" => match serde_json::from_str(cell) {
-                Ok(number @ Value::Number(_)) => number,
-                _ => Value::from(cell),
-            },
-            _ => Value::from(cell),
-        };
-        if object.insert(key.into(), value).is_some() {
-            return Err(LineProblem::RepeatedColumn { column: key.into() });
+        let line = line + before + gap.lines;
+        let at_line = |problem| TableError::Problem { line, problem };
+        match &columns {
+            None => columns = Some(Columns::new(&record, separator).map_err(at_line)?),
+            Some(columns) => rows.push((line, columns.object(&record).map_err(at_line)?)),
         }
     }
-    Ok(Value::from(object).to_string())
+}
+
+/// What stands before a record.
+#[derive(Default)]
+struct Gap {
+    lines: usize,
+    /// Those of the lines that begin with `#`.
+    comments: usize,
+}
+
+impl Gap {
+    fn at(text: &str) -> Self {
+        let mut gap = Self::default();
+        let mut rest = text;
+        loop {
+            let next = rest.trim_start_matches(['\n', '\r']);
+            gap.lines += rest[..rest.len() - next.len()].matches('\n').count();
+            if !next.starts_with('#') {
+                return gap;
+            }
+            gap.comments += 1;
+            rest = next.find('\n').map_or("", |end| &next[end..]);
+        }
+    }
+}
+
+/// A text in which lines end with carriage returns alone, as old systems and some spreadsheets write it, with line feeds.
+fn with_line_feeds(text: &str) -> Cow<'_, str> {
+    match text.contains('\n') {
+        true => text.into(),
+        false => text.replace('\r', "\n").into(),
+    }
+}
+
+/// What parts the columns, and the bytes before the table: spreadsheets write a first line `sep=;`. Without one, it is
+/// the sign that makes the most known keys of the first line.
+fn separator(text: &str) -> (u8, usize) {
+    let first = text.lines().next().unwrap_or_default();
+    if let Some(sign) = first.trim_end().strip_prefix("sep=")
+        && let [sign @ (b',' | b';' | b'\t' | b'|')] = sign.as_bytes()
+    {
+        return (*sign, text.find('\n').map_or(text.len(), |end| end + 1));
+    }
+    let mut lines = text.lines().map(str::trim);
+    let header = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+    let header = header.unwrap_or_default();
+    let known = |sign: char| {
+        let names = header.split(sign).map(|name| name.trim().trim_matches('"'));
+        names.filter(|name| key(name).is_some()).count()
+    };
+    let mut best = (',', known(','));
+    for sign in [';', '\t', '|'] {
+        let count = known(sign);
+        if count > best.1 {
+            best = (sign, count);
+        }
+    }
+    (best.0 as u8, 0)
+}
+
+/// The key that a column's name stands for; spreadsheets like capitals.
+fn key(name: &str) -> Option<&'static str> {
+    let name = name.trim().to_lowercase();
+    jsonl::KEYS.into_iter().find(|key| *key == name)
+}
+
+/// What the columns hold; none for those without a name.
+struct Columns {
+    keys: Vec<Option<&'static str>>,
+    separator: u8,
+}
+
+impl Columns {
+    fn new(header: &csv::StringRecord, separator: u8) -> Result<Self, LineProblem> {
+        let mut keys: Vec<Option<&'static str>> = Vec::new();
+        for name in header {
+            let known = key(name);
+            if known.is_none() && !name.is_empty() {
+                return Err(LineProblem::unknown_key(name));
+            }
+            if let Some(known) = known
+                && keys.contains(&Some(known))
+            {
+                let column = known.into();
+                return Err(LineProblem::RepeatedColumn { column });
+            }
+            keys.push(known);
+        }
+        Ok(Self { keys, separator })
+    }
+
+    /// A row as a JSON object. Lists are written as JSON; an empty cell is as if the column were not there.
+    fn object(&self, record: &csv::StringRecord) -> Result<String, LineProblem> {
+        let (columns, cells) = (self.keys.len(), record.len());
+        let needed = self.keys.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let beyond = record.iter().skip(columns).any(|cell| !cell.is_empty());
+        if cells < needed || beyond {
+            let signs = match self.separator {
+                b',' => "commas",
+                b';' => "semicolons",
+                b'|' => "bars",
+                _ => "tabs",
+            };
+            let reason = format!(
+                "{cells} cells where the first line has {columns} columns; a cell with {signs} stands in quotes"
+            );
+            return Err(LineProblem::Table { reason });
+        }
+        let mut object = Map::new();
+        for (column, (key, cell)) in self.keys.iter().zip(record).enumerate() {
+            match key {
+                Some(key) => drop(object.insert((*key).into(), self.value(key, cell))),
+                None if cell.is_empty() => {}
+                None => return Err(LineProblem::UnnamedColumn { column: column + 1 }),
+            }
+        }
+        Ok(Value::from(object).to_string())
+    }
+
+    fn value(&self, key: &str, cell: &str) -> Value {
+        let number = |cell: &str| match serde_json::from_str(cell) {
+            Ok(number @ Value::Number(_)) => Some(number),
+            _ => None,
+        };
+        let found = match key {
+            _ if cell.is_empty() => Some(Value::Null),
+            "prompts" | "switch" | "switch_frame_indices" => match serde_json::from_str(cell) {
+                Ok(list @ Value::Array(_)) => Some(list),
+                _ => None,
+            },
+            // A column of whole numbers with gaps comes out as 7.0 of many programs.
+            "seed" => number(cell.strip_suffix(".0").unwrap_or(cell)),
+            "seconds" if self.separator != b',' => number(&cell.replace(',', ".")),
+            "seconds" => number(cell),
+            _ => None,
+        };
+        found.unwrap_or_else(|| Value::from(cell))
+    }
 }
 
 /// The text without a byte order mark.
 fn checked(bytes: &[u8]) -> Result<&str, TableError> {
-    let line_of = |at: usize| bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+    // A carriage return without a line feed ends a line as well.
+    let is_end = |at: usize| match bytes[at] {
+        b'\n' => true,
+        b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+        _ => false,
+    };
+    let line_of = |at: usize| (0..at).filter(|at| is_end(*at)).count() + 1;
     let problem = |at, problem| {
         Err(TableError::Problem {
             line: line_of(at),
@@ -84,13 +228,7 @@ fn checked(bytes: &[u8]) -> Result<&str, TableError> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return problem(0, LineProblem::Utf16);
     }
-    let column = |at: usize| {
-        at - bytes[..at]
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |end| end + 1)
-            + 1
-    };
+    let column = |at: usize| at - (0..at).rev().find(|at| is_end(*at)).map_or(0, |end| end + 1) + 1;
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
         let (byte, offset) = (column(at), at as u64);
         return problem(at, LineProblem::Nul { byte, offset });
@@ -105,17 +243,13 @@ fn checked(bytes: &[u8]) -> Result<&str, TableError> {
     }
 }
 
-fn broken(error: &csv::Error) -> TableError {
-    let line = error.position().map_or(1, |position| position.line() as usize);
-    let reason = match error.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} cells where the first line has {expected_len} columns; a cell with commas stands in quotes")
-        }
-        _ => error.to_string(),
-    };
+/// A record that cannot be read; `before` lines are not the reader's.
+fn broken(error: &csv::Error, before: usize) -> TableError {
     TableError::Problem {
-        line,
-        problem: LineProblem::Table { reason },
+        line: error.position().map_or(1, |position| position.line() as usize) + before,
+        problem: LineProblem::Table {
+            reason: error.to_string(),
+        },
     }
 }
 

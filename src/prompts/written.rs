@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Moment, Scene,
-    jsonl::{FAILURE, ID, IMAGE, PROMPTS, SECONDS, SEED, SWITCH},
+    jsonl::{FAILURE, ID, IMAGE, PROMPTS, SECONDS, SEED, SETTINGS, SWITCH},
 };
 
 impl Scene {
@@ -38,6 +38,9 @@ impl Scene {
             let path = std::path::absolute(image).unwrap_or_else(|_| image.clone());
             object.insert(IMAGE.into(), json!(path.to_string_lossy()));
         }
+        if !self.settings.is_empty() {
+            object.insert(SETTINGS.into(), json!(self.settings));
+        }
         if let Some(failed) = failed {
             object.insert(FAILURE.into(), json!(failed));
         }
@@ -57,8 +60,12 @@ mod tests {
             r#"{"prompt": "a", "seed": 18446744073709551615, "id": 7}"#,
             r#"{"prompts": ["a", "b", "c"], "switch": [1.5, "40f"], "seconds": 9.5, "image": "/x.png"}"#,
             r#"{"prompts": ["a \"b\"", "c"]}"#,
+            r#"{"prompt": "a", "settings": {"model": "toy", "cache.sink": "4"}}"#,
         ];
-        let read = |text: &str| read_prompts_from(text.as_bytes(), "x", Format::JsonLines, Path::new("")).unwrap();
+        let read = |text: &str| {
+            let list = read_prompts_from(text.as_bytes(), "x", Format::JsonLines, Path::new(""));
+            list.unwrap().scenes
+        };
         let scenes = read(&lines.join("\n"));
         let written: Vec<_> = scenes
             .iter()

@@ -56,6 +56,8 @@ impl Decoding {
         observe(Event::Video(InWork {
             number: (1, 1),
             pictures,
+            done: 0,
+            all: pictures,
             fps: settings.fps,
             width: settings.width as usize,
             height: settings.height as usize,

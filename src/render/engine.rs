@@ -87,7 +87,14 @@ impl Engine {
         if fresh.is_empty() {
             return Ok(());
         }
-        let embedded = self.text.embed(&fresh)?;
+        if !self.text.is_open() {
+            let (_, weights) = self.files.open_text_encoder(&self.compute)?;
+            self.text.reopen(weights)?;
+        }
+        let embedded = self.text.embed(&fresh);
+        // Of a file of 11 GB, all that was read would count as memory of this process.
+        self.text.close();
+        let embedded = embedded?;
         self.embeddings.extend(fresh.into_iter().zip(embedded));
         Ok(())
     }

@@ -42,6 +42,10 @@ pub struct InWork {
     /// Which of how many videos of the run, from 1.
     pub number: (usize, usize),
     pub pictures: usize,
+    /// Pictures of the videos of the run before this one.
+    pub done: usize,
+    /// Pictures of all videos of the run.
+    pub all: usize,
     /// Pictures per second of the video.
     pub fps: u32,
     /// Of a picture, in pixels.
@@ -51,11 +55,13 @@ pub struct InWork {
 }
 
 impl InWork {
-    /// The video `video`, which is `number.0` of `number.1`.
-    pub fn of(video: &VideoRecord, number: (usize, usize)) -> Self {
+    /// The video `video`, which is `number.0` of `number.1`, after `done` of `all` pictures of the run.
+    pub fn of(video: &VideoRecord, number: (usize, usize), (done, all): (usize, usize)) -> Self {
         Self {
             number,
             pictures: video.pictures,
+            done,
+            all,
             fps: video.fps,
             width: video.width,
             height: video.height,

@@ -38,7 +38,8 @@ pub struct Request {
     pub scenes: Vec<Scene>,
     /// What videos begin with whose scene has no image.
     pub start: Option<StartFile>,
-    /// The video; `-` is standard output. By default `video.mp4`, of several videos `video-{id}.mp4`.
+    /// The video; `-` is standard output. By default `video.mp4`, of several videos `video-{id}.mp4`, with a number if
+    /// that is there.
     pub output: Option<PathBuf>,
     /// Form of the video where the name does not tell.
     pub form: Option<Form>,
@@ -207,6 +208,16 @@ pub fn recipe(
     session: &Session,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Recipe> {
+    described(scene, start, form, session, observe).map_err(|error| session.settings.explained(error))
+}
+
+fn described(
+    scene: &Scene,
+    start: Option<(&StartFile, &StartPictures)>,
+    form: Form,
+    session: &Session,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Recipe> {
     let (settings, preset) = (&session.settings, &session.located.preset);
     let rollout = preset.rollout;
     let size = settings.size.value.checked()?;
@@ -315,7 +326,11 @@ impl Names {
             _ => DEFAULT_OUTPUTS,
         };
         let extension = request.form.map_or(Form::Mp4.as_str(), Form::as_str);
-        let mut output = request.output.clone().unwrap_or_else(|| default.into());
+        let chosen = match (&request.output, request.overwrite || request.resume) {
+            (None, false) => free_name(scenes, default, extension, seed)?,
+            _ => default.into(),
+        };
+        let mut output = request.output.clone().unwrap_or(chosen);
         if let [Scene { id: None, .. }] = scenes
             && is_folder(&output)
             && request.form != Some(Form::Png)
@@ -346,6 +361,24 @@ impl Names {
             ..options.clone()
         })
     }
+}
+
+/// The usual name, or the first one with a number under which nothing is there yet: `video.mp4`, `video-2.mp4`.
+fn free_name(scenes: &[Scene], default: &str, extension: &str, seed: u64) -> Result<PathBuf> {
+    /// More than anybody leaves under names of no meaning.
+    const MOST: usize = 10_000;
+    let (stem, ending) = default.rsplit_once('.').unwrap_or((default, extension));
+    for number in 1..MOST {
+        let name = match number {
+            1 => PathBuf::from(default),
+            number => PathBuf::from(format!("{stem}-{number}.{ending}")),
+        };
+        let names = names_of(scenes, &name, extension, seed)?;
+        if names.iter().all(|name| !name.exists()) {
+            return Ok(name);
+        }
+    }
+    Ok(default.into())
 }
 
 /// A single name is taken as it is: braces and signs may be part of it (`frame_{frame}.png`).

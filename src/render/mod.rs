@@ -46,6 +46,7 @@ pub mod jobs;
 pub mod pipeline;
 pub mod run;
 pub mod session;
+pub mod speed;
 pub mod state;
 mod state_file;
 
@@ -116,6 +117,8 @@ pub struct Times {
     pub encode: Duration,
     /// The whole video.
     pub total: Duration,
+    /// Whether an earlier run made a part of it, so that these are the times of the rest.
+    pub resumed: bool,
 }
 
 /// A video that could not be finished.
@@ -184,12 +187,15 @@ pub fn render(
         }
         None => (None, Continued::default()),
     };
+    let mut times = Times {
+        resumed: run.frames.is_some(),
+        ..Times::default()
+    };
     let run = pipeline::Run {
         before: run.before,
         keeping: run.keeping,
         ..pipeline::Run::new(rollout, engine.decoder(), Some(recipe.video.pictures))
     };
-    let mut times = Times::default();
     let outcome = pipeline::run(run, cancel, |update| {
         if let Some(reason) = state.as_ref().and_then(State::trouble) {
             observe(Event::Warning(&format!(

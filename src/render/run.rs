@@ -16,6 +16,9 @@ pub struct Run {
     engine: Engine,
     works: VecDeque<Work>,
     count: usize,
+    /// Pictures of all videos, and of those that are made.
+    pictures: usize,
+    done: usize,
 }
 
 /// A video of a run that is made, or stopped with what was there as a proper file.
@@ -47,6 +50,8 @@ impl Run {
         Ok(Self {
             engine,
             count: works.len(),
+            pictures: works.iter().map(|work| work.job.recipe.video.pictures).sum(),
+            done: 0,
             works: works.into(),
         })
     }
@@ -78,7 +83,10 @@ impl Run {
             let device = self.engine.compute().device.clone();
             work.job.given = Some(start.encode(self.engine.encoder()?, &device)?);
         }
-        observe(Event::Video(InWork::of(&work.job.recipe.video, (number, self.count))));
+        let video = &work.job.recipe.video;
+        let run = (self.done, self.pictures);
+        self.done += video.pictures;
+        observe(Event::Video(InWork::of(video, (number, self.count), run)));
         let outcome = render(&mut self.engine, &work.job, cancel, &mut *observe)?;
         if let Some(summary) = &outcome.summary {
             observe(Event::Finished {

@@ -2,6 +2,8 @@
 //!
 //! Nothing is loaded here. What a caller should know is told through [`Event`]s.
 
+use std::collections::BTreeMap;
+
 use crate::{
     Error, Result,
     cache::CacheChanges,
@@ -12,7 +14,7 @@ use crate::{
     models::{DecoderKind, Found, Located, Locator, ModelChoice, ModelFile, ModelFiles, ModelLocation, Needs},
     prompts::PromptSpan,
     recipe::{FileRecord, ModelRecord, Recipe, VideoRecord},
-    render::{Event, jobs::Work},
+    render::{Event, jobs::Work, speed::Speeds},
     rollout::CancelToken,
     rollout::request::VideoLength,
 };
@@ -123,6 +125,43 @@ impl Session {
         Ok(fitted)
     }
 
+    /// The model and the settings that somebody gave, by name, without those that are about this machine alone.
+    pub fn given_settings(&self) -> BTreeMap<String, String> {
+        const OF_MACHINE: [&str; 4] = ["threads", "preview", "seed", "model"];
+        let entries = self.settings.entries().into_iter().filter_map(|entry| {
+            let given = !matches!(entry.origin, Origin::Preset { .. } | Origin::Default);
+            let kept = given && !OF_MACHINE.contains(&entry.key);
+            Some((entry.key.to_owned(), entry.text.filter(|_| kept)?))
+        });
+        let model = match &self.located.location {
+            ModelLocation::Folder(folder) => {
+                let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+                folder.to_string_lossy().into_owned()
+            }
+            ModelLocation::Hub | ModelLocation::Bundled => self.located.model.clone(),
+        };
+        entries.chain([("model".to_owned(), model)]).collect()
+    }
+
+    /// What is known of the speed of models on this machine.
+    pub fn speeds(&self) -> Speeds {
+        Speeds::read(self.locator.own_cache())
+    }
+
+    /// Refuses the toy model in place of the default one: nobody watches, or many videos would be made with it.
+    ///
+    /// # Errors
+    /// [`Error::NoModel`] with why the default one cannot be had.
+    pub fn refuse_fallback(&self) -> Result<()> {
+        match &self.located.fallback {
+            Some(reason) => Err(Error::NoModel {
+                name: crate::models::preset::Preset::DEFAULT,
+                reason: reason.to_string(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Opens the device, after saying why it is not a GPU where one was hoped for.
     ///
     /// # Errors
@@ -169,6 +208,18 @@ impl Session {
             text_on_cpu: self.selection.text_on_cpu,
         };
         MemoryPlan::on_gpu(sizes, recipe, &room)
+    }
+
+    /// As a real run on this machine would check it, for a dry run, which may be a plan for another one.
+    ///
+    /// # Errors
+    /// As [`Session::check_memory`].
+    pub fn check_dry(&self, sizes: &Sizes, recipe: &Recipe) -> Result<()> {
+        let plan = match self.selection.is_gpu() {
+            true => self.memory(sizes, recipe, None),
+            false => MemoryPlan::of_sizes(sizes, recipe),
+        };
+        Ok(plan?.check()?)
     }
 
     /// Refuses what needs more memory than there is, before anything is loaded.

@@ -1,5 +1,7 @@
 //! The two files of a state, as bytes; see [`super::state`]. What is read may come from anybody.
 
+#![allow(unsafe_code)]
+
 use std::{
     collections::HashMap,
     fs::File,
@@ -15,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     cache::{CacheSnapshot, LayerSnapshot, Slot},
+    files,
     hub::file_hash::hexadecimal,
     recipe::Recipe,
     rollout::{ChunkPlan, LatentChunk, Snapshot},
@@ -190,13 +193,11 @@ pub(super) struct Content {
 /// # Errors
 /// Why it is none.
 pub(super) fn read(path: &Path) -> Result<(Header, Content), String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Err("it is not an ordinary file".into());
-    }
+    let file = files::open(path).map_err(|error| error.to_string())?;
     // SAFETY: the map is only read. States are replaced by renaming and belong to the run that holds the lock of the
     // latents beside them.
     let map = unsafe { Mmap::map(&file) }.map_err(|error| error.to_string())?;
+    files::maps::note(&map, path);
     let (_, metadata) = SafeTensors::read_metadata(&map).map_err(|error| format!("it is damaged ({error})"))?;
     let text = metadata.metadata().as_ref().and_then(|all| all.get(KEY));
     let text = text.ok_or("it is a file of another kind")?;
@@ -313,7 +314,7 @@ impl LatentLog {
 
     /// The log and its hash, when that is the one that the state states.
     pub(super) fn checked(self, stated: &str) -> Result<(Self, Sha256), String> {
-        let file = File::open(&self.path).map_err(|error| error.to_string())?;
+        let file = files::open(&self.path).map_err(|error| error.to_string())?;
         let (mut file, mut hash) = (BufReader::with_capacity(BLOCK, file.take(self.bytes())), Sha256::new());
         loop {
             let block = file.fill_buf().map_err(|error| error.to_string())?;

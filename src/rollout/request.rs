@@ -38,6 +38,11 @@ pub enum RequestError {
     NoRate,
 }
 
+/// A seed that nobody chose, short enough to be typed.
+pub fn draw_seed() -> u64 {
+    rand::random::<u32>().into()
+}
+
 /// Width and height of a picture in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureSize {

@@ -40,6 +40,11 @@ impl Default for SamplerSettings {
 pub enum SamplerError {
     #[error("the list of denoising steps is empty; give at least one, for example 1000,750,500,250")]
     NoSteps,
+    #[error(
+        "a single denoising step at position {count} of the schedule (1000 is pure noise) leaves noise; did you mean {count} \
+         step{}: {}?{}", if *count > 1 { "s" } else { "" }, shown(*count), if *count > 1 { format!(" (--num-steps {count})") } else { String::new() }
+    )]
+    Count { count: u32 },
     #[error("denoising step {step} is out of range; steps are positions from 1 to 1000")]
     StepOutOfRange { step: u32 },
     #[error("denoising steps must fall, but {after} follows {before}; order them from 1000 downwards")]
@@ -50,7 +55,25 @@ pub enum SamplerError {
     ContextNoise { value: f64 },
 }
 
+/// Largest number that, given alone, is taken for a number of steps and not for a position.
+const MOST_COUNTED: u32 = 200;
+
+/// The first of so many even steps.
+fn shown(count: u32) -> String {
+    const MOST: usize = 6;
+    let steps = SamplerSettings::even_steps(count as usize);
+    let first: Vec<_> = steps.iter().take(MOST).map(u32::to_string).collect();
+    let more = if steps.len() > MOST { ",…" } else { "" };
+    format!("{}{more}", first.join(","))
+}
+
 impl SamplerSettings {
+    /// So many steps, evenly spaced from 1000 downwards: 1000, 750, 500, 250 for four.
+    pub fn even_steps(count: usize) -> Vec<u32> {
+        let share = |step: usize| ((count - step) as f64 / count as f64 * 1000.0).round() as u32;
+        (0..count).map(share).collect()
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -70,6 +93,9 @@ impl SamplerSettings {
         {
             if steps.is_empty() {
                 return Err(SamplerError::NoSteps);
+            }
+            if let [count @ 1..=MOST_COUNTED] = steps[..] {
+                return Err(SamplerError::Count { count });
             }
             if let Some(step) = steps.iter().find(|s| !(1..=1000).contains(*s)) {
                 return Err(SamplerError::StepOutOfRange { step: *step });
@@ -218,6 +244,25 @@ mod tests {
     }
 
     #[test]
+    fn even_steps_are_those_of_the_published_models() {
+        let even = SamplerSettings::even_steps;
+        assert_eq!(even(4), SamplerSettings::default().steps);
+        assert_eq!(
+            (even(1), even(2), even(3)),
+            (vec![1000], vec![1000, 500], vec![1000, 667, 333])
+        );
+        for count in 1..=1000 {
+            let steps = even(count);
+            assert_eq!(steps.len(), count);
+            let settings = SamplerSettings {
+                steps,
+                ..SamplerSettings::default()
+            };
+            assert_eq!(settings.validate(), Ok(()), "{count}");
+        }
+    }
+
+    #[test]
     fn impossible_settings_are_named() {
         let with = |change: fn(&mut SamplerSettings)| {
             let mut settings = SamplerSettings::default();
@@ -226,6 +271,18 @@ mod tests {
         };
         assert_eq!(with(|_| {}), Ok(()));
         assert_eq!(with(|s| s.steps.clear()), Err(SamplerError::NoSteps));
+        let count = with(|s| s.steps = vec![4]).unwrap_err().to_string();
+        assert!(
+            count.contains("did you mean 4 steps: 1000,750,500,250? (--num-steps 4)"),
+            "{count}"
+        );
+        assert!(
+            with(|s| s.steps = vec![50])
+                .unwrap_err()
+                .to_string()
+                .contains("1000,980,960,940,920,900,…?")
+        );
+        assert_eq!(with(|s| s.steps = vec![1000]), Ok(()));
         assert!(matches!(
             with(|s| s.steps[0] = 1001),
             Err(SamplerError::StepOutOfRange { .. })

@@ -14,7 +14,7 @@ use crate::{
 /// When two have one name.
 pub fn prompts(scenes: &[Scene], extension: &str) -> Result<Vec<SweepPrompt>, BatchError> {
     // Named as in a batch. Seeds do not matter here, and those of the scenes could be too large for nothing.
-    let named = batch_items(scenes, 1, Naming::Index, extension, 0)?;
+    let named = batch_items(scenes, 1, Naming::Index, extension, 0)?.items;
     let prompt = |item: Item| SweepPrompt {
         text: scenes[item.scene].title().into(),
         id: item.stem,

@@ -40,4 +40,7 @@ pub enum TextError {
     /// The encoder's tensors do not have the shapes of a UMT5 encoder.
     #[error("`{origin}` is not a UMT5 encoder: {reason}")]
     NotUmt5 { origin: String, reason: String },
+    /// The encoder's file was given back.
+    #[error("the text encoder was closed; open it again before prompts are embedded")]
+    Closed,
 }

@@ -27,10 +27,11 @@ fn checked(index: usize, prompt: &str) -> Result<String, TextError> {
 
 /// Cleaning, tokenizer and encoder together.
 ///
-/// Holds the vocabulary but no weights: they are read during [`TextPipeline::embed`].
+/// Holds the vocabulary but no weights: they are read during [`TextPipeline::embed`]. The file they are in stays mapped
+/// until [`TextPipeline::close`]: what was read of it counts as memory of the process.
 pub struct TextPipeline {
     tokenizer: PromptTokenizer,
-    encoder: Umt5,
+    encoder: Option<Umt5>,
     text_len: usize,
 }
 
@@ -57,15 +58,34 @@ impl TextPipeline {
     pub fn open(tokenizer: &Path, encoder: Weights, text_len: usize) -> Result<Self> {
         Ok(Self {
             tokenizer: PromptTokenizer::open(tokenizer)?,
-            encoder: Umt5::new(encoder)?,
+            encoder: Some(Umt5::new(encoder)?),
             text_len,
         })
+    }
+
+    /// Gives back the encoder's file; [`TextPipeline::reopen`] is needed before the next prompts.
+    pub fn close(&mut self) {
+        self.encoder = None;
+    }
+
+    /// Whether prompts can be embedded.
+    pub fn is_open(&self) -> bool {
+        self.encoder.is_some()
+    }
+
+    /// Opens the encoder again after [`TextPipeline::close`].
+    ///
+    /// # Errors
+    /// As [`TextPipeline::open`].
+    pub fn reopen(&mut self, encoder: Weights) -> Result<()> {
+        self.encoder = Some(Umt5::new(encoder)?);
+        Ok(())
     }
 
     /// Embeds all prompts while the encoder's weights are read once.
     ///
     /// # Errors
-    /// [`TextError::EmptyPrompt`] before anything is computed; errors of [`Umt5::encode`].
+    /// [`TextError::EmptyPrompt`] before anything is computed; [`TextError::Closed`]; errors of [`Umt5::encode`].
     pub fn embed(&self, prompts: &[String]) -> Result<Vec<PromptEmbedding>> {
         let cleaned: Vec<_> = prompts
             .iter()
@@ -77,7 +97,7 @@ impl TextPipeline {
             .map(|text| self.tokenizer.encode(text, self.text_len))
             .collect::<Result<_, _>>()?;
         let tensors = self
-            .encoder
+            .encoder()?
             .encode(&tokenized.iter().collect::<Vec<_>>(), self.text_len)?;
         let embeddings = tensors.into_iter().zip(tokenized).zip(cleaned);
         let embeddings = embeddings.map(|((tensor, tokens), cleaned)| PromptEmbedding {
@@ -96,7 +116,10 @@ impl TextPipeline {
     }
 
     /// The encoder.
-    pub fn encoder(&self) -> &Umt5 {
-        &self.encoder
+    ///
+    /// # Errors
+    /// [`TextError::Closed`] after [`TextPipeline::close`].
+    pub fn encoder(&self) -> Result<&Umt5, TextError> {
+        self.encoder.as_ref().ok_or(TextError::Closed)
     }
 }

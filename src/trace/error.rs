@@ -19,9 +19,9 @@ pub enum TraceError {
     /// The output is a folder.
     #[error("`{}` is a folder: give the name of a file in it", path.display())]
     IsFolder { path: PathBuf },
-    /// The folder of the output does not exist.
-    #[error("folder `{}` of `{}` does not exist: create it or choose another folder", folder.display(), path.display())]
-    FolderMissing { folder: PathBuf, path: PathBuf },
+    /// The folder of the output cannot be made.
+    #[error("cannot write `{}`: {reason}", path.display())]
+    Folder { path: PathBuf, reason: String },
     /// The output cannot be begun.
     #[error("cannot write `{}`: {source}", path.display())]
     Create { path: PathBuf, source: io::Error },

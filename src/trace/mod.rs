@@ -45,6 +45,8 @@ mod recorder;
 
 use std::path::{Path, PathBuf};
 
+use crate::video::check_folder_of;
+
 pub use attention::{Every, HeadChoice, Numbers};
 pub use error::TraceError;
 pub use page::{Page, Pictures};
@@ -71,7 +73,7 @@ pub struct TraceOptions {
 /// Checks, before any work is done, that a file can be written.
 ///
 /// # Errors
-/// When it exists and may not be replaced, is a folder, or its folder is missing.
+/// When it exists and may not be replaced, is a folder, or its folder cannot be made.
 pub fn check_output(path: &Path, overwrite: bool) -> Result<(), TraceError> {
     if path.is_dir() || path.file_name().is_none() {
         return Err(TraceError::IsFolder { path: path.into() });
@@ -79,11 +81,8 @@ pub fn check_output(path: &Path, overwrite: bool) -> Result<(), TraceError> {
     if path.exists() && !overwrite {
         return Err(TraceError::Exists { path: path.into() });
     }
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(TraceError::FolderMissing {
-            folder: folder.into(),
-            path: path.into(),
-        }),
-        _ => Ok(()),
-    }
+    check_folder_of(path).map_err(|error| TraceError::Folder {
+        path: path.into(),
+        reason: error.to_string(),
+    })
 }

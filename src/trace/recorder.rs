@@ -19,6 +19,7 @@ use crate::{
     cache::{CacheObserver, Event, Interest, KvCache, Pass, Sight, Slot},
     files,
     recipe::Recipe,
+    video::make_folder_of,
 };
 
 /// A trace in the making, beside its place as [`partial_of`]. Dropped without [`Tracing::finish`], the file stays there as it
@@ -345,6 +346,10 @@ struct LineFile {
 
 impl LineFile {
     fn create(path: &Path) -> Result<Self, TraceError> {
+        make_folder_of(path).map_err(|error| TraceError::Folder {
+            path: path.into(),
+            reason: error.to_string(),
+        })?;
         let failed = |source| TraceError::Create {
             path: path.into(),
             source,

@@ -37,6 +37,13 @@ pub struct WanConfigFile {
     pub num_heads: Option<usize>,
     pub text_len: Option<usize>,
     pub eps: Option<f64>,
+    /// Sizes that the shapes of the tensors tell as well: a file that says otherwise is that of another model.
+    pub dim: Option<usize>,
+    pub ffn_dim: Option<usize>,
+    pub num_layers: Option<usize>,
+    pub in_dim: Option<usize>,
+    pub out_dim: Option<usize>,
+    pub freq_dim: Option<usize>,
     /// Preset that suits the model, for folders made for this program.
     pub deepforcing_preset: Option<String>,
 }
@@ -133,7 +140,7 @@ impl TransformerConfig {
         while weights.contains(&format!("blocks.{layers}.modulation")) {
             layers += 1;
         }
-        Ok(Self {
+        let config = Self {
             dim,
             heads,
             ffn_dim: dims("blocks.0.ffn.0.weight", 2)?[0],
@@ -144,6 +151,32 @@ impl TransformerConfig {
             in_channels,
             out_channels: dims("head.head.weight", 2)?[0] / (PATCH * PATCH),
             eps: file.eps.unwrap_or(1e-6),
-        })
+        };
+        config.check_against(file, weights)?;
+        Ok(config)
+    }
+
+    /// Refuses the `config.json` of another model.
+    fn check_against(&self, file: &WanConfigFile, weights: &Weights) -> Result<()> {
+        let sizes = [
+            ("dim", file.dim, self.dim),
+            ("ffn_dim", file.ffn_dim, self.ffn_dim),
+            ("num_layers", file.num_layers, self.layers),
+            ("in_dim", file.in_dim, self.in_channels),
+            ("out_dim", file.out_dim, self.out_channels),
+            ("freq_dim", file.freq_dim, self.freq_dim),
+        ];
+        let other = sizes
+            .into_iter()
+            .find(|(_, told, found)| told.is_some_and(|told| told != *found));
+        match other {
+            Some((name, Some(told), found)) => Err(Error::OtherConfig {
+                origin: weights.origin(),
+                name,
+                told,
+                found,
+            }),
+            _ => Ok(()),
+        }
     }
 }

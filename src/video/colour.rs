@@ -34,12 +34,12 @@ impl Converter {
         )
     }
 
-    /// Any decoded frame to full-range RGB24 of `width` columns, by the matrix and range that the frame is tagged with.
-    /// Without a tag, small pictures are taken for BT.601 as television's were, unless `modern` says otherwise.
+    /// Any decoded frame to full-range RGB of the format `to` and `width` columns, by the matrix and range that the frame
+    /// is tagged with. Without a tag, small pictures are taken for BT.601 as television's were, unless `modern` says otherwise.
     ///
     /// # Errors
     /// When FFmpeg has no such conversion.
-    pub fn frame_to_rgb(frame: &frame::Video, width: u32, modern: bool) -> Result<Self, Error> {
+    pub fn frame_to_rgb(frame: &frame::Video, to: Pixel, width: u32, modern: bool) -> Result<Self, Error> {
         let matrix = match frame.color_space() {
             color::Space::BT709 => BT709,
             color::Space::BT2020NCL | color::Space::BT2020CL => BT2020,
@@ -54,7 +54,7 @@ impl Converter {
         let full = jpeg || frame.color_range() == color::Range::JPEG;
         Self::new(
             (frame.format(), matrix, full, frame.width()),
-            (Pixel::RGB24, matrix, true, width),
+            (to, matrix, true, width),
             frame.height(),
         )
     }

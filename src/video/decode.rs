@@ -6,10 +6,10 @@ use std::path::Path;
 
 use ffmpeg_next::{
     self as ffmpeg, Packet, Rescale, codec, decoder, ffi,
-    format::{self, stream::Disposition},
+    format::{self, Pixel, stream::Disposition},
     frame, media, rescale,
 };
-use image::{DynamicImage, RgbImage, metadata::Orientation};
+use image::{DynamicImage, RgbImage, RgbaImage, metadata::Orientation};
 
 use super::{
     clip::MAX_SIDE,
@@ -17,7 +17,7 @@ use super::{
     ffmpeg_text::{container, error_text},
     input::open_input,
     probe::is_fragmented,
-    still::check_size,
+    still::{check_size, opaque},
 };
 
 /// A video that is being decoded.
@@ -63,7 +63,19 @@ fn threads(width: i32, height: i32) -> usize {
 
 /// The stream with the moving picture; a cover of a piece of music is none.
 pub(super) fn video_stream(input: &format::context::Input) -> Result<format::stream::Stream<'_>, String> {
-    let stream = input.streams().best(media::Type::Video);
+    let stream = match input.format().name() {
+        // The sizes of one icon.
+        "ico" => {
+            let area = |stream: &format::stream::Stream| {
+                let parameters = stream.parameters();
+                // SAFETY: the parameters live as long as the stream.
+                let (width, height) = unsafe { ((*parameters.as_ptr()).width, (*parameters.as_ptr()).height) };
+                i64::from(width) * i64::from(height)
+            };
+            input.streams().max_by_key(area)
+        }
+        _ => input.streams().best(media::Type::Video),
+    };
     match stream {
         Some(stream) if stream.disposition().contains(Disposition::ATTACHED_PIC) => {
             Err("it holds sound and a cover picture, but no video".to_owned())
@@ -118,6 +130,16 @@ impl Decoder {
     /// Whether the file is an image, not a video.
     pub fn is_image(&self) -> bool {
         container(&self.input).ends_with("_pipe")
+    }
+
+    /// Number of streams of the file.
+    pub fn streams(&self) -> usize {
+        self.input.nb_streams() as usize
+    }
+
+    /// Turns the pictures so, whatever the file says.
+    pub fn turn(&mut self, orientation: Orientation) {
+        self.orientation = Some(orientation);
     }
 
     /// Goes to a keyframe some time before the last `seconds` of a long video. Returns whether it did; if not, or if
@@ -220,7 +242,7 @@ impl Decoder {
             none => {
                 // Tools that write y4m today, this one included, mean BT.709.
                 let modern = container(&self.input).contains("yuv4mpegpipe");
-                none.insert(Converter::frame_to_rgb(frame, width, modern).map_err(text)?)
+                none.insert(Converter::frame_to_rgb(frame, Pixel::RGB24, width, modern).map_err(text)?)
             }
         };
         let mut rgb = frame::Video::empty();
@@ -229,19 +251,51 @@ impl Decoder {
         let rows = rgb.data(0).chunks(rgb.stride(0)).take(rgb.height() as usize);
         let bytes = rows.flat_map(|row| &row[..row_bytes]).copied().collect();
         let picture = RgbImage::from_raw(rgb.width(), rgb.height(), bytes).ok_or("its pixels are incomplete")?;
+        Ok(self.upright(frame, picture))
+    }
+
+    /// As [`Decoder::rgb`], with transparent parts laid on black.
+    pub fn opaque(&mut self, frame: &frame::Video) -> Result<RgbImage, String> {
+        if !has_alpha(frame.format()) {
+            return self.rgb(frame);
+        }
+        let width = self.display_width(frame)?;
+        let text = |error: ffmpeg::Error| format!("its pixels cannot be converted: {}", error_text(error));
+        let mut rgba = frame::Video::empty();
+        let mut converter = Converter::frame_to_rgb(frame, Pixel::RGBA, width, false).map_err(text)?;
+        converter.run(frame, &mut rgba).map_err(text)?;
+        let row_bytes = rgba.width() as usize * 4;
+        let rows = rgba.data(0).chunks(rgba.stride(0)).take(rgba.height() as usize);
+        let bytes = rows.flat_map(|row| &row[..row_bytes]).copied().collect();
+        let picture = RgbaImage::from_raw(rgba.width(), rgba.height(), bytes).ok_or("its pixels are incomplete")?;
+        Ok(self.upright(frame, opaque(DynamicImage::ImageRgba8(picture))))
+    }
+
+    /// The picture of `frame`, turned as file or frame say.
+    fn upright(&self, frame: &frame::Video, picture: RgbImage) -> RgbImage {
         let orientation = self.orientation.or_else(|| {
             let data = frame.side_data(frame::side_data::Type::DisplayMatrix)?;
             of_matrix(data.data())
         });
         match orientation {
-            None | Some(Orientation::NoTransforms) => Ok(picture),
+            None | Some(Orientation::NoTransforms) => picture,
             Some(orientation) => {
                 let mut picture = DynamicImage::ImageRgb8(picture);
                 picture.apply_orientation(orientation);
-                Ok(picture.into_rgb8())
+                picture.into_rgb8()
             }
         }
     }
+}
+
+/// Whether pixels of a format can be transparent.
+fn has_alpha(format: Pixel) -> bool {
+    let alpha = format.descriptor().is_some_and(|descriptor| {
+        // SAFETY: descriptors are static.
+        let flags = unsafe { (*descriptor.as_ptr()).flags };
+        flags & u64::from(ffi::AV_PIX_FMT_FLAG_ALPHA as u32) != 0
+    });
+    alpha || format == Pixel::PAL8
 }
 
 /// How a video that was taken with a turned camera is to be turned.

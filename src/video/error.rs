@@ -62,8 +62,11 @@ pub enum VideoError {
     #[error("'{folder}' in output '{path}' is not a folder: choose another folder")]
     FolderIsFile { folder: PathBuf, path: PathBuf },
     /// No file can be created beside the output.
-    #[error("cannot create a file in folder '{folder}' ({source}): choose a folder in which you may write")]
+    #[error("cannot create a file in folder '{folder}' ({source}): {}", folder_advice(source))]
     NotWritable { folder: PathBuf, source: std::io::Error },
+    /// The output has a name that no usual file system takes.
+    #[error("the file name of output '{path}' has {bytes} bytes, more than file systems take (255): shorten it")]
+    NameTooLong { path: PathBuf, bytes: usize },
     /// The output exists and may not be replaced.
     #[error("output '{path}' exists already: choose another name, or replace it with --overwrite")]
     Exists { path: PathBuf },
@@ -167,6 +170,7 @@ impl VideoError {
                 | Self::StdoutForm { .. }
                 | Self::Terminal
                 | Self::PictureExtension { .. }
+                | Self::NameTooLong { .. }
                 | Self::Setting { .. }
         )
     }
@@ -190,10 +194,22 @@ pub(super) fn advice(error: &std::io::Error) -> &'static str {
     }
 }
 
+/// What to do when no file can be created in a folder.
+fn folder_advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::InvalidFilename => "shorten the path",
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "free some space, or choose a folder on another disk"
+        }
+        _ => "choose a folder in which you may write",
+    }
+}
+
 fn say_partial(partial: &std::path::Path, kept: bool) -> String {
-    match kept {
-        true => format!("its frames are kept in '{}', complete and readable", partial.display()),
-        false => "its frames are gone, as the folder was removed or renamed while they were written".to_owned(),
+    if kept {
+        format!("its frames are kept in '{}', complete and readable", partial.display())
+    } else {
+        "its frames are gone, as the folder was removed or renamed while they were written".to_owned()
     }
 }
 

@@ -27,6 +27,7 @@ use super::{
     metadata::check_png,
     mp4_tables,
     probe::top_level_boxes,
+    still::check_rereadable,
 };
 use crate::files;
 
@@ -160,7 +161,7 @@ fn open(path: &Path, stops: bool) -> Result<Input, String> {
         Err(error) => return Err(error.to_string()),
         Ok(found) if found.is_dir() => return Err("it is a folder, not a video file".to_owned()),
         Ok(found) if found.is_file() && found.len() == 0 => return Err("it is empty".to_owned()),
-        Ok(_) => {}
+        Ok(_) => check_rereadable(path)?,
     }
     let mut file = files::open(path).map_err(|error| error.to_string())?;
     let kind = Kind::of(&mut file).map_err(|error| error.to_string())?;

@@ -20,6 +20,7 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use serde_json::{Map, Value, json};
 
+use super::{folders::beside, make_folder_of};
 use crate::files;
 
 /// Name of the tensor.
@@ -113,6 +114,7 @@ impl LatentWriter {
             let reason = "it is a folder; give the name of a file";
             return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, reason)));
         }
+        make_folder_of(path).map_err(|error| failed(io::Error::other(error.to_string())))?;
         // Only truncated once locked: it may be another run's.
         let opened = files::open_to_empty(&partial, OpenOptions::new().write(true).truncate(false));
         let file = opened.map_err(failed)?;
@@ -262,7 +264,7 @@ impl Drop for LatentWriter {
 /// Where a file is while it is being written: hidden beside its final name.
 fn partial_of(path: &Path) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{stem}.partial.safetensors"))
+    path.with_file_name(beside(&stem, "partial", ".safetensors"))
 }
 
 /// Number format of saved latents.

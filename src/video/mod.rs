@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `target` | [`Target`]: where a video goes and in which [`Form`] |
 //! | `pattern`, `output` | names of numbered pictures; checks of a place, names while a video is written, the rename |
+//! | `folders` | folders of outputs, made as needed; names beside an output |
 //! | `writer` | [`VideoWriter`]: RGB frames in, a video out, nothing incomplete under its name |
 //! | `backend` | what all forms have in common, and the choice between them |
 //! | `destination` | bytes on their way to a file, safe against a kill |
@@ -12,7 +13,8 @@
 //! | `codec`, `colour` | opening an encoder of FFmpeg with its options; BT.709 conversion between RGB and YUV |
 //! | `metadata` | [`Metadata`]: title and comment, and [`read_metadata`] |
 //! | `clip` | [`Clip`]: frames of an existing video or image, as a tensor |
-//! | `still`, `reader`, `decode` | reading an image, a clip, and the frames in it |
+//! | `still`, `still_kind` | reading an image; kinds of images, and how the camera was held |
+//! | `reader`, `decode` | reading a clip, and the frames in it |
 //! | `input` | opening a file: which kinds, and nothing but the file itself |
 //! | `mp4_tables`, `ffmpeg_text` | what an mp4 claims; every text that FFmpeg hands out |
 //! | `probe` | [`probe`]: what a file holds |
@@ -23,6 +25,7 @@ mod clip;
 mod destination;
 mod encoders;
 mod error;
+mod folders;
 mod gif;
 pub mod latents;
 mod metadata;
@@ -34,6 +37,7 @@ mod raw;
 mod reader;
 mod settings;
 mod still;
+mod still_kind;
 mod target;
 mod writer;
 
@@ -58,6 +62,7 @@ pub use encoders::{Encoder, EncoderChoice};
 pub use error::VideoError;
 #[cfg(feature = "ffmpeg")]
 pub use ffmpeg_text::error_text;
+pub use folders::{check_folder_of, make_folder_of};
 #[cfg(feature = "ffmpeg")]
 pub use input::stop_reading;
 pub use metadata::{Metadata, read_metadata};

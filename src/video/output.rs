@@ -6,7 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{VideoError, pattern::Pattern};
+use super::{
+    VideoError,
+    folders::{Trial, beside, check_name, folder_of, make_folder},
+    pattern::Pattern,
+};
 use crate::files;
 
 /// A video's final path and the names beside it that are used until it is complete.
@@ -38,14 +42,15 @@ impl Output {
         let (Some(_), Some(stem)) = (path.to_str(), path.file_stem().and_then(|stem| stem.to_str())) else {
             return Err(VideoError::NotUtf8 { path: owned() });
         };
+        check_name(path)?;
         // With the extension, or a.mp4 and a.webm would share a partial file.
         let extension = path.extension().and_then(|extension| extension.to_str());
         let dotted = extension.map_or_else(String::new, |extension| format!(".{extension}"));
         let folder = folder_of(path);
         Ok(Self {
             path: owned(),
-            partial: folder.join(format!(".{stem}.partial{dotted}")),
-            finishing: folder.join(format!(".{stem}.finishing{dotted}")),
+            partial: folder.join(beside(stem, "partial", &dotted)),
+            finishing: folder.join(beside(stem, "finishing", &dotted)),
             folder,
         })
     }
@@ -74,12 +79,13 @@ impl Output {
         }
     }
 
-    /// Creates and removes a file in the folder, with a name as long as any that will be needed.
+    /// Creates and removes a file in the folder, with a name as long as any that will be needed; a folder that is missing
+    /// is made for it.
     ///
     /// # Errors
-    /// When the folder is missing or cannot be written.
+    /// When the folder cannot be made or written.
     pub fn check_folder(&self) -> Result<(), VideoError> {
-        check_is_folder(&self.folder, &self.path)?;
+        let _trial = Trial::new(&self.folder, &self.path)?;
         let created = files::create(&self.finishing).and_then(|_| fs::remove_file(&self.finishing));
         created.map_err(|source| VideoError::NotWritable {
             folder: self.folder.clone(),
@@ -94,6 +100,7 @@ impl Output {
     /// # Errors
     /// When it cannot be created, or another run is writing it.
     pub fn open_partial(&self) -> Result<File, VideoError> {
+        make_folder(&self.folder, &self.path)?;
         open_locked(&self.partial, &self.folder, &self.path)
     }
 
@@ -125,16 +132,8 @@ pub(super) fn check_sequence(pattern: &Pattern, overwrite: bool) -> Result<(), V
         folder: folder.clone(),
         source,
     };
-    match check_is_folder(folder, &pattern.path()) {
-        Ok(()) => {}
-        Err(VideoError::FolderMissing { .. }) => {
-            check_is_folder(&folder_of(folder), &pattern.path())?;
-            return fs::create_dir(folder)
-                .and_then(|()| fs::remove_dir(folder))
-                .map_err(not_writable);
-        }
-        Err(error) => return Err(error),
-    }
+    check_name(&pattern.picture(0))?;
+    let _trial = Trial::new(folder, &pattern.path())?;
     if !overwrite && let Some((_, path)) = pattern.existing().map_err(not_writable)?.into_iter().next() {
         return Err(VideoError::Exists { path });
     }
@@ -147,40 +146,11 @@ pub(super) fn check_sequence(pattern: &Pattern, overwrite: bool) -> Result<(), V
         .map_err(not_writable)
 }
 
-/// Makes the folder of a sequence if it is missing and locks the sequence against other runs.
+/// Makes the folder of a sequence, if it is missing, and locks the sequence against other runs.
 pub(super) fn open_sequence(pattern: &Pattern) -> Result<File, VideoError> {
     let folder = &pattern.folder;
-    if let Err(VideoError::FolderMissing { .. }) = check_is_folder(folder, &pattern.path()) {
-        check_is_folder(&folder_of(folder), &pattern.path())?;
-        fs::create_dir(folder).map_err(|source| VideoError::NotWritable {
-            folder: folder.clone(),
-            source,
-        })?;
-    }
-    check_is_folder(folder, &pattern.path())?;
+    make_folder(folder, &pattern.path())?;
     open_locked(&pattern.lock(), folder, &pattern.path())
-}
-
-/// The folder in which `path` is.
-pub(super) fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
-/// Fails if `folder`, the folder of output `path`, is missing or is no folder.
-pub(super) fn check_is_folder(folder: &Path, path: &Path) -> Result<(), VideoError> {
-    let (folder, path) = (folder.to_owned(), path.to_owned());
-    match fs::metadata(&folder) {
-        Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(VideoError::FolderIsFile { folder, path }),
-        Err(error) => Err(match error.kind() {
-            io::ErrorKind::NotADirectory => VideoError::FolderIsFile { folder, path },
-            io::ErrorKind::NotFound => VideoError::FolderMissing { folder, path },
-            _ => VideoError::NotWritable { folder, source: error },
-        }),
-    }
 }
 
 fn open_locked(held: &Path, folder: &Path, path: &Path) -> Result<File, VideoError> {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::VideoError;
+use super::{VideoError, folders::beside};
 
 /// Digits of `{frame}` and of the names in a folder.
 const DIGITS: usize = 5;
@@ -13,7 +13,7 @@ const DIGITS: usize = 5;
 /// Where the pictures of a sequence are: a folder, and file names that differ in a number. The first picture is 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
-    /// The folder of the pictures; created if its own folder exists.
+    /// The folder of the pictures; created if need be.
     pub folder: PathBuf,
     before: String,
     /// Digits at least; more when the number needs them.
@@ -104,12 +104,12 @@ impl Pattern {
 
     /// Where a picture stands until it is complete.
     pub fn partial(&self) -> PathBuf {
-        self.folder.join(format!(".{}.partial", self.name()))
+        self.folder.join(beside(&self.name(), "partial", ""))
     }
 
     /// Held by the run that writes the pictures.
     pub fn lock(&self) -> PathBuf {
-        self.folder.join(format!(".{}.lock", self.name()))
+        self.folder.join(beside(&self.name(), "lock", ""))
     }
 
     /// Pictures of this sequence that are there, with their numbers, in order.

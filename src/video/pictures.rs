@@ -15,7 +15,7 @@ use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
 use super::{
     Metadata, VideoError, VideoSettings,
     backend::Backend,
-    output::{check_is_folder, folder_of},
+    folders::{Trial, beside, check_name, folder_of, make_folder_of},
     pattern::Pattern,
 };
 use crate::files;
@@ -82,6 +82,7 @@ impl Backend for PictureFiles {
 /// [`VideoError`]: as [`check_picture`], pixels that are not `width * height * 3` bytes, a full disk.
 pub fn save_picture(path: &Path, width: u32, height: u32, rgb: &[u8], overwrite: bool) -> Result<(), VideoError> {
     let jpeg = check_picture(path, overwrite)?;
+    make_folder_of(path)?;
     let reason = match rgb.len() as u64 == u64::from(width) * u64::from(height) * 3 && !rgb.is_empty() {
         false => format!("{} bytes are no {width}x{height} RGB picture", rgb.len()),
         true => {
@@ -124,7 +125,8 @@ pub fn check_picture(path: &Path, overwrite: bool) -> Result<bool, VideoError> {
         _ => {}
     }
     let folder = folder_of(path);
-    check_is_folder(&folder, path)?;
+    check_name(path)?;
+    let _trial = Trial::new(&folder, path)?;
     let probe = partial_of(path);
     let created = files::create(&probe).and_then(|_| fs::remove_file(&probe));
     created.map_err(|source| VideoError::NotWritable { folder, source })?;
@@ -132,10 +134,8 @@ pub fn check_picture(path: &Path, overwrite: bool) -> Result<bool, VideoError> {
 }
 
 fn partial_of(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".partial");
-    path.with_file_name(name)
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(beside(&name, "partial", ""))
 }
 
 /// Writes a file under the name `partial` and gives it its own when it is complete. Returns its size.

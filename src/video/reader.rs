@@ -179,6 +179,7 @@ mod with_ffmpeg {
         super::{
             clip::fit_picture,
             decode::{Decoder, Timed},
+            still_kind,
         },
         Clip, Picture, Resampler, VideoError,
     };
@@ -346,22 +347,50 @@ mod with_ffmpeg {
         }
     }
 
-    /// An image of a kind that only FFmpeg knows.
-    pub(in super::super) fn read_other_image(path: &Path) -> Result<Clip, VideoError> {
-        let no_image = |reason: &str| unreadable(path, format!("it is not an image: {reason}"));
-        let mut decoder = Decoder::open(path).map_err(|_| no_image("use PNG, JPEG, GIF, WebP, BMP or TIFF"))?;
-        if !decoder.is_image() {
-            return Err(no_image(
-                "it is a video; take a picture out of it, or continue it as a clip",
+    /// An image of a kind that only FFmpeg knows; `start` is the beginning of the file.
+    pub(in super::super) fn read_other_image(path: &Path, start: &[u8]) -> Result<Clip, VideoError> {
+        let no_image = |reason: &str| {
+            let kind = still_kind::name(start);
+            unreadable(
+                path,
+                match kind {
+                    Some(kind) => {
+                        format!("it is {kind}, which cannot be read here ({reason}): convert it to PNG or JPEG")
+                    }
+                    None => format!("it is not an image: {reason}"),
+                },
+            )
+        };
+        let kinds = |reason: String| {
+            let told = still_kind::name(start).is_some();
+            no_image(&if told {
+                reason
+            } else {
+                format!("use PNG, JPEG, GIF, WebP, BMP or TIFF ({reason})")
+            })
+        };
+        let mut decoder = Decoder::open(path).map_err(|reason| match still_kind::name(start) {
+            Some(_) => no_image(&reason),
+            None => no_image("use PNG, JPEG, GIF, WebP, BMP or TIFF"),
+        })?;
+        // A large HEIC picture comes in tiles.
+        if decoder.streams() > 1 && still_kind::name(start).is_some() {
+            return Err(no_image("it has several parts"));
+        }
+        if let Some(orientation) = still_kind::orientation(path, start) {
+            decoder.turn(orientation);
+        }
+        let Some(Timed { frame, .. }) = decoder.next().map_err(kinds)? else {
+            return clip(path, None, Vec::new());
+        };
+        if !decoder.is_image() && !matches!(decoder.next(), Ok(None)) {
+            return Err(unreadable(
+                path,
+                "it is not an image: it is a video; take a picture out of it, or continue it as a clip".to_owned(),
             ));
         }
-        let first = decoder.next().and_then(|first| match first {
-            Some(Timed { frame, .. }) => decoder.rgb(&frame).map(|picture| vec![picture]),
-            None => Ok(Vec::new()),
-        });
-        let kinds = |reason| no_image(&format!("use PNG, JPEG, GIF, WebP, BMP or TIFF ({reason})"));
-        let pictures = first.map_err(kinds)?;
-        clip(path, None, pictures)
+        let picture = decoder.opaque(&frame).map_err(kinds)?;
+        clip(path, None, vec![picture])
     }
 }
 

@@ -16,13 +16,13 @@ const MAX_PIXELS: u64 = 1 << 27;
 /// Reads an image as a clip of one frame.
 ///
 /// - By content, not by name: PNG, JPEG and GIF; with FFmpeg also WebP, BMP, TIFF and what else it knows of images.
-/// - Of an animation, the first picture.
+/// - Of an animation, the first picture. A video of a single frame is an image as well.
 /// - Turned and mirrored as its EXIF orientation says.
 /// - Transparent parts are laid on black, as they would be shown by a video player.
 /// - 16 bits become 8; grey and CMYK become RGB; colour profiles are not applied.
 ///
 /// # Errors
-/// [`VideoError::Unreadable`] if the file is missing, no image, damaged, empty, or larger than 16384 pixels on a side or
+/// [`VideoError::Unreadable`] if the file is missing, a pipe, no image, damaged, empty, or larger than 16384 pixels on a side or
 /// 134 million in all (refused before memory is taken).
 pub fn read_image(path: &Path) -> Result<Clip, VideoError> {
     let unreadable = |reason: String| VideoError::Unreadable {
@@ -32,6 +32,7 @@ pub fn read_image(path: &Path) -> Result<Clip, VideoError> {
     if path.is_dir() {
         return Err(unreadable("it is a folder, not an image".to_owned()));
     }
+    check_rereadable(path).map_err(unreadable)?;
     let mut start = Vec::new();
     let mut file = files::open(path).map_err(|error| unreadable(error.to_string()))?;
     let read = file.by_ref().take(64).read_to_end(&mut start);
@@ -42,7 +43,7 @@ pub fn read_image(path: &Path) -> Result<Clip, VideoError> {
     }
     let known = guess_format(&start).ok().filter(|format| format.reading_enabled());
     let Some(format) = known else {
-        return other_image(path);
+        return other_image(path, &start);
     };
     let mut reader = ImageReader::with_format(BufReader::new(file), format);
     reader.limits(limits());
@@ -89,8 +90,19 @@ pub(super) fn check_size(width: u32, height: u32) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses what can be read only once: a start is looked at several times.
+pub(super) fn check_rereadable(path: &Path) -> Result<(), String> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => Err(
+            "it is a pipe or a device, which can be read only once: save what comes out of it in a file and name that"
+                .to_owned(),
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// `picture` in 8-bit RGB, laid on black.
-fn opaque(picture: DynamicImage) -> image::RgbImage {
+pub(super) fn opaque(picture: DynamicImage) -> image::RgbImage {
     if !picture.color().has_alpha() {
         return picture.into_rgb8();
     }
@@ -105,14 +117,18 @@ fn opaque(picture: DynamicImage) -> image::RgbImage {
 }
 
 #[cfg(feature = "ffmpeg")]
-fn other_image(path: &Path) -> Result<Clip, VideoError> {
-    super::reader::read_other_image(path)
+fn other_image(path: &Path, start: &[u8]) -> Result<Clip, VideoError> {
+    super::reader::read_other_image(path, start)
 }
 
 #[cfg(not(feature = "ffmpeg"))]
-fn other_image(path: &Path) -> Result<Clip, VideoError> {
+fn other_image(path: &Path, start: &[u8]) -> Result<Clip, VideoError> {
+    let reason = match super::still_kind::name(start) {
+        Some(kind) => format!("it is {kind}, and this build reads PNG, JPEG and GIF only: convert it to one of them"),
+        None => "it is not a PNG, JPEG or GIF image".to_owned(),
+    };
     Err(VideoError::Unreadable {
         path: path.to_owned(),
-        reason: "it is not a PNG, JPEG or GIF image".to_owned(),
+        reason,
     })
 }

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     VideoError,
+    folders::LONGEST_NAME,
     output::{Output, check_sequence},
     pattern::Pattern,
 };
@@ -173,7 +174,14 @@ impl Target {
     /// `frames.json`. None for standard output.
     pub fn beside(&self, extension: &str) -> Option<PathBuf> {
         match &self.place {
-            Place::File(output) => Some(output.path.with_extension(extension)),
+            Place::File(output) => {
+                let stem = output.path.file_stem().unwrap_or_default().to_string_lossy();
+                let room = LONGEST_NAME.saturating_sub(extension.len() + 1);
+                // An extension may be longer than that of the video.
+                let end = (0..=room.min(stem.len())).rev().find(|at| stem.is_char_boundary(*at));
+                let name = format!("{}.{extension}", &stem[..end.unwrap_or(0)]);
+                Some(output.path.with_file_name(name))
+            }
             Place::Pictures(pattern) => {
                 let folder = lexical(&pattern.folder);
                 let name = folder.file_name().unwrap_or("frames".as_ref()).to_owned();
@@ -342,5 +350,9 @@ mod tests {
         assert_eq!(beside("a/frames/"), Some("a/frames.json".into()));
         assert_eq!(beside("x_%d.png"), Some("frames.json".into()));
         assert_eq!(beside("-"), None);
+        let long = beside(&format!("a/{}.mp4", "é".repeat(125))).unwrap();
+        assert_eq!(long, PathBuf::from(format!("a/{}.json", "é".repeat(125))));
+        let longest = beside(&format!("{}é.mp4", "a".repeat(249))).unwrap();
+        assert_eq!(longest, PathBuf::from(format!("{}.json", "a".repeat(249))));
     }
 }

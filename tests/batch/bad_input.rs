@@ -28,7 +28,7 @@ fn prompt_files_that_cannot_be_are_refused() {
             br#"{"promt": "a"}"#,
             "unknown key `promt`; did you mean `prompt`?",
         ),
-        ("keys.csv", b"prompt,sed\na,1\n", "line 2: unknown key `sed`"),
+        ("keys.csv", b"prompt,sed\na,1\n", "line 1: unknown key `sed`"),
         (
             "twice.csv",
             b"id,prompt\nx,a\nx,b\n",
@@ -133,6 +133,24 @@ fn a_bad_item_is_skipped_and_can_be_fed_back() {
     assert_eq!(failed.len(), 2);
     assert!(failed[0]["error"].as_str().unwrap().contains("later.png"));
     assert_eq!(failed[1]["switch"][0], 99.0);
+    let settings = &failed[1]["settings"];
+    assert_eq!(
+        (&settings["size"], &settings["seconds"]),
+        (&"32x32".into(), &"0.5".into())
+    );
+    let model = settings["model"].as_str().unwrap();
+    assert_eq!(model, batches.desk.model.folder().display().to_string());
+    // The file alone says what to make.
+    let alone = crate::program::program()
+        .current_dir(batches.path(""))
+        .args(["batch", "out/failed.jsonl", "-o", "out", "--dry-run"])
+        .output()
+        .unwrap();
+    let (stdout, stderr) = said(&alone, 3);
+    assert!(
+        stdout.contains("00000.mp4") && stderr.contains("size = 32x32"),
+        "{stdout}{stderr}"
+    );
     // Once the picture can be read, the list of failures is rendered under the same names.
     let picture = RgbImage::from_pixel(32, 32, Rgb([200, 30, 30]));
     picture.save(batches.path("later.png")).unwrap();

@@ -163,3 +163,105 @@ fn long_prompts_get_names_that_fit_and_stay_whole_in_the_manifest() {
     assert_eq!(line["file"].as_str().unwrap().len(), 255);
     assert!(fs::exists(batches.path("out").join(line["file"].as_str().unwrap())).unwrap());
 }
+
+#[test]
+fn prompts_of_standard_input_and_of_old_systems_are_read() {
+    let batches = Batches::new();
+    batches.write("list.txt", "a red ball\ra blue cube\ra green heart");
+    let (stdout, _) = batches.ends(0, "list.txt", "out", &["--dry-run"]);
+    assert_eq!(stdout.lines().count(), 3, "{stdout}");
+    let command = batches.command("-", "out", &["--dry-run"]);
+    let mut piped = crate::program::program();
+    piped.current_dir(batches.path("")).args(command.get_args());
+    let output = piped
+        .write_stdin("a red ball\n# not me\na blue cube\n")
+        .output()
+        .unwrap();
+    let (stdout, stderr) = crate::desk::said(&output, 0);
+    assert_eq!(stdout.lines().count(), 2, "{stdout}");
+    assert!(stderr.contains("1 line that begins with # is left out"), "{stderr}");
+}
+
+#[test]
+fn tables_of_spreadsheets_are_read() {
+    let batches = Batches::new();
+    batches.write("trailing.csv", "prompt,seed,,\na red ball,1,,\na blue cube,2,,\n");
+    batches.write("semicolon.csv", "Prompt;Seed\r\na red ball;1\r\na blue cube;2\r\n");
+    for list in ["trailing.csv", "semicolon.csv"] {
+        let (stdout, _) = batches.ends(0, list, "out", &["--dry-run"]);
+        assert!(
+            stdout.contains("seed 1  a red ball\n") && stdout.contains("seed 2  a blue cube\n"),
+            "{stdout}"
+        );
+    }
+}
+
+#[test]
+fn a_repeated_prompt_is_rendered_once() {
+    let batches = Batches::new();
+    batches.write("list.txt", "a red ball\na blue cube\na red ball\n");
+    let more = ["--samples", "2", "--naming", "vbench", "--dry-run"];
+    let (stdout, stderr) = batches.ends(0, "list.txt", "out", &more);
+    assert_eq!(stdout.lines().count(), 4, "{stdout}");
+    assert!(
+        stderr.contains("the prompt of line 3 is as the prompt of line 1"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("4 to render"), "{stderr}");
+}
+
+#[test]
+fn drawn_seeds_stay_when_a_batch_goes_on() {
+    let batches = Batches::new();
+    batches.write(
+        "list.jsonl",
+        "{\"prompt\": \"a red ball\", \"seed\": -1}\n{\"prompt\": \"b\", \"seed\": 3}\n",
+    );
+    batches.write("list.txt", "a red ball\n");
+    for (list, out, more) in [
+        ("list.jsonl", "lines", &[][..]),
+        ("list.txt", "flags", &["--seed", "random"]),
+    ] {
+        let (_, stderr) = batches.ends(0, list, out, more);
+        let entry = &batches.lines(&format!("{out}/manifest.jsonl"))[0];
+        assert!(
+            stderr.contains("drawn seed") && stderr.contains(&entry["seed"].to_string()),
+            "{stderr}"
+        );
+        let before = batches.videos(out);
+        let (stdout, stderr) = batches.ends(0, list, out, more);
+        assert!(stdout.is_empty() && stderr.contains("were there already"), "{stderr}");
+        assert!(before == batches.videos(out));
+    }
+}
+
+#[test]
+fn a_dry_run_tells_what_will_be_refused() {
+    let batches = Batches::new();
+    batches.write(
+        "list.jsonl",
+        "{\"prompts\": [\"a\", \"b\"], \"switch\": [99]}\n{\"prompt\": \"c\"}\n",
+    );
+    let (stdout, stderr) = batches.ends(3, "list.jsonl", "out", &["--dry-run"]);
+    assert!(
+        stdout.contains("cannot be made") && stderr.contains("1 to render"),
+        "{stdout}{stderr}"
+    );
+    let words = [
+        "batch",
+        "list.jsonl",
+        "-o",
+        "out",
+        "--dry-run",
+        "--policy",
+        "global",
+        "--seconds",
+        "86400",
+    ];
+    let model = batches.desk.model.folder().display().to_string();
+    let output = batches
+        .desk
+        .run(&[&words[..], &["--size", "4096x4096", "--model", &model]].concat());
+    let (stdout, _) = crate::desk::said(&output, 3);
+    assert!(stdout.contains("memory"), "{stdout}");
+}

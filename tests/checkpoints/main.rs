@@ -109,11 +109,23 @@ fn the_state_dict_is_chosen() {
     let error = with("ema", KeyMap::Wan).err().unwrap().to_string();
     assert_says(&error, &["`ema`", "`generator` (1 tensors)", "`critic`"]);
 
-    let none = dict(&[("generator_lora", state("w", 1)), ("step", int(1))]);
+    let several = dict(&[("first", state("w", 1)), ("second", state("w", 2)), ("step", int(1))]);
     assert_says(
-        &open(&none, &storage).err().unwrap().to_string(),
-        &["no tensors", "`generator_lora` (1 tensors)", "key"],
+        &open(&several, &storage).err().unwrap().to_string(),
+        &[
+            "no tensors",
+            "`first` (1 tensors)",
+            "`state-dict = \"first\"`",
+            "[files]",
+            "--preset",
+        ],
     );
+    // A single one needs no choice, whatever it is called.
+    for name in ["state_dict", "weights of the last epoch"] {
+        let only = dict(&[("step", int(1)), ("empty", dict(&[])), (name, state("_orig_mod.w", 2))]);
+        let file = open(&only, &storage).unwrap();
+        assert_eq!((file.state_dict(), values(&file, "w")), (Some(name), vec![2.]));
+    }
     assert_says(
         &open(&int(1), &[]).err().unwrap().to_string(),
         &["an integer", "expected a dict"],

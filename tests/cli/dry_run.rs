@@ -82,3 +82,50 @@ fn a_plan_in_json_has_a_line_per_video() {
             .all(|file| file["present"] == true)
     );
 }
+
+#[test]
+fn what_the_real_run_would_refuse_is_refused() {
+    let desk = Desk::new();
+    fs::write(desk.video("there.mp4"), "x").unwrap();
+    let refused = |more: &[&str], says: &str| {
+        let output = desk
+            .command("there.mp4", &[&["--dry-run"], more].concat())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+        // The plan is told all the same.
+        assert!(!output.stdout.is_empty());
+    };
+    refused(&[], "exists already");
+    let large = [
+        "--overwrite",
+        "--policy",
+        "global",
+        "--seconds",
+        "86400",
+        "--size",
+        "4096x4096",
+    ];
+    refused(&large, "memory");
+    let allowed = desk.command("there.mp4", &[&["--dry-run", "--no-memory-check"], &large[..]].concat());
+    assert!({ allowed }.output().unwrap().status.success());
+}
+
+#[test]
+fn a_dry_run_tells_the_time_that_earlier_videos_took() {
+    let desk = Desk::new();
+    let cache = desk.video("cache");
+    let plan = |seconds: &str| {
+        let mut command = desk.command("out.mp4", &["--dry-run", "--json", "--seconds", seconds]);
+        let output = command.env("DEEPFORCING_CACHE", &cache).output().unwrap();
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        plan["seconds"].as_f64()
+    };
+    assert_eq!(plan("6"), None);
+    let mut command = desk.command("made.mp4", &["--seconds", "6"]);
+    command.env("DEEPFORCING_CACHE", &cache).assert().success();
+    let (short, long) = (plan("6").unwrap(), plan("60").unwrap());
+    assert!(short > 0.0 && long > 5.0 * short, "{short} {long}");
+}

@@ -133,7 +133,7 @@ fn outputs() {
         generate(&desk, &["a", "b", "-o", "one.mp4"]),
         generate(&desk, &["a", "--thumbnail", "x.png", "--save-latents", "x.png"]),
         generate(&desk, &["a", "-o", "there.mp4"]),
-        generate(&desk, &["a", "-o", "nowhere/out.mp4"]),
+        generate(&desk, &["a", "-o", "there.mp4/out.mp4"]),
         generate(&desk, &["a", "-o", "-", "--json"]),
         generate(&desk, &["a", "-o", "-", "--sidecar"]),
         generate(&desk, &["a", "-o", "-", "--format", "gif"]),

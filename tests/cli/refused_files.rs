@@ -5,8 +5,8 @@ use std::fs;
 use crate::{
     build::{archive, dict, text, tuple, write_zip},
     model::{
-        CONTAINER, TEXT_ENCODER, TINY_DECODER, TOKENIZER, TRANSFORMER, Tensors, VAE, save_safetensors, save_torch,
-        text_encoder, tokenizer, transformer_of, vae,
+        CONFIG, CONTAINER, TEXT_ENCODER, TINY_DECODER, TOKENIZER, TRANSFORMER, Tensors, VAE, save_safetensors,
+        save_torch, text_encoder, tokenizer, transformer_of, vae,
     },
     program::Desk,
 };
@@ -36,6 +36,21 @@ fn missing() {
         let desk = Desk::new();
         desk.model.remove(name);
         desk.refused(1, flags, &[role, "missing", name]);
+    }
+}
+
+#[test]
+fn a_config_of_another_model() {
+    for (config, says) in [
+        (r#"{"num_heads": 2, "text_len": 16, "dim": 1536}"#, "`dim` is 1536"),
+        (
+            r#"{"num_heads": 2, "text_len": 16, "num_layers": 30}"#,
+            "`num_layers` is 30",
+        ),
+    ] {
+        let desk = Desk::new();
+        desk.model.write(CONFIG, config.as_bytes());
+        desk.refused(1, &[], &[says, "another model"]);
     }
 }
 

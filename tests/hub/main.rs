@@ -6,3 +6,4 @@ mod desk;
 mod program;
 mod server;
 mod transfers;
+mod trust;

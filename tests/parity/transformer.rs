@@ -26,7 +26,7 @@ pub fn load_model(case: &Case) -> Result<Arc<CausalWan>> {
         num_heads: Some(number(stated, "num_heads")?),
         text_len: Some(number(stated, "text_len")?),
         eps: stated["eps"].as_f64(),
-        deepforcing_preset: None,
+        ..WanConfigFile::default()
     };
     let config = TransformerConfig::from_weights(&weights, &from_file)?;
     let sizes = [

@@ -172,3 +172,43 @@ fn variables_that_mean_nothing_are_warned_about() {
     );
     assert_eq!(desk.run(&["config", "show", "-q"]).stderr, "");
 }
+
+#[test]
+fn the_config_file_is_made_and_changed() {
+    let desk = Desk::new();
+    let path = desk.path(".config/deepforcing/config.toml");
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    assert_eq!(desk.stdout(&["config", "init"]), format!("{}\n", path.display()));
+    desk.refused(&["config", "init"], 1, &["exists already"]);
+    desk.stdout(&["config", "set", "seed", "7"]);
+    desk.stdout(&["config", "set", "cache.sink", "4"]);
+    assert!(line(&desk, &[], "seed").starts_with("seed 7 "));
+    assert!(line(&desk, &[], "cache.sink").starts_with("cache.sink 4 "));
+    desk.stdout(&["config", "unset", "seed"]);
+    assert_eq!(line(&desk, &[], "seed"), "seed 0 default");
+    desk.refused(&["config", "set", "sink", "4"], 2, &["did you mean `cache.sink`?"]);
+    desk.refused(&["config", "set", "seed", "-7"], 2, &["expected a whole number"]);
+}
+
+#[test]
+fn settings_that_break_a_rule_together_are_told_with_their_origin() {
+    let desk = Desk::new().config("[cache]\nsink = 14\n");
+    let origin = format!(
+        "cache.sink = 14 comes from {}:2",
+        desk.path(".config/deepforcing/config.toml").display()
+    );
+    let said = desk.run(&["config", "show"]);
+    assert!(
+        said.code == Some(2) && said.stdout.contains("cache.sink"),
+        "{}",
+        said.stderr
+    );
+    assert!(said.stderr.contains(&origin), "{}", said.stderr);
+    let said = desk.run(&["doctor"]);
+    assert!(said.code == Some(1) && (said.stdout + &said.stderr).contains(&origin));
+    let said = desk.run(&["config", "set", "cache.sink", "15"]);
+    let now = origin.replace("14", "15");
+    assert!(said.code == Some(0) && said.stderr.contains(&now), "{}", said.stderr);
+    desk.stdout(&["config", "set", "cache.sink", "14"]);
+    desk.refused(&["generate", "a red ball", "--model", TOY], 2, &[&origin]);
+}

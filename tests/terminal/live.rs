@@ -265,3 +265,24 @@ fn a_terminal_that_is_closed_costs_no_video() {
     let clip = deepforcing::video::read_frames(&desk.home().join("ball.mp4"), usize::MAX).unwrap();
     assert!((9..960).contains(&clip.frames.len()), "{}", clip.frames.len());
 }
+
+#[test]
+fn the_toy_model_stands_in_where_somebody_watches() {
+    let desk = desk().with("HF_HUB_OFFLINE", "1");
+    let words = [
+        "generate",
+        "a red ball bouncing over green hills",
+        "--seconds",
+        "0.5",
+        "-o",
+        "a.mp4",
+        "--json",
+    ];
+    let (code, text) = Terminal::start(&desk, &words).finish(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("bundled model `toy`") && text.contains("with the toy model"),
+        "{text}"
+    );
+    assert!(text.contains("\"fallback\":true"), "{text}");
+}

@@ -206,3 +206,148 @@ fn names_and_other_kinds_do_not_matter() {
         [image.as_bytes()]
     );
 }
+
+/// A bitmap of 32 bits in a TGA file, rows from above: blue, green, red, alpha.
+fn tga(width: u16, height: u16, pixels: &[[u8; 4]]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    bytes.extend(width.to_le_bytes());
+    bytes.extend(height.to_le_bytes());
+    bytes.extend([32, 0x28]);
+    bytes.extend(pixels.iter().flatten());
+    bytes
+}
+
+/// An uncompressed TIFF file of RGB or RGBA pixels with an orientation.
+fn tiff(width: u16, height: u16, channels: u16, orientation: u16, pixels: &[u8]) -> Vec<u8> {
+    let data = 8 + 2 + 11 * 12 + 4 + 8;
+    let mut entries = vec![
+        (256, 3, 1, u32::from(width)),
+        (257, 3, 1, u32::from(height)),
+        (258, 3, u32::from(channels), data - 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, data),
+        (274, 3, 1, u32::from(orientation)),
+        (277, 3, 1, u32::from(channels)),
+        (278, 3, 1, u32::from(height)),
+        (279, 4, 1, pixels.len() as u32),
+    ];
+    // What the fourth channel is: alpha. Without one, a tag that nobody knows.
+    entries.push(if channels == 4 {
+        (338, 3, 1, 2)
+    } else {
+        (65_000, 3, 1, 0)
+    });
+    let mut bytes = b"II*\0\x08\0\0\0".to_vec();
+    bytes.extend((entries.len() as u16).to_le_bytes());
+    for (tag, kind, count, value) in entries {
+        bytes.extend((tag as u16).to_le_bytes());
+        bytes.extend((kind as u16).to_le_bytes());
+        bytes.extend((count as u32).to_le_bytes());
+        bytes.extend((value as u32).to_le_bytes());
+    }
+    bytes.extend([0; 4]);
+    // Bits of each channel.
+    bytes.extend([8, 0].repeat(4));
+    bytes.extend(pixels);
+    bytes
+}
+
+#[test]
+fn transparent_parts_of_other_kinds_lie_on_black() {
+    let folder = tempdir().unwrap();
+    let pixels = [[50, 100, 200, 255], [50, 100, 200, 128], [50, 100, 200, 0]];
+    let clip = read_image(&file(&folder, "clear.tga", &tga(3, 1, &pixels))).unwrap();
+    assert_eq!(clip.frames[0], [200, 100, 50, 100, 50, 25, 0, 0, 0]);
+    let pixels = [200, 100, 50, 255, 200, 100, 50, 128, 200, 100, 50, 0];
+    let clip = read_image(&file(&folder, "clear.tif", &tiff(3, 1, 4, 1, &pixels))).unwrap();
+    assert_eq!(clip.frames[0], [200, 100, 50, 100, 50, 25, 0, 0, 0]);
+}
+
+#[test]
+fn other_kinds_are_turned_upright_too() {
+    let folder = tempdir().unwrap();
+    let upright = RgbImage::from_fn(4, 2, |x, y| Rgb([(x * 60) as u8, (y * 200) as u8, 9]));
+    let upright = DynamicImage::ImageRgb8(upright);
+    for (orientation, stored) in [
+        (1, upright.clone()),
+        (2, upright.fliph()),
+        (3, upright.rotate180()),
+        (6, upright.rotate270()),
+        (8, upright.rotate90()),
+    ] {
+        let (width, height) = (stored.width() as u16, stored.height() as u16);
+        let bytes = tiff(width, height, 3, orientation, stored.as_bytes());
+        let clip = read_image(&file(&folder, "turned.tif", &bytes)).unwrap();
+        assert_eq!((clip.width, clip.height), (4, 2), "{orientation}");
+        assert!(
+            clip.frames[0] == upright.as_bytes(),
+            "{orientation}: {:?}",
+            clip.frames[0]
+        );
+    }
+}
+
+#[test]
+fn of_an_icon_the_largest_picture_counts() {
+    let folder = tempdir().unwrap();
+    let size = |side, level| {
+        encoded(
+            &DynamicImage::ImageRgb8(RgbImage::from_pixel(side, side, Rgb([level; 3]))),
+            ImageFormat::Png,
+        )
+    };
+    let (small, large) = (size(16, 50), size(32, 200));
+    let mut icon = vec![0, 0, 1, 0, 2, 0];
+    let mut at = 6 + 2 * 16;
+    for (side, png) in [(16u8, &small), (32, &large)] {
+        icon.extend([side, side, 0, 0, 1, 0, 32, 0]);
+        icon.extend((png.len() as u32).to_le_bytes());
+        icon.extend((at as u32).to_le_bytes());
+        at += png.len();
+    }
+    icon.extend(small.iter().chain(&large));
+    let clip = read_image(&file(&folder, "x.ico", &icon)).unwrap();
+    assert_eq!((clip.width, clip.height), (32, 32));
+    assert!(worst(&clip.frames[0], [200; 3]) <= 1);
+}
+
+#[test]
+fn a_video_of_one_frame_is_an_image() {
+    let folder = tempdir().unwrap();
+    let video = target(folder.path(), deepforcing::video::Form::Mp4);
+    let mut writer = VideoWriter::create(&video, settings()).unwrap();
+    push(&mut writer, 1);
+    writer.finish().unwrap();
+    assert_eq!(read_image(&video.path()).unwrap().frames.len(), 1);
+}
+
+#[test]
+fn kinds_that_cannot_be_read_are_named() {
+    let folder = tempdir().unwrap();
+    let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".repeat(20);
+    refused(
+        &file(&folder, "a.heic", &heic),
+        &["a HEIC picture", "convert it to PNG or JPEG"],
+    );
+    let webp = [&b"RIFF\x80\0\0\0WEBPVP8X\x0a\0\0\0\x02"[..], &[0; 200]].concat();
+    refused(
+        &file(&folder, "a.webp", &webp),
+        &["an animated WebP picture", "convert it"],
+    );
+    refused(&file(&folder, "a.png", b"%PDF-1.7 and so on"), &["a PDF document"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_pipe_is_refused_as_one() {
+    use std::process::Command;
+    let folder = tempdir().unwrap();
+    let pipe = folder.path().join("pipe.png");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    refused(&pipe, &["a pipe", "only once", "save"]);
+    let error = deepforcing::video::read_last_frames(&pipe, 9, 16.0)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("a pipe"), "{error}");
+}

@@ -31,7 +31,8 @@ Examples:
   deepforcing doctor
   deepforcing doctor --json
 
-Exit code 0 when `deepforcing generate` can work, 1 when something in its way was found.";
+Exit code 0 when `deepforcing generate` can work, 1 when something in its way
+was found.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]

@@ -29,7 +29,17 @@ fn config(environment: &Environment, report: &mut Report) {
             section.row("file", path);
             section.row("file is there", there);
             match effective_preset(&layers) {
-                Ok((name, _)) => section.row("preset", name),
+                Ok((name, preset)) => {
+                    if let Err(error) = layers.resolve(&name, &preset).check(&preset) {
+                        report.problem(
+                            true,
+                            error.to_string(),
+                            "change it with `deepforcing config set` or take it away with `deepforcing config unset`; \
+                             `deepforcing config show` prints where each setting comes from",
+                        );
+                    }
+                    section.row("preset", name);
+                }
                 Err(error) => report.problem(
                     true,
                     error.to_string(),

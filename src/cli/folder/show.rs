@@ -1,16 +1,21 @@
 //! `--dry-run`: what would be made, without loading a weight or writing a file.
 
+use std::collections::HashMap;
+
 use serde_json::json;
 
 use crate::{
     Error,
-    batch::{Item, List, Manifest, State},
+    batch::{Item, List, Manifest, State, VideoRecordKey, of_video},
     cli::{
         Failure,
+        live::clock,
         printer::{Printer, print_result},
         render::Screen,
     },
+    memory::Sizes,
     models::Found,
+    recipe::Recipe,
     render::Event,
 };
 
@@ -26,16 +31,25 @@ pub(in crate::cli) fn show(list: &List, items: &[Item], json: bool, printer: &Pr
     let (planned, conflicts) = list.plan(items, &manifest, record.as_ref(), &mut observe)?;
     let mut text = String::new();
     let (mut todo, mut there, mut bad) = (0, 0, 0);
+    let (speeds, mut seconds) = (list.session.speeds(), Some(0.0));
+    let mut memory = MemoryChecks::new(list)?;
     for planned in &planned {
         let (state, problem) = match &planned.state {
-            State::Todo(_) => ("to render", None),
+            State::Todo(recipe) => match memory.refusal(planned.item, recipe) {
+                Some(reason) => ("cannot be made", Some(reason)),
+                None => ("to render", None),
+            },
             State::Done(_) | State::Unlisted(_) => ("finished", None),
             State::Kept => ("kept", None),
             State::InTheWay => ("another video is there", None),
             State::Bad(error) => ("cannot be made", Some(error.to_string())),
         };
-        match planned.state {
-            State::Todo(_) => todo += 1,
+        match &planned.state {
+            State::Todo(_) if problem.is_some() => bad += 1,
+            State::Todo(recipe) => {
+                todo += 1;
+                seconds = seconds.zip(speeds.estimate(recipe)).map(|(all, one)| all + one);
+            }
             State::Bad(_) => bad += 1,
             State::Done(_) | State::Kept | State::InTheWay | State::Unlisted(_) => there += 1,
         }
@@ -56,8 +70,46 @@ pub(in crate::cli) fn show(list: &List, items: &[Item], json: bool, printer: &Pr
         text.push('\n');
     }
     print_result(text.as_bytes())?;
+    let time = match seconds.filter(|_| todo > 0) {
+        Some(seconds) => format!(", in about {}", clock(seconds)),
+        None => String::new(),
+    };
     printer.note(&format!(
-        "{todo} to render, {there} there already, {bad} cannot be made"
+        "{todo} to render{time}, {there} there already, {bad} cannot be made"
     ));
-    Ok(conflicts.refuse(list)?)
+    conflicts.refuse(list)?;
+    match bad {
+        0 => Ok(()),
+        _ => Err(Failure::Partly),
+    }
+}
+
+/// Which videos would be refused for their memory.
+struct MemoryChecks<'a> {
+    list: &'a List<'a>,
+    /// Absent when nothing is refused, or nothing is known.
+    sizes: Option<Sizes>,
+    known: HashMap<(VideoRecordKey, usize, Option<usize>), Option<String>>,
+}
+
+impl<'a> MemoryChecks<'a> {
+    fn new(list: &'a List<'a>) -> Result<Self, Error> {
+        let sizes = match list.checks_memory {
+            true => list.session.sizes(&list.session.found()?)?,
+            false => None,
+        };
+        let known = HashMap::new();
+        Ok(Self { list, sizes, known })
+    }
+
+    /// Why a video would be refused.
+    fn refusal(&mut self, item: &Item, recipe: &Recipe) -> Option<String> {
+        let sizes = self.sizes.as_ref()?;
+        let key = (of_video(&recipe.video), recipe.prompts.len(), item.point);
+        let check = || {
+            let checked = self.list.session.check_dry(sizes, recipe);
+            checked.err().map(|error| error.to_string())
+        };
+        self.known.entry(key).or_insert_with(check).clone()
+    }
 }

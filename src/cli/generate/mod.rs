@@ -3,7 +3,7 @@
 mod plan;
 mod scenes;
 
-use std::{path::PathBuf, time::Instant};
+use std::{io::IsTerminal, path::PathBuf, time::Instant};
 
 use clap::Args;
 
@@ -11,11 +11,13 @@ use self::scenes::PromptFlags;
 use super::{
     Failure,
     cache_flags::CacheFlags,
-    flags::{EncodingFlags, MemoryFlags, ModelFlags, PreviewFlag, RunFlags, VideoFlags},
+    flags::{EncodingFlags, MemoryFlags, ModelFlags, PreviewFlag, RunFlags},
     printer::Printer,
+    prompts,
     render::{Screen, Show, interrupt_on_ctrl_c, render_all},
     threads::use_threads,
     trace::flags::TraceFlags,
+    video_flags::VideoFlags,
 };
 use crate::{
     Error,
@@ -34,27 +36,35 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  deepforcing generate \"a big orange balloon over the sea at sunset\" --model toy -o balloon.mp4
-  deepforcing generate \"a lighthouse in a storm\" --seconds 60 --seed 7 -o storm.mp4
-  deepforcing generate \"a quiet harbour\" --switch '12s: a storm comes' --seconds 30
+  deepforcing generate \"a big orange balloon over the sea at sunset\" \\
+    --model toy -o balloon.mp4
+  deepforcing generate \"a lighthouse in a storm\" --seconds 60 --seed 7 \\
+    -o storm.mp4
+  deepforcing generate \"a quiet harbour\" --switch '12s: a storm comes' \\
+    --seconds 30
   deepforcing generate --prompt-file shots.jsonl -o 'out/{id}.mp4'
   deepforcing generate \"a red ball\" --model toy -o - | ffplay -
-  deepforcing generate \"a red ball\" --model toy --format y4m -o - | ffmpeg -i - ball.mov
+  deepforcing generate \"a red ball\" --model toy --format y4m -o - \\
+    | ffmpeg -i - ball.mov
   deepforcing generate \"a lighthouse in a storm\" --seconds 60 --dry-run
-  deepforcing generate \"a red ball\" --model toy --seconds 12 --trace ball.jsonl -o ball.mp4
+  deepforcing generate \"a red ball\" --model toy --seconds 12 \\
+    --trace ball.jsonl -o ball.mp4
 
-Output: .mp4 (H.264), .webm, .gif, .y4m, .rgb, numbered pictures (frame_%05d.png), or - for
-standard output. With several videos, a folder (out/) or a name with {id}, {index} or {seed}.
+Output: .mp4 (H.264), .webm, .gif, .y4m, .rgb, numbered pictures
+(frame_%05d.png), or - for standard output. With several videos, a folder (out/)
+or a name with {id}, {index} or {seed}.
 
-Starts: --image and --extend scale pictures until they cover the size and cut off what sticks
-out, evenly on both sides. An image becomes the first latent frame; models that work in chunks
-of several frames get it held for one chunk (9 pictures). Of a clip the end is taken, as much as
-the cache's window holds, at the video's rate. --seconds is what is generated after the start.
+Starts: --image and --extend scale pictures until they cover the size and cut
+off what sticks out, evenly on both sides. An image becomes the first latent
+frame; models that work in chunks of several frames get it held for one chunk (9
+pictures). Of a clip the end is taken, as much as the cache's window holds, at
+the video's rate. --seconds is what is generated after the start.
 
 Cache rules, in latent frames:
   chunk <= recent, sink + recent <= budget <= window, sink + chunk <= window.
 
-Settings not given as flags come from DEEPFORCING_* variables, the config file and the preset:
+Settings not given as flags come from DEEPFORCING_* variables, the config file
+and the preset:
 see `deepforcing config show`.";
 
 #[derive(Args)]
@@ -87,7 +97,8 @@ pub(super) struct Generate {
 /// What is written.
 #[derive(Args)]
 struct FileFlags {
-    /// The video to write; the extension tells the form, - is standard output [default: video.mp4]
+    /// The video to write; the extension tells the form, - is standard output. Without it, a file that is there stays:
+    /// the next video is video-2.mp4 [default: video.mp4]
     #[arg(short, long, value_name = "FILE", value_parser = clap::builder::PathBufValueParser::new())]
     output: Option<PathBuf>,
     /// Form of the video where the name does not tell: mp4, webm, gif, png, y4m or rgb
@@ -119,6 +130,15 @@ struct StartFlags {
     /// Go on from the end of this clip
     #[arg(long, value_name = "FILE")]
     extend: Option<PathBuf>,
+}
+
+/// Whether the toy model stands in for the default one, which cannot be had. Who watches sees it; a script must choose.
+fn allow_fallback(session: &Session) -> Result<bool, Error> {
+    let watched = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+    match watched {
+        true => Ok(session.located.fallback.is_some()),
+        false => session.refuse_fallback().map(|()| false),
+    }
 }
 
 impl Generate {
@@ -153,9 +173,11 @@ impl Generate {
     pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
         let mut screen = Screen::new(printer).since(Instant::now());
         // Everything that can be refused is refused before anything slow.
-        let request = self.request(self.prompts.scenes()?);
+        let request = self.request(self.prompts.scenes(printer)?);
         let layers = Layers::load(self.layer(), &Environment::of_process()).map_err(Error::from)?;
         layers.warnings.iter().for_each(|warning| printer.warning(warning));
+        let layers = self.prompts.with_settings(layers, &request.scenes, printer)?;
+        let layers = self.video.complete(layers, printer)?;
         let cancel = CancelToken::default();
         let mut observe = |event: Event<'_>| screen.see(event);
         let (encoder, longest) = (request.needs_encoder(), request.longest());
@@ -168,9 +190,11 @@ impl Generate {
             &cancel,
             &mut observe,
         )?;
+        let fallback = allow_fallback(&session)?;
+        prompts::tell_toy(&request.scenes, &session, printer);
         let mut works = works(&request, &session, &mut observe)?;
         if self.running.dry_run {
-            return plan::show(&works, &session, self.running.json, printer);
+            return plan::show(&works, &session, &self.running, printer);
         }
         interrupt_on_ctrl_c(&cancel);
         use_threads(session.settings.threads.value);
@@ -182,10 +206,12 @@ impl Generate {
         }
         let record = session.record(&files)?;
         works.iter_mut().for_each(|work| work.job.recipe.model = record.clone());
-        let show = Show {
+        let mut show = Show {
             preview: session.settings.preview.value,
             json: self.running.json,
+            fallback,
+            speeds: session.speeds(),
         };
-        render_all(&files, &compute, works, &show, &cancel, &mut screen)
+        render_all(&files, &compute, works, &mut show, &cancel, &mut screen)
     }
 }

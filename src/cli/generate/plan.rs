@@ -6,26 +6,37 @@ use crate::{
     Error,
     cli::{
         Failure,
+        flags::RunFlags,
+        live::clock,
         printer::{Printer, print_result},
     },
     hub::human_bytes,
     memory::{MemoryPlan, Sizes, composition, state_bytes},
     models::{Found, ModelLocation},
     recipe::row,
-    render::{jobs::Work, session::Session},
+    render::{jobs::Work, session::Session, speed::Speeds},
 };
 
 /// Prints the plan of all videos.
-pub(super) fn show(works: &[Work], session: &Session, json: bool, printer: &Printer) -> Result<(), Failure> {
-    let found = session.found()?;
+///
+/// # Errors
+/// With why the real run would be refused.
+pub(super) fn show(works: &[Work], session: &Session, running: &RunFlags, printer: &Printer) -> Result<(), Failure> {
+    let (found, speeds, json) = (session.found()?, session.speeds(), running.json);
     // Once: the headers of all files are read for it.
     let sizes = session.sizes(&found)?;
+    let mut refused: Option<Error> = None;
+    let mut seconds = Some(0.0);
     let mut text = String::new();
     if !json {
         text.push_str(&model_lines(session, &found));
     }
     for work in works {
-        let plan = Plan::new(work, session, sizes.as_ref())?;
+        let plan = Plan::new(work, session, sizes.as_ref(), &speeds)?;
+        seconds = seconds.zip(plan.seconds).map(|(all, one)| all + one);
+        if refused.is_none() {
+            refused = plan.refusal(session, sizes.as_ref().filter(|_| !running.no_memory_check));
+        }
         match json {
             true => text.push_str(&format!("{}\n", plan.as_json(session, &found))),
             false => text.push_str(&plan.as_text()),
@@ -34,7 +45,14 @@ pub(super) fn show(works: &[Work], session: &Session, json: bool, printer: &Prin
     if sizes.is_none() {
         printer.note("memory cannot be estimated before the model files are on this machine");
     }
-    print_result(text.as_bytes())
+    print_result(text.as_bytes())?;
+    if let (Some(seconds), true) = (seconds, works.len() > 1) {
+        printer.note(&format!("{} videos take about {}", works.len(), clock(seconds)));
+    }
+    match refused {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// A file of the model: what it is, its size if known, where it is.
@@ -94,10 +112,12 @@ struct Plan<'a> {
     memory: Option<MemoryPlan>,
     /// Bytes of the state on disk, if one is kept and the model is known.
     state: Option<u64>,
+    /// About how long it takes.
+    seconds: Option<f64>,
 }
 
 impl<'a> Plan<'a> {
-    fn new(work: &'a Work, session: &Session, sizes: Option<&Sizes>) -> Result<Self, Error> {
+    fn new(work: &'a Work, session: &Session, sizes: Option<&Sizes>, speeds: &Speeds) -> Result<Self, Error> {
         let recipe = &work.job.recipe;
         let (memory, state) = match sizes {
             Some(sizes) => (
@@ -107,7 +127,25 @@ impl<'a> Plan<'a> {
             None => (None, None),
         };
         let state = state.filter(|_| work.job.state.is_some());
-        Ok(Self { work, memory, state })
+        Ok(Self {
+            work,
+            memory,
+            state,
+            seconds: speeds.estimate(recipe),
+        })
+    }
+
+    /// Why the real run would be refused; without `sizes` not for its memory.
+    fn refusal(&self, session: &Session, sizes: Option<&Sizes>) -> Option<Error> {
+        let job = &self.work.job;
+        if let Some(Err(error)) = sizes.map(|sizes| session.check_dry(sizes, &job.recipe)) {
+            return Some(error);
+        }
+        // A terminal is where the plan goes to, not the video.
+        if job.target.is_stdout() {
+            return None;
+        }
+        job.target.check(job.overwrite).err().map(Error::from)
     }
 
     fn as_text(&self) -> String {
@@ -133,6 +171,13 @@ impl<'a> Plan<'a> {
         if let Some(memory) = &self.memory {
             text.push_str(&format!("{memory}"));
         }
+        text.push_str(&row(
+            "time",
+            &match self.seconds {
+                Some(seconds) => format!("about {}, as fast as the last video of this model here", clock(seconds)),
+                None => "not known: no video was made with this model and decoder here before".into(),
+            },
+        ));
         text.push_str(&row(
             "cache",
             "what it holds while each chunk is denoised, in latent frames",
@@ -160,6 +205,7 @@ impl<'a> Plan<'a> {
             "recipe": recipe,
             "memory": self.memory,
             "state_bytes": self.state,
+            "seconds": self.seconds,
             "cache": composition(recipe),
         })
     }

@@ -1,26 +1,25 @@
 //! From prompts on the command line, in a file or on standard input to the videos to make.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::{
     Error, Result,
-    prompts::{Format, Scene, parse_switch, read_prompts, read_prompts_from},
+    cli::{printer::Printer, prompt_list},
+    config::Layers,
+    prompts::{Scene, parse_switch},
     text::check_prompt,
 };
 
 /// What the videos show.
 #[derive(Args)]
 pub(super) struct PromptFlags {
-    /// What the video shows. Several prompts make several videos; `-` reads prompts from standard input
+    /// What the video shows, in quotes. Several prompts make several videos; `-` reads prompts from standard input
     #[arg(value_name = "PROMPT", required_unless_present = "prompt_file")]
     prompts: Vec<String>,
     /// Prompts from a file: .txt with one per line, .jsonl with one video per line (keys prompt or prompts, switch,
-    /// seed, seconds, id, image), or .csv with these as columns
+    /// seed, seconds, id, image), or .csv with these as columns. Lines that begin with # are comments
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     prompt_file: Option<PathBuf>,
     /// From TIME on another prompt, for example '12s: a storm comes'; TIME is 12s, 1:30, or 40f for latent frame 40.
@@ -34,26 +33,49 @@ impl PromptFlags {
     ///
     /// # Errors
     /// What is wrong with a prompt, a switch or a prompt file.
-    pub fn scenes(&self) -> Result<Vec<Scene>> {
+    pub fn scenes(&self, printer: &Printer) -> Result<Vec<Scene>> {
         let mut scenes = match &self.prompt_file {
-            Some(path) if path == Path::new("-") => from_stdin()?,
-            Some(path) => read_prompts(path)?,
+            Some(path) => prompt_list::read(path, printer)?,
             None => {
                 let mut scenes = Vec::new();
                 for prompt in &self.prompts {
                     match prompt.as_str() {
-                        "-" => scenes.extend(from_stdin()?),
+                        "-" => scenes.extend(prompt_list::read(Path::new("-"), printer)?),
                         prompt => scenes.push(Scene::of_prompt(prompt)),
                     }
                 }
                 scenes
             }
         };
+        self.tell_unquoted(printer);
         self.add_switches(&mut scenes)?;
         for segment in scenes.iter().flat_map(|scene| &scene.segments) {
             check_prompt(&segment.text)?;
         }
         Ok(scenes)
+    }
+
+    /// The layers with the settings that the prompt file has.
+    ///
+    /// # Errors
+    /// As [`prompt_list::with_settings`].
+    pub fn with_settings(&self, layers: Layers, scenes: &[Scene], printer: &Printer) -> Result<Layers> {
+        match &self.prompt_file {
+            Some(file) => prompt_list::with_settings(layers, scenes, file, printer),
+            None => Ok(layers),
+        }
+    }
+
+    /// `generate a red ball` makes three videos, which nobody means.
+    fn tell_unquoted(&self, printer: &Printer) {
+        let word = |prompt: &String| prompt != "-" && !prompt.trim().contains(char::is_whitespace);
+        let count = self.prompts.len();
+        if count > 1 && self.prompts.iter().all(word) {
+            printer.warning(&format!(
+                "{count} videos, one for each word: a prompt of several words stands in quotes: \"{}\"",
+                self.prompts.join(" ")
+            ));
+        }
     }
 
     fn add_switches(&self, scenes: &mut [Scene]) -> Result<()> {
@@ -71,13 +93,4 @@ impl PromptFlags {
         }
         Ok(())
     }
-}
-
-fn from_stdin() -> Result<Vec<Scene>> {
-    Ok(read_prompts_from(
-        io::stdin().lock(),
-        "standard input",
-        Format::Detect,
-        Path::new(""),
-    )?)
 }

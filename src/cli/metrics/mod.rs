@@ -24,16 +24,17 @@ Examples:
   deepforcing metrics --formulas
   deepforcing metrics out/*.mp4 --csv > metrics.csv
   deepforcing metrics storm.mp4 --csv --per-second > seconds.csv
-  deepforcing metrics storm.mp4 --json | jq '.metrics[] | {key, whole, last_against_first}'
+  deepforcing metrics storm.mp4 --json | jq '.metrics[] | {key, whole}'
 
 Metrics, each for the whole video, its first and its last five seconds:
-  temporal flickering (VBench's, exact); colour drift and its slope; brightness, contrast,
-  saturation, sharpness; luma histogram distance; block-matching motion; chunk-seam
-  discontinuity; similarity to the sink and to earlier pictures, roll-backs.
+  temporal flickering (VBench's, exact); colour drift and its slope; brightness,
+  contrast, saturation, sharpness; luma histogram distance; block-matching
+  motion; chunk-seam discontinuity; similarity to the sink and to earlier
+  pictures, roll-backs.
   `deepforcing metrics --formulas` prints formula, unit and source of each.
 
-Any video or image that FFmpeg reads. Frames are taken to be evenly spaced. If a file cannot be
-read, the others are measured, and the exit code is 1.";
+Any video or image that FFmpeg reads. Frames are taken to be evenly spaced. If a
+file cannot be read, the others are measured, and the exit code is 1.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]

@@ -26,16 +26,18 @@ use verify::Verify;
 
 const EXAMPLES: &str = "\
 Examples:
-  deepforcing models list                      what there is, and what of it is on this machine
-  deepforcing models pull deep-forcing         download a model, or go on with a download
-  deepforcing models verify                    read all files and compare their hashes
-  deepforcing models path deep-forcing         where the files are
-  deepforcing models remove causal-forcing     delete what no other model needs
+  deepforcing models list                   what there is, here and elsewhere
+  deepforcing models pull deep-forcing      download a model, or go on with it
+  deepforcing models verify                 read all files, compare their hashes
+  deepforcing models path deep-forcing      where the files are
+  deepforcing models remove causal-forcing  delete what no other model needs
 
-Files are kept in the cache of the Hugging Face hub, so that other tools share them: in
-HF_HUB_CACHE, or in `hub` below HF_HOME (by default ~/.cache/huggingface). Honoured as well:
-HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_DISABLE_PROGRESS_BARS,
-HF_HUB_DISABLE_IMPLICIT_TOKEN and HF_HUB_DOWNLOAD_TIMEOUT. The model `toy` is part of the program.";
+Files are kept in the cache of the Hugging Face hub, so that other tools share
+them: in HF_HUB_CACHE, or in `hub` below HF_HOME (by default
+~/.cache/huggingface). Honoured as well:
+HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE,
+HF_HUB_DISABLE_PROGRESS_BARS, HF_HUB_DISABLE_IMPLICIT_TOKEN and
+HF_HUB_DOWNLOAD_TIMEOUT. The model `toy` is part of the program.";
 
 const PULL_EXAMPLES: &str = "\
 Examples:

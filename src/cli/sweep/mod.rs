@@ -16,9 +16,11 @@ use super::{
     flags::{EncodingFlags, NetworkFlags, RunFlags},
     folder::{self, FolderFlags},
     printer::Printer,
+    prompt_list, prompts as prompts_of_toy,
     render::{Screen, interrupt_on_ctrl_c},
     report,
     threads::use_threads,
+    video_flags::parse_seconds,
 };
 use crate::{
     Error, Result,
@@ -26,7 +28,7 @@ use crate::{
     cache::CacheSettings,
     config::{Environment, Layer, Layers},
     models::Locator,
-    prompts::{Scene, read_prompts},
+    prompts::Scene,
     render::{Event, session::Session},
     rollout::CancelToken,
     rollout::request::PictureSize,
@@ -36,39 +38,45 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  deepforcing sweep prompts.txt -o sinks --policy deep-sink --sink 0,4,9,12,14,18 --seconds 60
+  deepforcing sweep prompts.txt -o sinks --policy deep-sink \\
+    --sink 0,4,9,12,14,18 --seconds 60
   deepforcing sweep prompts.txt -o sinks --preset paper-sink --seed 0..4
   deepforcing sweep prompts.txt -o parts --preset paper-components --model toy
-  deepforcing sweep prompts.txt -o grid --window 18..24..3 --sink 4,10 --scorer both,random
+  deepforcing sweep prompts.txt -o grid --window 18..24..3 --sink 4,10 \\
+    --scorer both,random
   deepforcing sweep prompts.txt -o grid --preset my-sweep.toml --dry-run
 
-Every prompt is rendered with every seed at every point of the grid, which is the product of all
-lists. A range holds both of its ends, as in a shell: 0..4 is 0,1,2,3,4 and 0..20..5 is
-0,5,10,15,20. Points that break a cache rule are listed before anything runs and left out
-(--illegal refuse: the sweep does not run). A parameter that a policy does not have makes no
-further points of it: --policy fifo,deep-sink --sink 4,9 are three points. The noise depends on
-the seed and the chunk alone, so that videos of one seed can be compared.
+Every prompt is rendered with every seed at every point of the grid, which is
+the product of all lists. A range holds both of its ends, as in a shell: 0..4 is
+0,1,2,3,4 and 0..20..5 is 0,5,10,15,20. Points that break a cache rule are
+listed before anything runs and left out (--illegal refuse: the sweep does not
+run). A parameter that a policy does not have makes no further points of it:
+--policy fifo,deep-sink --sink 4,9 are three points. The noise depends on the
+seed and the chunk alone, so that videos of one seed can be compared.
 
-Presets of the paper: paper-sink (depth of the sink), paper-components (first in, first out; Deep
-Sink; with Participative Compression), paper-scorer (which queries score); or a .toml file:
+Presets of the paper: paper-sink (depth of the sink), paper-components (first
+in, first out; Deep Sink; with Participative Compression), paper-scorer (which
+queries score); or a .toml file:
   seed = \"0..4\"
   [cache]
   policy = \"deep-sink\"
   sink = [0, 4, 9]
 
-The folder has sweep.json (points, prompts, seeds), POINT/PROMPT-seedS.mp4 and manifest.jsonl
-with the measures of every video. Stop it at any moment, run the same command again, and it goes
-on; with more values it adds what is missing. What cannot be made is skipped, and its prompts are
-listed in failed.jsonl, which is a prompt file: the same command with it in place of PROMPTS tries
-only them again. At the end a report on the folder is written: see `deepforcing report --help`.
+The folder has sweep.json (points, prompts, seeds), POINT/PROMPT-seedS.mp4 and
+manifest.jsonl with the measures of every video. Stop it at any moment, run the
+same command again, and it goes on; with more values it adds what is missing.
+What cannot be made is skipped, and its prompts are listed in failed.jsonl,
+which is a prompt file: the same command with it in place of PROMPTS tries only
+them again. At the end a report on the folder is written: see `deepforcing
+report --help`.
 
-Exit codes: 0 all is made, 1 failed, 2 wrong usage, 3 some videos could not be made,
-130 interrupted.";
+Exit codes: 0 all is made, 1 failed, 2 wrong usage, 3 some videos could not be
+made, 130 interrupted.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Sweep {
-    /// Prompts: .txt, .jsonl or .csv; seeds in it do not count, --seed does
+    /// Prompts: .txt, .jsonl or .csv, or - for standard input; seeds in it do not count, --seed does
     #[arg(value_name = "PROMPTS")]
     file: PathBuf,
     /// A sweep that is written down: paper-sink, paper-components, paper-scorer, or a .toml file; flags go before it
@@ -101,8 +109,8 @@ pub(super) struct Sweep {
 #[derive(Args)]
 #[command(next_help_heading = "Video")]
 struct LengthFlags {
-    /// Length of each video [default: 5]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    /// Length of each video, in seconds or as 90s, 1:30, 1m30s [default: 5]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = parse_seconds)]
     seconds: Option<f64>,
     /// Picture size in pixels, multiples of 16 [default: the model's]
     #[arg(long, value_name = "WxH")]
@@ -149,7 +157,7 @@ impl Sweep {
     }
 
     fn scenes(&self, printer: &Printer) -> Result<Vec<Scene>> {
-        let mut scenes = read_prompts(&self.file)?;
+        let mut scenes = prompt_list::read(&self.file, printer)?;
         if let Some(limit) = self.folder.limit {
             scenes.truncate(limit as usize);
         }
@@ -173,6 +181,8 @@ impl Sweep {
         let mut screen = Screen::new(printer);
         let mut observe = |event: Event<'_>| screen.see(event);
         let mut session = Session::locate(&Locator::of_process(), &layers, encoder, &cancel, &mut observe)?;
+        session.refuse_fallback()?;
+        prompts_of_toy::tell_toy(&scenes, &session, printer);
         let points = points(&spec, &layers, &mut session)?;
         points.check(self.illegal == Illegal::Refuse).map_err(Error::from)?;
         tell(&points, printer);

@@ -19,6 +19,7 @@ use crate::{
     Error, files,
     hub::human_bytes,
     trace::{Numbers, Page, Pictures, Trace, TraceError, check_output},
+    video::make_folder_of,
 };
 
 /// Bytes of a page from which on browsers take their time.
@@ -26,17 +27,20 @@ const LARGE: u64 = 100_000_000;
 
 const EXAMPLES: &str = "\
 Examples:
-  deepforcing generate \"a lighthouse in a storm\" --seconds 30 --trace storm.jsonl -o storm.mp4
+  deepforcing generate \"a lighthouse in a storm\" --seconds 30 \\
+    --trace storm.jsonl -o storm.mp4
   deepforcing trace storm.jsonl
-  deepforcing trace storm.jsonl -o storm.html --video storm.mp4 --layer 0,5,10-12
-  deepforcing generate \"a red ball\" --trace ball.jsonl --attention 0,3 --attention 5:1 -o ball.mp4
+  deepforcing trace storm.jsonl -o storm.html --video storm.mp4 \\
+    --layer 0,5,10-12
+  deepforcing generate \"a red ball\" --trace ball.jsonl --attention 0,3 \\
+    --attention 5:1 -o ball.mp4
   deepforcing batch prompts.txt -o out --traces
 
-The page needs no network and no other file. It shows what the cache holds over time, the
-selected tokens on the frames that they come from, how often each slot is selected, age and
-reuse of the selected tokens, and attention by key frame where it was recorded. Pictures are
-taken from the video that the trace names, if it is beside the trace, or from --video; without one
-there are grids.";
+The page needs no network and no other file. It shows what the cache holds over
+time, the selected tokens on the frames that they come from, how often each slot
+is selected, age and reuse of the selected tokens, and attention by key frame
+where it was recorded. Pictures are taken from the video that the trace names,
+if it is beside the trace, or from --video; without one there are grids.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -81,6 +85,7 @@ impl TracePage {
             page.write(&mut bytes).map_err(|error| Failure::Failed(error.into()))?;
             return print_result(&bytes);
         }
+        make_folder_of(&output)?;
         let size = write(&page, &output).map_err(|source| {
             let path = output.clone();
             Error::from(TraceError::Create { path, source })

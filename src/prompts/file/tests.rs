@@ -8,6 +8,10 @@ use super::*;
 use crate::prompts::{Moment, MomentError};
 
 fn read(bytes: impl AsRef<[u8]>, format: Format) -> Result<Vec<Scene>, PromptError> {
+    list(bytes, format).map(|list| list.scenes)
+}
+
+fn list(bytes: impl AsRef<[u8]>, format: Format) -> Result<PromptList, PromptError> {
     read_prompts_from(
         Cursor::new(bytes.as_ref()),
         "prompt file `p`",
@@ -48,6 +52,118 @@ fn text_files_are_one_prompt_per_line() {
     );
     assert_eq!(read(text, Format::Detect).unwrap(), scenes);
     assert_eq!(read("{curly} hair", Format::Text).unwrap()[0].title(), "{curly} hair");
+}
+
+#[test]
+fn lines_end_as_on_any_system() {
+    for text in [
+        "a red ball\ra blue cube\ra green heart",
+        "a red ball\ra blue cube\na green heart\r\n",
+        "a red ball\r\na blue cube\r\na green heart\r",
+        "\u{feff}a red ball\ra blue cube\ra green heart\r",
+    ] {
+        let scenes = read(text, Format::Text).unwrap();
+        assert_eq!(
+            titles(&scenes),
+            [("a red ball", 1), ("a blue cube", 2), ("a green heart", 3)],
+            "{text:?}"
+        );
+        let table = format!("prompt\r{text}").replace("\r\n", "\r").replace('\n', "\r");
+        let scenes = read(table.replace('\u{feff}', ""), Format::Table).unwrap();
+        assert_eq!(
+            titles(&scenes),
+            [("a red ball", 2), ("a blue cube", 3), ("a green heart", 4)]
+        );
+    }
+    let found = problem(
+        "{\"prompt\": \"a\"}\r{\"prompt\": \"b\", \"sede\": 1}\r",
+        Format::JsonLines,
+    );
+    assert_eq!(found.0, 2);
+    let nul = problem(b"a\rtw\0o\r", Format::Text);
+    assert_eq!(nul, (2, LineProblem::Nul { byte: 3, offset: 4 }));
+    assert_eq!(problem(b"prompt\rtw\0o\r", Format::Table).0, 2);
+    // At the end of a buffer of the reader, too.
+    let long = format!("{}\r\nlast", "a".repeat((8 << 10) - 1));
+    assert_eq!(read(long, Format::Text).unwrap()[1].line, Some(2));
+}
+
+#[test]
+fn comments_are_counted() {
+    let comments = |text: &str, format| list(text, format).unwrap().comments;
+    assert_eq!(comments("#1 fan of the sea\na red ball\n # x\n", Format::Text), 2);
+    assert_eq!(comments("# x\n{\"prompt\": \"# a\"}\n", Format::JsonLines), 1);
+    let table = "# \"one, two\nprompt,seed\n#1 fan,\"x\n\n\"#1 fan, of the sea\",7\na red ball,1\r\n# end";
+    let found = list(table, Format::Table).unwrap();
+    assert_eq!(found.comments, 3);
+    assert_eq!(titles(&found.scenes), [("#1 fan, of the sea", 5), ("a red ball", 6)]);
+    let note = found.note().unwrap();
+    assert!(note.starts_with("3 lines that begin with # are left out"), "{note}");
+    assert_eq!(list("a red ball", Format::Text).unwrap().note(), None);
+}
+
+#[test]
+fn tables_of_spreadsheets_are_read() {
+    let seeds = |text: &str| -> Vec<(String, Option<u64>, Option<f64>)> {
+        let scenes = read(text, Format::Table).unwrap();
+        let of = |scene: &Scene| (scene.title().to_owned(), scene.seed, scene.seconds);
+        scenes.iter().map(of).collect()
+    };
+    for text in [
+        "prompt,seed,,\na red ball,1,,\na blue cube,,,\n,,,\n",
+        "prompt;seed\r\na red ball;1\r\na blue cube;\r\n",
+        "Prompt\tSEED\na red ball\t1.0\na blue cube\t\n",
+        "\u{feff}sep=;\r\n\"Prompt\";seed;\r\na red ball;1;;\r\na blue cube;;\r\n",
+        "# list\n\nprompt|seed|\na red ball|1\na blue cube||",
+    ] {
+        let expected = [("a red ball".into(), Some(1), None), ("a blue cube".into(), None, None)];
+        assert_eq!(seeds(text), expected, "{text:?}");
+    }
+    let found = seeds("prompt;seconds\n\"a; b\";2,5\nc, d;1:30\n");
+    assert_eq!(
+        found,
+        [("a; b".into(), None, Some(2.5)), ("c, d".into(), None, Some(90.0))]
+    );
+    assert_eq!(seeds("prompt\na red ball")[0].0, "a red ball");
+}
+
+#[test]
+fn mistakes_of_tables_are_told_with_their_line() {
+    let unnamed = problem("prompt,\na,\nb,x\n", Format::Table);
+    assert_eq!(unnamed, (3, LineProblem::UnnamedColumn { column: 2 }));
+    let (line, unknown) = problem("# x\nprompt;sede\na;1\n", Format::Table);
+    assert!(line == 2 && unknown.to_string().contains("`sede`; did you mean `seed`?"));
+    let (line, twice) = problem("prompt,Prompt\na,b\n", Format::Table);
+    assert!(line == 1 && matches!(twice, LineProblem::RepeatedColumn { .. }));
+    for text in [
+        "sep=;\nprompt;seed\na;1;2\n",
+        "prompt,seed\n\na, b, 1\n",
+        "seed,prompt\r\n7,b\r\n8\r\n",
+    ] {
+        let (line, cells) = problem(text, Format::Table);
+        assert!(
+            line == 3 && cells.to_string().contains("cells where the first line has 2"),
+            "{text:?}: {cells}"
+        );
+    }
+}
+
+#[test]
+fn seeds_are_drawn_on_demand() {
+    for text in [
+        "{\"prompt\": \"a\", \"seed\": -1}",
+        "{\"prompt\": \"a\", \"seed\": \"random\"}",
+    ] {
+        let scene = jsonl(text).unwrap();
+        assert!(scene.seed_drawn && scene.seed.is_some_and(|seed| seed <= u32::MAX.into()));
+    }
+    let drawn: Vec<_> = (0..4)
+        .map(|_| jsonl("{\"prompt\": \"a\", \"seed\": -1}").unwrap().seed)
+        .collect();
+    assert!(drawn.iter().any(|seed| *seed != drawn[0]), "{drawn:?}");
+    let table = read("prompt,seed\na,-1\nb,random\nc,3\n", Format::Table).unwrap();
+    let drawn: Vec<_> = table.iter().map(|scene| scene.seed_drawn).collect();
+    assert_eq!(drawn, [true, true, false]);
 }
 
 #[test]
@@ -121,8 +237,8 @@ fn values_of_the_wrong_kind_are_named() {
         ),
         (r#"{"seed": 3}"#, "there is no prompt"),
         (
-            r#"{"prompt": "a", "seed": -1}"#,
-            "`seed` is -1, expected a whole number",
+            r#"{"prompt": "a", "seed": -2}"#,
+            "`seed` is -2, expected a whole number from 0 to 18446744073709551615, or -1",
         ),
         (r#"{"prompt": "a", "seed": 1.5}"#, "`seed` is 1.5"),
         (r#"{"prompt": "a", "seed": "7"}"#, "`seed` is \"7\""),
@@ -261,7 +377,7 @@ fn paths_that_are_no_prompt_file_are_refused() {
     assert!(matches!(read_prompts(&table), Err(PromptError::Extension { .. })));
     let list = folder.path().join("list.JSONL");
     std::fs::write(&list, r#"{"prompt": "a", "image": "a.png"}"#).unwrap();
-    let scenes = read_prompts(&list).unwrap();
+    let scenes = read_prompts(&list).unwrap().scenes;
     assert_eq!(scenes[0].image, Some(folder.path().join("a.png")));
 }
 
