@@ -45,7 +45,7 @@ bench: setup ## speed measurements
 	cargo bench
 
 reference: setup ## write docs/reference.md from the program's own help
-	DEEPFORCING_WRITE_REFERENCE=1 cargo test --test docs reference
+	DEEPFORCING_WRITE_REFERENCE=1 cargo test --test it docs::reference
 
 readme-picture: setup ## render docs/demo.gif, the moving picture of README.md (needs ffmpeg)
 	cargo build --release

@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn an_address_is_that_of_the_latest_file() {
-        let bytes = vec![0; 100];
+        let bytes = [0; 100];
         let at = |index: usize| bytes.as_ptr().addr() + index;
         note(&bytes[..50], Path::new("first"));
         note(&bytes[50..], Path::new("second"));

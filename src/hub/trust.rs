@@ -141,7 +141,7 @@ mod tests {
                 "{said}"
             );
         }
-        fs::write(&path, include_str!("../../tests/hub/tls/authority.pem")).unwrap();
+        fs::write(&path, include_str!("../../tests/it/hub/tls/authority.pem")).unwrap();
         for path in [path.as_path(), folder.path()] {
             let RootCerts::Specific(certificates) = of_file(&named(path)).unwrap() else {
                 panic!("the file's certificates are not taken");

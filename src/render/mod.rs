@@ -64,7 +64,7 @@ use crate::{
     recipe::Recipe,
     render::engine::Engine,
     render::pipeline::{Pictures, Update},
-    render::state::{State, StateOptions, earlier_chunks},
+    render::state::{Opened, State, StateOptions, earlier_chunks},
     rollout::{CancelToken, ChunkLoop, LatentChunk},
     trace::{TraceOptions, Tracing},
     vae::LATENT_CHANNELS,
@@ -264,7 +264,11 @@ struct Continued {
 /// Opens the state of the job's video and takes `rollout` to where it was left.
 fn open_state(job: &Job, rollout: &mut dyn ChunkLoop, compute: &Compute) -> Result<Option<(State, Continued)>> {
     let Some(options) = &job.state else { return Ok(None) };
-    let (state, keeping, earlier) = State::open(options, &job.recipe, LATENT_CHANNELS)?;
+    let Opened {
+        state,
+        keeping,
+        earlier,
+    } = State::open(options, &job.recipe, LATENT_CHANNELS)?;
     let mut continued = Continued {
         keeping: Some(keeping),
         ..Continued::default()

@@ -159,6 +159,13 @@ pub(super) struct State {
     writer: JoinHandle<()>,
 }
 
+/// A state that was opened.
+pub(super) struct Opened {
+    pub state: State,
+    pub keeping: Box<dyn Keeping>,
+    pub earlier: Option<Earlier>,
+}
+
 /// What an earlier run has left.
 pub(super) struct Earlier {
     pub snapshot: Snapshot,
@@ -192,11 +199,7 @@ impl State {
     /// # Errors
     /// [`StateError`]; with [`Resume::IfThere`] only when another process makes the video or the folder cannot be
     /// written.
-    pub(super) fn open(
-        options: &StateOptions,
-        recipe: &Recipe,
-        channels: usize,
-    ) -> Result<(Self, Box<dyn Keeping>, Option<Earlier>), StateError> {
+    pub(super) fn open(options: &StateOptions, recipe: &Recipe, channels: usize) -> Result<Opened, StateError> {
         let paths = options.paths.clone();
         if options.resume == Resume::Must && !paths.exist() {
             return Err(StateError::Nothing {
@@ -247,7 +250,12 @@ impl State {
             begun: None,
         };
         let state = Self { paths, shared, writer };
-        Ok((state, Box::new(keeper), earlier))
+        let keeping = Box::new(keeper);
+        Ok(Opened {
+            state,
+            keeping,
+            earlier,
+        })
     }
 
     /// Why no state is kept any more; told once.

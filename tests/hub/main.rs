@@ -1,9 +1,0 @@
-//! Model files from a hub: a server on this machine stands in for it.
-
-mod answers;
-mod cache;
-mod desk;
-mod program;
-mod server;
-mod transfers;
-mod trust;
