@@ -4,7 +4,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -336,7 +335,7 @@ impl LatentLog {
         &self,
         plans: Vec<ChunkPlan>,
     ) -> crate::Result<impl Iterator<Item = crate::Result<LatentChunk>> + use<>> {
-        let mut file = BufReader::new(File::open(&self.path).map_err(candle_core::Error::from)?);
+        let mut file = BufReader::new(files::open(&self.path).map_err(candle_core::Error::from)?);
         let [channels, height, width] = self.shape;
         let chunk = move |(index, plan): (usize, ChunkPlan)| {
             let mut bytes = vec![0; plan.frames * channels * height * width * size_of::<f32>()];
