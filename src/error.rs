@@ -227,6 +227,9 @@ pub enum Error {
     /// A snapshot of something else than what is to go on from it.
     #[error("the kept state does not fit: {reason}")]
     Snapshot { reason: String },
+    /// A cache that cannot be written anew at a change of the prompt.
+    #[error("the cache cannot be encoded again under the new prompt: {reason}")]
+    Recache { reason: String },
     /// `--switch` with several videos.
     #[error(
         "a switch belongs to one video, and there are {videos}; put switches into a .jsonl prompt file: \

@@ -45,6 +45,7 @@ const KINDS: &[Kind] = &[
     on_cpu("checkpoint_containers", parity::checkpoint::run),
     on_device("dit_bidirectional", parity::transformer::run_bidirectional),
     on_device("dit_forward", parity::transformer::run_forward),
+    on_device("longlive", parity::longlive::run),
     on_device("rollout", parity::rollout::run),
     on_device("rope", parity::transformer::run_rope),
     on_cpu("schedule_examples", parity::schedule::run_examples),
@@ -60,7 +61,6 @@ const KINDS: &[Kind] = &[
 /// Kinds of what is still to come.
 const PENDING: &[&str] = &[
     "causvid",
-    "longlive",
     "longlive_lora",
     "rolling_forcing",
     "mg2_action",

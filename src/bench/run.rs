@@ -249,6 +249,7 @@ impl<'a> Stages<'a> {
             Ok(took) => match progress {
                 Progress::Step { .. } => steps.push(milliseconds(took)),
                 Progress::Cached { .. } => cache_pass = milliseconds(took),
+                Progress::Switched { .. } => {}
             },
             Err(error) => failed = Some(error),
         };

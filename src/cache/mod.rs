@@ -5,6 +5,7 @@
 //! * [`plan`]: what happens to the tokens when a chunk does not fit, as integer arithmetic without tensors.
 //! * [`store`]: the tensors of one layer; carries plans out.
 //! * [`device`]: events that stay on a GPU.
+//! * [`rewrite`]: the cache at a change of the prompt.
 //! * [`observer`]: who looks on.
 //! * [`snapshot`]: a cache at a chunk boundary, to go on from.
 //! * [`score`]: Participative Compression's scores and the choice of the top C.
@@ -18,6 +19,7 @@ pub mod observer;
 pub mod parameters;
 pub mod plan;
 pub mod policy;
+pub mod rewrite;
 pub mod rope;
 pub mod score;
 pub mod snapshot;
@@ -30,6 +32,7 @@ pub use observer::{CacheObserver, Event, Interest, Moment, OnEvent, Sight};
 pub use parameters::{CacheChanges, CacheSettings, Parameter};
 pub use plan::{Plan, Slot};
 pub use policy::{Overflow, Placement, Policy, PolicyError, PolicyName, Positions, Scorer, Selection};
+pub use rewrite::{Place, RecacheSink, Rewrite};
 pub use snapshot::{CacheSnapshot, LayerSnapshot};
 pub use store::LayerCache;
 
@@ -64,6 +67,8 @@ pub enum Write {
     Append,
     /// A later pass over the chunk that came last: its tokens are replaced.
     Overwrite,
+    /// The pass over the frames of a [`Rewrite`]: their tokens replace all that are there, but for a sink that is kept.
+    Rewrite { sink: RecacheSink },
 }
 
 /// The chunk that a forward pass works on, and what the pass does to the cache.

@@ -4,11 +4,9 @@
 //! A new policy is a row of the table of names below; if it moves keys in a way of its own, also a [`Placement`] and
 //! its arm in [`super::plan::reposition`].
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Serialize};
 
-use super::parameters::CacheSettings;
+use super::{parameters::CacheSettings, rewrite::RecacheSink};
 
 /// Where re-positioned tokens get their temporal positions from, as users choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -230,10 +228,10 @@ macro_rules! names {
             pub const NAMES: &'static [&'static str] = &[$($name),+];
         }
 
-        impl FromStr for $type {
+        impl std::str::FromStr for $type {
             type Err = String;
 
-            fn from_str(text: &str) -> Result<Self, String> {
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($name => Ok($value),)+
                     _ => Err(format!("expected one of {}", Self::NAMES.join(", "))),
@@ -241,14 +239,16 @@ macro_rules! names {
             }
         }
 
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 $(if *self == $value { return f.write_str($name); })+
                 write!(f, "{self:?}")
             }
         }
     };
 }
+
+pub(crate) use names;
 
 /// Makes [`PolicyName`] and the knobs of each policy from one table. A row says the name, in brackets the parameters
 /// that the policy has (no others can be used by its knobs, and none must be left unused), between bars the latent
@@ -317,6 +317,18 @@ policies! {
         selection: Some(Selection { budget, recent, reuse_limit, scorer }),
         ..Policy::last(window)
     };
+}
+
+impl PolicyName {
+    /// What the sink becomes where a cache of this policy is encoded again, unless something else is asked for: the
+    /// large sinks of Deep Sink and Deep Forcing are most of what is seen, and would go on showing the prompt before.
+    pub fn recache_sink(self) -> RecacheSink {
+        if matches!(self, Self::DeepSink | Self::DeepForcing) {
+            RecacheSink::Encode
+        } else {
+            RecacheSink::Keep
+        }
+    }
 }
 
 names!(Positions: "official" => Positions::Official, "paper" => Positions::Paper);

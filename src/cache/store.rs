@@ -7,7 +7,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::{
-    CacheObserver, CacheShape, ChunkTokens, Event, Pass,
+    CacheObserver, CacheShape, ChunkTokens, Event, Pass, Write,
     device::{DeviceTags, Pending},
     plan::{Plan, Slot},
     policy::{Policy, Scorer, Selection},
@@ -87,6 +87,14 @@ impl LayerCache {
         Ok((self.rotated.narrow(0, 0, tokens)?, self.values.narrow(0, 0, tokens)?))
     }
 
+    /// Keys of the valid tokens as they were made, un-rotated, `[tokens, heads, head_dim]`; a view, not a copy.
+    ///
+    /// # Errors
+    /// On a device failure.
+    pub fn raw_keys(&self) -> Result<Tensor> {
+        Ok(self.raw.narrow(0, 0, self.slots.len())?)
+    }
+
     /// Bytes of its buffers, valid tokens or not.
     pub fn bytes(&self) -> usize {
         3 * self.raw.elem_count() * self.raw.dtype().size_in_bytes()
@@ -100,6 +108,9 @@ impl LayerCache {
         tokens: &ChunkTokens<'_>,
         observer: Option<&mut dyn CacheObserver>,
     ) -> Result<()> {
+        if let Write::Rewrite { sink } = pass.write {
+            return self.rewrite(context, pass, sink, tokens);
+        }
         let incoming = pass.frames * context.shape.tokens_per_frame();
         if !pass.is_first() {
             let at = self.slots.len().saturating_sub(incoming);
@@ -215,7 +226,12 @@ impl LayerCache {
         }
     }
 
-    fn remember_queries(&mut self, context: &Context<'_>, pass: Pass, tokens: &ChunkTokens<'_>) -> Result<()> {
+    pub(super) fn remember_queries(
+        &mut self,
+        context: &Context<'_>,
+        pass: Pass,
+        tokens: &ChunkTokens<'_>,
+    ) -> Result<()> {
         if let Some(Selection { recent, .. }) = context.policy.selection {
             let sums = QuerySums::of_pass(tokens.queries, pass.frames)?;
             self.queries.push(sums, recent);
@@ -224,7 +240,7 @@ impl LayerCache {
     }
 
     /// Rotates the keys anew whose position is not the one they had.
-    fn rotate_moved(&mut self, before: &[i64], rope: &Rope) -> Result<()> {
+    pub(super) fn rotate_moved(&mut self, before: &[i64], rope: &Rope) -> Result<()> {
         let mut at = 0;
         while at < self.slots.len() {
             let moved = |i: usize| self.slots[i].position != before[i];

@@ -19,7 +19,7 @@ use crate::{
     files,
     hub::file_hash::hexadecimal,
     recipe::Recipe,
-    rollout::{ChunkPlan, LatentChunk, Snapshot},
+    rollout::{ChunkPlan, HistorySnapshot, LatentChunk, Snapshot},
 };
 
 /// Number of the format; another one is refused.
@@ -141,7 +141,11 @@ pub(super) fn bytes(snapshot: &Snapshot) -> u64 {
         let queries: u64 = layer.queries.iter().map(of).sum();
         of(&layer.raw) + of(&layer.rotated) + of(&layer.values) + queries + layer.slots.len() as u64 * SLOT_BYTES
     };
-    snapshot.cache.layers.iter().map(layer).sum()
+    let history = snapshot.history.as_ref();
+    let history = history.map_or(0, |history| {
+        of(&history.latents) + (history.frames.len() * size_of::<i64>()) as u64
+    });
+    snapshot.cache.layers.iter().map(layer).sum::<u64>() + history
 }
 
 /// Writes a state; nobody sees the file before it is complete.
@@ -171,6 +175,12 @@ pub(super) fn write(path: &Path, header: &Header, snapshot: &Snapshot) -> Result
             let queries = Tensor::stack(&layer.queries, 0).map_err(|e| words(&e))?;
             tensors.push((format!("{i}.queries"), queries));
         }
+    }
+    if let Some(history) = &snapshot.history {
+        let frames = history.frames.iter().map(|frame| *frame as i64).collect::<Vec<_>>();
+        let frames = Tensor::from_vec(frames, history.frames.len(), &Device::Cpu);
+        tensors.push(("history.frames".into(), frames.map_err(|e| words(&e))?));
+        tensors.push(("history.latents".into(), history.latents.clone()));
     }
     let header = serde_json::to_string(header).map_err(|e| words(&e))?;
     let metadata = HashMap::from([(KEY.to_string(), header)]);
@@ -239,6 +249,21 @@ impl Content {
                 queries,
             })
         };
+        let history = if tensors.tensor("history.frames").is_ok() {
+            let numbers = get("history.frames".into())?
+                .to_vec1::<i64>()
+                .map_err(|error| error.to_string())?;
+            Some(HistorySnapshot {
+                frames: numbers
+                    .into_iter()
+                    .map(u64::try_from)
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| "`history.frames` is damaged")?,
+                latents: get("history.latents".into())?,
+            })
+        } else {
+            None
+        };
         Ok(Snapshot {
             chunk: header.chunk,
             frame: header.frame,
@@ -247,6 +272,7 @@ impl Content {
                 end: header.end,
                 layers: (0..header.layers).map(layer).collect::<Result<_, _>>()?,
             },
+            history,
         })
     }
 }

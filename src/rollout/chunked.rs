@@ -5,12 +5,12 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::{
-    Ahead, CancelToken, ChunkLoop, ChunkPlan, Director, LatentChunk, NoiseSource, Progress, PromptChange, Script,
-    Snapshot, spans::Spans,
+    Ahead, CancelToken, ChunkLoop, ChunkPlan, Cue, Director, LatentChunk, NoiseSource, OnSwitch, Progress,
+    PromptChange, Script, Snapshot, history::History, spans::Spans,
 };
 use crate::{
     Error, Result,
-    cache::{KvCache, Policy, plan::attention_sizes},
+    cache::{KvCache, Policy, RecacheSink, plan::attention_sizes},
     rollout::sampler::{self, DenoisingStep, SamplerSettings, Schedule},
     transformer::{CausalWan, Observer, PromptContext, TimeEmbedding},
 };
@@ -51,6 +51,8 @@ pub struct Rollout {
     /// The chunk that has left but is not in the cache yet.
     unwritten: Option<Unwritten>,
     given: Option<Tensor>,
+    /// Only where a change of the prompt may need it.
+    history: Option<History>,
     noise: Box<dyn NoiseSource>,
     cancel: CancelToken,
     steps: Vec<(DenoisingStep, TimeEmbedding)>,
@@ -144,6 +146,7 @@ impl Rollout {
             context_time: model.time_embedding(&[settings.sampler.context_noise])?,
             given_time: model.time_embedding(&[0.0])?,
             cache,
+            history: director.may_recache().then(History::default),
             director,
             spans,
             chunks: plans.map(|plans| plans.len()),
@@ -172,6 +175,39 @@ impl Rollout {
 
     fn position(&self, plan: ChunkPlan) -> u64 {
         self.settings.first_position + plan.start as u64
+    }
+
+    /// Does to the cache what a change of the prompt asks for: the last chunk is in it, the next one not yet.
+    fn switch(&mut self, cue: &Cue, progress: &mut dyn FnMut(Progress<'_>)) -> Result<()> {
+        match cue.on_switch {
+            OnSwitch::Keep => return Ok(()),
+            OnSwitch::Recache { sink } => self.recache(&cue.context, sink)?,
+            OnSwitch::Flush => {
+                let last = self.spans.first_frame_of(self.next.index.saturating_sub(1));
+                self.cache.flush(self.next.start - last)?;
+            }
+        }
+        progress(Progress::Switched {
+            chunk: self.next.index,
+            cache: &self.cache,
+        });
+        Ok(())
+    }
+
+    /// Encodes the frames of the cache again, from their clean latents, under `prompt`
+    /// (docs/algorithms/longlive.md section 3).
+    fn recache(&mut self, prompt: &PromptContext, sink: RecacheSink) -> Result<()> {
+        let Some((pass, places)) = self.cache.rewrite(sink) else {
+            return Ok(());
+        };
+        let Some(history) = &self.history else {
+            return Err(Error::Recache {
+                reason: "the director had said that it would not ask for that".into(),
+            });
+        };
+        let latents = history.at(&places)?;
+        let (time, cache) = (&self.context_time, &mut self.cache);
+        self.model.rewrite_cache(&latents, time, prompt, (pass, &places), cache)
     }
 
     /// From noise to clean latents: estimate, re-noise with a fresh draw, estimate again.
@@ -230,6 +266,9 @@ impl ChunkLoop for Rollout {
             return Ok(None);
         };
         self.write_back(progress)?;
+        if self.next.prompt.is_some_and(|before| before != cue.number) {
+            self.switch(&cue, progress)?;
+        }
         let index = self.next.index;
         let latents = match &self.given {
             Some(given) if plan.given => given.narrow(0, plan.start, plan.frames)?.contiguous()?,
@@ -261,6 +300,10 @@ impl ChunkLoop for Rollout {
         let position = self.position(chunk.plan);
         self.model
             .fill_cache(&chunk.latents, time, &chunk.prompt, position, &mut self.cache)?;
+        if let Some(history) = &mut self.history {
+            history.push(position, &chunk.latents)?;
+            history.forget(&self.cache);
+        }
         progress(Progress::Cached { chunk: chunk.index });
         Ok(())
     }
@@ -288,6 +331,10 @@ impl ChunkLoop for Rollout {
             frame: self.next.start,
             prompt: self.next.prompt,
             cache: self.cache.snapshot()?,
+            history: match &self.history {
+                Some(history) => history.snapshot()?,
+                None => None,
+            },
         })
     }
 
@@ -309,6 +356,14 @@ impl ChunkLoop for Rollout {
             });
         }
         self.cache.restore(&snapshot.cache)?;
+        if let Some(history) = &mut self.history {
+            let shape = [
+                self.model.config().in_channels,
+                self.settings.height,
+                self.settings.width,
+            ];
+            history.restore(snapshot.history.as_ref(), shape, &self.cache, self.model.device())?;
+        }
         self.unwritten = None;
         self.next = NextChunk {
             index: chunk,

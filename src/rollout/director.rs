@@ -3,7 +3,13 @@
 
 use std::sync::Arc;
 
-use crate::{Result, transformer::PromptContext};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Result,
+    cache::{RecacheSink, policy::names},
+    transformer::PromptContext,
+};
 
 /// What a director is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +27,64 @@ pub struct Ahead {
 }
 
 /// What becomes of the cache when the prompt changes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnSwitch {
     /// The cache stays as it is: what is seen of the past was made under the prompt before.
     #[default]
     Keep,
+    /// The frames of the cache are encoded again from their clean latents, under the new prompt.
+    Recache { sink: RecacheSink },
+    /// All but the sink and the last chunk is dropped.
+    Flush,
+}
+
+impl OnSwitch {
+    /// Whether clean latents are needed.
+    pub fn recaches(&self) -> bool {
+        matches!(self, Self::Recache { .. })
+    }
+
+    /// Whether nothing is done.
+    pub fn keeps(&self) -> bool {
+        *self == Self::Keep
+    }
+
+    /// The rule without what becomes of the sink.
+    pub fn rule(&self) -> SwitchRule {
+        match self {
+            Self::Keep => SwitchRule::Keep,
+            Self::Recache { .. } => SwitchRule::Recache,
+            Self::Flush => SwitchRule::Flush,
+        }
+    }
+}
+
+/// [`OnSwitch`] as users say it, what becomes of the sink apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SwitchRule {
+    #[default]
+    Keep,
+    Recache,
+    Flush,
+}
+
+names!(SwitchRule:
+    "keep" => SwitchRule::Keep,
+    "recache" => SwitchRule::Recache,
+    "flush" => SwitchRule::Flush,
+);
+
+impl SwitchRule {
+    /// What is done, given what becomes of the sink.
+    pub fn with_sink(self, sink: RecacheSink) -> OnSwitch {
+        match self {
+            Self::Keep => OnSwitch::Keep,
+            Self::Recache => OnSwitch::Recache { sink },
+            Self::Flush => OnSwitch::Flush,
+        }
+    }
 }
 
 /// A prompt as a director gives it.
@@ -34,6 +93,7 @@ pub struct Cue {
     /// Tells prompts apart: another number than at the chunk before is a change.
     pub number: usize,
     pub context: Arc<PromptContext>,
+    /// What becomes of the cache, where this is a change.
     pub on_switch: OnSwitch,
 }
 
@@ -53,6 +113,11 @@ pub trait Director: Send {
     fn generated_frames(&self) -> Option<usize> {
         None
     }
+
+    /// Whether a cue may say [`OnSwitch::Recache`]: the loop then keeps the clean latents that this needs.
+    fn may_recache(&self) -> bool {
+        true
+    }
 }
 
 /// A prompt that takes over at a chunk.
@@ -66,6 +131,8 @@ pub struct PromptChange {
 pub struct Script {
     frames: usize,
     prompts: Vec<PromptChange>,
+    /// Of the second and later prompts.
+    on_switch: Vec<OnSwitch>,
 }
 
 impl Script {
@@ -77,7 +144,19 @@ impl Script {
         if prompts.first().is_none_or(|first| first.frame > 0) {
             return Err(crate::Error::NoPrompt);
         }
-        Ok(Self { frames, prompts })
+        Ok(Self {
+            frames,
+            prompts,
+            on_switch: Vec::new(),
+        })
+    }
+
+    /// What becomes of the cache at each change, in order, the first for the second prompt; it stays as it is where
+    /// there is none.
+    #[must_use]
+    pub fn on_switch(mut self, rules: Vec<OnSwitch>) -> Self {
+        self.on_switch = rules;
+        self
     }
 }
 
@@ -92,11 +171,18 @@ impl Director for Script {
         Ok(Some(Cue {
             number,
             context: prompt.context.clone(),
-            on_switch: OnSwitch::Keep,
+            on_switch: number
+                .checked_sub(1)
+                .and_then(|change| self.on_switch.get(change).copied())
+                .unwrap_or_default(),
         }))
     }
 
     fn generated_frames(&self) -> Option<usize> {
         Some(self.frames)
+    }
+
+    fn may_recache(&self) -> bool {
+        self.on_switch.iter().any(OnSwitch::recaches)
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `director` | who is asked before each chunk for the prompt, and whether there is a chunk |
 //! | `chunked` | the loop of the Self Forcing family: chunk by chunk, each denoised in a few steps against the cache |
+//! | `history` | clean latents that the cache can be encoded again from |
 //! | `spans` | where chunks begin and end |
 //! | `sampler` | flow-matching schedule, few-step denoising |
 //! | `noise` | Gaussian noise, a stream per latent frame |
@@ -14,6 +15,7 @@
 
 pub mod chunked;
 pub mod director;
+pub mod history;
 pub mod noise;
 pub mod request;
 pub mod sampler;
@@ -33,7 +35,8 @@ use crate::{
 };
 
 pub use chunked::{Rollout, RolloutSettings};
-pub use director::{Ahead, Cue, Director, OnSwitch, PromptChange, Script};
+pub use director::{Ahead, Cue, Director, OnSwitch, PromptChange, Script, SwitchRule};
+pub use history::HistorySnapshot;
 pub use noise::{NoiseSource, RecordedNoise, SeededNoise};
 pub use spans::{ChunkPlan, RolloutDefaults, SpanError, chunk_plans};
 
@@ -57,6 +60,8 @@ pub enum Progress<'a> {
     },
     /// The chunk was written into the cache.
     Cached { chunk: usize },
+    /// The prompt has changed before this chunk; the cache is what that left of it.
+    Switched { chunk: usize, cache: &'a KvCache },
 }
 
 /// A rollout at a chunk boundary. Going on from it gives what not having stopped gives, to the bit.
@@ -71,6 +76,8 @@ pub struct Snapshot {
     /// Number of the last chunk's prompt, as the director counts them.
     pub prompt: Option<usize>,
     pub cache: CacheSnapshot,
+    /// Clean latents, where the cache may be encoded again from them.
+    pub history: Option<HistorySnapshot>,
 }
 
 /// A loop that makes a video chunk by chunk.

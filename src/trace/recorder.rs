@@ -199,6 +199,10 @@ impl Recorder {
     fn see(&mut self, sight: &Sight<'_>) -> Result<()> {
         let (slots, layer) = (sight.cache.slots(), sight.layer);
         let per_frame = self.shape.tokens_per_frame();
+        if slots.iter().all(|slot| slot.reuses == 0) {
+            // A change of the prompt drops chosen tokens.
+            self.selected[layer] = 0;
+        }
         let held = held(
             slots,
             self.shape.sink * per_frame,

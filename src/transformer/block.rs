@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::{config::TransformerConfig, linear::Linear, observer::Observer};
 use crate::{
     Result,
-    cache::{ChunkTokens, KvCache, Pass, rope::Angles},
+    cache::{ChunkTokens, KvCache, Pass, Place, rope::Angles},
     checkpoint::Weights,
     kernels,
 };
@@ -78,6 +78,12 @@ pub(super) enum Depth {
 pub(super) enum Context<'a> {
     /// The cache, into which the chunk is written.
     Cached { cache: &'a mut KvCache, pass: Pass },
+    /// The cache, which is written anew from frames that need not follow each other.
+    Rewritten {
+        cache: &'a mut KvCache,
+        pass: Pass,
+        places: &'a [Place],
+    },
     /// All tokens of the input (bidirectional model).
     Whole,
 }
@@ -86,7 +92,7 @@ impl Context<'_> {
     /// Position of the first latent frame.
     pub(super) fn start(&self) -> u64 {
         match self {
-            Self::Cached { pass, .. } => pass.start,
+            Self::Cached { pass, .. } | Self::Rewritten { pass, .. } => pass.start,
             Self::Whole => 0,
         }
     }
@@ -94,7 +100,7 @@ impl Context<'_> {
     /// After the last block.
     pub(super) fn end_pass(&mut self) -> Result<()> {
         match self {
-            Self::Cached { cache, .. } => cache.end_pass(),
+            Self::Cached { cache, .. } | Self::Rewritten { cache, .. } => cache.end_pass(),
             Self::Whole => Ok(()),
         }
     }
@@ -207,7 +213,7 @@ impl Block {
         let rotated = kernels::rotate(&keys, &angles.cos, &angles.sin)?;
         let (all_keys, all_values) = match context {
             Context::Whole => (rotated, values),
-            Context::Cached { cache, pass } => cache.update(
+            Context::Cached { cache, pass } | Context::Rewritten { cache, pass, .. } => cache.update(
                 self.index,
                 *pass,
                 ChunkTokens {

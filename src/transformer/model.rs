@@ -13,8 +13,8 @@ use super::{
 use crate::{
     Result,
     cache::{
-        CacheShape, KvCache,
-        rope::{Angles, Rope},
+        CacheShape, KvCache, Pass, Place,
+        rope::{Angles, Rope, TokenPosition},
     },
     checkpoint::{TensorSpec, Weights},
     kernels,
@@ -207,6 +207,31 @@ impl CausalWan {
         Ok(())
     }
 
+    /// Writes `cache` anew from clean latents, in one pass in which the frames see each other and what stays of the cache:
+    /// `pass` and `places` are those of [`KvCache::rewrite`], `latents` `[places, channels, height, width]` belong to the
+    /// places.
+    ///
+    /// # Errors
+    /// On sizes that don't fit, or a device failure.
+    pub fn rewrite_cache(
+        &self,
+        latents: &Tensor,
+        time: &TimeEmbedding,
+        prompt: &PromptContext,
+        (pass, places): (Pass, &[Place]),
+        cache: &mut KvCache,
+    ) -> Result<()> {
+        if latents.dim(0)? != places.len() {
+            return Err(crate::Error::Recache {
+                reason: format!("{} latent frames were given for {}", latents.dim(0)?, places.len()),
+            });
+        }
+        let mut context = Context::Rewritten { cache, pass, places };
+        let depth = Depth::CacheOnly;
+        self.run(latents, time, prompt, &mut context, depth, &mut Observer::silent())?;
+        Ok(())
+    }
+
     /// Flow of a whole clip in which every frame sees every other; positions start at 0.
     ///
     /// # Errors
@@ -233,7 +258,10 @@ impl CausalWan {
     ) -> Result<Option<Tensor>> {
         let (frames, _, height, width) = latents.dims4()?;
         let (rows, columns) = (height / PATCH, width / PATCH);
-        let angles = self.chunk_angles((context.start(), frames, rows, columns))?;
+        let angles = match context {
+            Context::Rewritten { places, .. } => self.place_angles(places, rows, columns)?,
+            _ => self.chunk_angles((context.start(), frames, rows, columns))?,
+        };
         observer.see("time_e", &time.time);
         observer.see("time_e0", &time.modulation);
         let mut x = self
@@ -282,6 +310,20 @@ impl CausalWan {
             .chunk_angles(start as i64, frames, rows, columns, &self.device)?;
         *last = Some((of, angles.clone()));
         Ok(angles)
+    }
+
+    /// Angles of frames at any positions.
+    fn place_angles(&self, places: &[Place], rows: usize, columns: usize) -> Result<Angles> {
+        let positions = places.iter().flat_map(|place| {
+            (0..rows as u32).flat_map(move |row| {
+                (0..columns as u32).map(move |column| TokenPosition {
+                    time: place.position,
+                    row,
+                    column,
+                })
+            })
+        });
+        Ok(self.rope.angles(positions, &self.device)?)
     }
 
     /// Dtype of activations and cache.

@@ -5,6 +5,7 @@
 
 pub mod causal_forcing;
 pub mod checkpoint;
+pub mod longlive;
 pub mod rollout;
 pub mod schedule;
 pub mod taehv;
