@@ -17,9 +17,9 @@ use crate::{
     recipe::RecipeError,
     render::state::StateError,
     report::ReportError,
-    rollout::SpanError,
     rollout::request::RequestError,
     rollout::sampler::SamplerError,
+    rollout::{RollingError, SpanError},
     sweep::SweepError,
     text::{TextError, nearest::nearest},
     trace::TraceError,
@@ -103,6 +103,9 @@ pub enum Error {
     /// A length that cannot be cut into chunks.
     #[error("{0}")]
     Span(#[from] SpanError),
+    /// What a rolling window cannot make.
+    #[error("{0}")]
+    Rolling(#[from] RollingError),
     /// A rollout without a prompt for its first chunk.
     #[error("no prompt for the first chunk")]
     NoPrompt,
@@ -341,6 +344,7 @@ impl Error {
                 | Self::Name(_)
                 | Self::Sampler(_)
                 | Self::Span(_)
+                | Self::Rolling(_)
                 | Self::UnknownPreset { .. }
                 | Self::UnknownModel { .. }
         )

@@ -42,10 +42,12 @@ const fn on_cpu(name: &'static str, run: Run) -> Kind {
 /// Kinds that have a runner: a new one is a row here and a file in `parity/`.
 const KINDS: &[Kind] = &[
     on_device("causal_forcing", parity::causal_forcing::run),
+    on_device("causvid", parity::causvid::run),
     on_cpu("checkpoint_containers", parity::checkpoint::run),
     on_device("dit_bidirectional", parity::transformer::run_bidirectional),
     on_device("dit_forward", parity::transformer::run_forward),
     on_device("longlive", parity::longlive::run),
+    on_device("rolling_forcing", parity::rolling::run),
     on_device("rollout", parity::rollout::run),
     on_device("rope", parity::transformer::run_rope),
     on_cpu("schedule_examples", parity::schedule::run_examples),
@@ -60,9 +62,7 @@ const KINDS: &[Kind] = &[
 
 /// Kinds of what is still to come.
 const PENDING: &[&str] = &[
-    "causvid",
     "longlive_lora",
-    "rolling_forcing",
     "mg2_action",
     "mg2_clip_visual",
     "mg2_forward",

@@ -52,6 +52,11 @@ impl DeviceTags {
         Ok(self.tags.slice_set(&tags, 0, 0)?)
     }
 
+    /// Keeps the tags of the slots that stay.
+    pub(super) fn keep(&self, kept: kernels::Kept<'_>) -> Result<()> {
+        Ok(kernels::keep_chosen_rows(&[&self.tags], kept)?)
+    }
+
     /// Tags of `tokens` new tokens from slot `at` on.
     pub(super) fn write(&self, at: usize, tokens: usize) -> Result<()> {
         Ok(self.tags.slice_set(&self.fresh.narrow(0, 0, tokens)?, 0, at)?)

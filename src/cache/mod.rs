@@ -3,6 +3,7 @@
 //! * [`policy`]: the policies as knobs, in latent frames, their names, and the rules they must obey.
 //! * [`parameters`]: the parameters as users give them.
 //! * [`plan`]: what happens to the tokens when a chunk does not fit, as integer arithmetic without tensors.
+//! * [`window`]: the same for calls over a rolling window of blocks, of which the first alone is kept.
 //! * [`store`]: the tensors of one layer; carries plans out.
 //! * [`device`]: events that stay on a GPU.
 //! * [`rewrite`]: the cache at a change of the prompt.
@@ -24,6 +25,8 @@ pub mod rope;
 pub mod score;
 pub mod snapshot;
 pub mod store;
+mod store_window;
+pub mod window;
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -35,8 +38,12 @@ pub use policy::{Overflow, Placement, Policy, PolicyError, PolicyName, Positions
 pub use rewrite::{Place, RecacheSink, Rewrite};
 pub use snapshot::{CacheSnapshot, LayerSnapshot};
 pub use store::LayerCache;
+pub use window::Purpose;
 
-use self::device::{AngleTable, DeviceTags};
+use self::{
+    device::{AngleTable, DeviceTags},
+    store_window::SinkAngles,
+};
 use crate::{Result, cache::rope::Rope};
 
 /// Sizes that a cache is made for.
@@ -69,6 +76,12 @@ pub enum Write {
     Overwrite,
     /// The pass over the frames of a [`Rewrite`]: their tokens replace all that are there, but for a sink that is kept.
     Rewrite { sink: RecacheSink },
+    /// A pass over a rolling window, whose first block alone is kept.
+    FirstBlock {
+        /// Whether the block is not in the cache yet.
+        is_new: bool,
+        purpose: Purpose,
+    },
 }
 
 /// The chunk that a forward pass works on, and what the pass does to the cache.
@@ -86,7 +99,7 @@ pub struct Pass {
 impl Pass {
     /// Whether it is the first pass over its chunk.
     pub fn is_first(self) -> bool {
-        self.write == Write::Append
+        matches!(self.write, Write::Append | Write::FirstBlock { is_new: true, .. })
     }
 
     /// The chunk as plans see it.
@@ -117,6 +130,7 @@ pub struct KvCache {
     shape: CacheShape,
     rope: Rope,
     angles: AngleTable,
+    sink_angles: SinkAngles,
     layers: Vec<LayerCache>,
     end: Option<u64>,
     seed: u64,
@@ -153,6 +167,7 @@ impl KvCache {
             shape,
             rope: Rope::new(shape.head_dim),
             angles: AngleTable::default(),
+            sink_angles: SinkAngles::default(),
             layers: Vec::new(),
             end: None,
             seed,
@@ -212,6 +227,32 @@ impl KvCache {
         })
     }
 
+    /// Tells the cache which window the coming forward pass works on: `frames` latent frames from `start` on, in blocks of
+    /// the chunk that the cache was made for. The first block is kept.
+    ///
+    /// # Errors
+    /// When the first block is neither the last one again nor the one after it.
+    pub fn begin_window(&mut self, start: u64, frames: usize, purpose: Purpose) -> Result<Pass> {
+        let end = start + self.shape.chunk as u64;
+        let is_new = match self.end {
+            Some(known) if known == end => false,
+            Some(known) if known != start => return Err(crate::Error::ChunkOrder { start, frames, known }),
+            _ => true,
+        };
+        self.end = Some(end);
+        Ok(Pass {
+            start,
+            frames,
+            write: Write::FirstBlock { is_new, purpose },
+            position: start as i64,
+        })
+    }
+
+    /// Latent frame after the last one that was written; `None` before the first pass.
+    pub fn end(&self) -> Option<u64> {
+        self.end
+    }
+
     /// Writes the chunk's tokens into a layer, making room first if needed, and returns what its queries attend to:
     /// rotated keys and values, `[tokens, heads, head_dim]`.
     ///
@@ -222,6 +263,11 @@ impl KvCache {
     pub fn update(&mut self, layer: usize, pass: Pass, tokens: ChunkTokens<'_>) -> Result<(Tensor, Tensor)> {
         self.tell(Moment::Before, pass);
         let (cache, context, observer) = self.parts(layer);
+        if let Write::FirstBlock { is_new, purpose } = pass.write {
+            let seen = cache.write_window(&context, pass, (is_new, purpose), &tokens, observer)?;
+            self.tell(Moment::After, pass);
+            return Ok(seen);
+        }
         cache.write(&context, pass, &tokens, observer)?;
         let (keys, values) = cache.view()?;
         self.tell(Moment::After, pass);
@@ -254,6 +300,7 @@ impl KvCache {
             shape: &self.shape,
             rope: &self.rope,
             angles: &self.angles,
+            sink_angles: &self.sink_angles,
             seed: self.seed,
             layer,
         };

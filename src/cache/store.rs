@@ -26,6 +26,8 @@ pub(super) struct Context<'a> {
     pub rope: &'a Rope,
     /// Table of the last event's angles, the same for all layers.
     pub angles: &'a super::device::AngleTable,
+    /// Angles of a rolling window's sink, the same for all layers.
+    pub sink_angles: &'a super::store_window::SinkAngles,
     pub seed: u64,
     pub layer: usize,
 }
@@ -132,12 +134,17 @@ impl LayerCache {
         kernels::write_rows(&self.raw, tokens.keys, at)?;
         kernels::write_rows(&self.rotated, tokens.rotated, at)?;
         kernels::write_rows(&self.values, tokens.values, at)?;
+        self.describe(at, context, pass.start, pass.frames)
+    }
+
+    /// Notes which tokens are from slot `at` on: all of `frames` latent frames.
+    pub(super) fn describe(&mut self, at: usize, context: &Context<'_>, start: u64, frames: usize) -> Result<()> {
         if let Some(tags) = &self.tags {
-            tags.write(at, pass.frames * context.shape.tokens_per_frame())?;
+            tags.write(at, frames * context.shape.tokens_per_frame())?;
         }
         self.slots.truncate(at);
         let (rows, columns) = (context.shape.rows as u32, context.shape.columns as u32);
-        for frame in pass.start..pass.start + pass.frames as u64 {
+        for frame in start..start + frames as u64 {
             for row in 0..rows {
                 self.slots.extend((0..columns).map(|column| Slot {
                     frame,

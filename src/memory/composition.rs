@@ -4,7 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{cache::Plan, recipe::Recipe, rollout::chunk_plans, vae::pictures_of_latents};
+use crate::{
+    cache::{Plan, window},
+    recipe::Recipe,
+    rollout::{LoopKind, chunk_plans},
+    vae::pictures_of_latents,
+};
 
 /// What is held while a chunk is denoised, the chunk included, in latent frames.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -98,9 +103,12 @@ fn all_states(recipe: &Recipe) -> Vec<CacheState> {
     let generated = video.latent_frames.saturating_sub(given);
     let plans = chunk_plans(given, generated, rollout.chunk, rollout.first_frame_alone);
     let policy = recipe.cache.resolve(rollout.chunk, video.latent_frames);
-    let (Ok(plans), Ok(policy)) = (plans, policy) else {
+    let (Ok(plans), Ok(mut policy)) = (plans, policy) else {
         return Vec::new();
     };
+    if rollout.kind == LoopKind::Rolling {
+        policy.window = window::capacity(&policy, rollout.chunk);
+    }
     let (mut held, mut memory) = (0, 0);
     let mut states = Vec::with_capacity(plans.len());
     for (chunk, span) in plans.iter().enumerate() {

@@ -75,6 +75,17 @@ pub fn transformer_pass(config: &TransformerConfig, policy: &Policy, shape: &Cac
     pass.max(moved.saturating_add(tokens.saturating_mul(attention).saturating_mul(F32)))
 }
 
+/// What a pass over a rolling window of `levels` chunks needs besides weights and cache: keys and values of all that it
+/// attends to are joined.
+pub fn window_pass(config: &TransformerConfig, policy: &Policy, shape: &CacheShape, levels: usize) -> u64 {
+    let wide = CacheShape {
+        chunk: shape.chunk.saturating_mul(levels),
+        ..*shape
+    };
+    let joined = product([policy.window, shape.tokens_per_frame(), config.dim]).saturating_mul(2 * F32);
+    transformer_pass(config, policy, &wide).saturating_add(joined)
+}
+
 /// Keys and values of a prompt for all blocks, and its embedding.
 pub fn prompt(config: &TransformerConfig) -> u64 {
     let contexts = product([2, config.layers, config.text_len, config.dim]);

@@ -39,7 +39,7 @@ pub use size::ByteSize;
 pub use sizes::{DecoderSizes, Sizes};
 
 use self::levers::Levers;
-use crate::{Result, hub::human_bytes, models::ModelFiles, recipe::Recipe};
+use crate::{Result, cache::window, hub::human_bytes, models::ModelFiles, recipe::Recipe, rollout::LoopKind};
 
 /// The program itself with its libraries and threads.
 const PROGRAM: u64 = 60_000_000;
@@ -261,8 +261,13 @@ pub fn state_bytes(sizes: &Sizes, recipe: &Recipe) -> Result<u64> {
     let shape = sizes
         .transformer
         .cache_shape(settings.height, settings.width, settings.chunk);
-    let frames = recipe.video.latent_frames;
-    Ok(estimate::state(&settings.policy, &shape, frames, number, latent))
+    let (mut policy, mut frames) = (settings.policy, recipe.video.latent_frames);
+    if recipe.rollout.kind == LoopKind::Rolling {
+        // A chunk more is held, and the latents of the window are kept as well.
+        policy.window = window::capacity(&policy, settings.chunk);
+        frames = frames.saturating_add(settings.chunk.saturating_mul(settings.sampler.steps.len()));
+    }
+    Ok(estimate::state(&policy, &shape, frames, number, latent))
 }
 
 fn parts(sizes: &Sizes, recipe: &Recipe) -> Result<Vec<Part>> {
@@ -301,7 +306,10 @@ fn parts(sizes: &Sizes, recipe: &Recipe) -> Result<Vec<Part>> {
     }
     let cache = estimate::cache(&settings.policy, &shape, recipe.video.latent_frames);
     add("key/value cache", cache, When::Rendering);
-    let pass = estimate::transformer_pass(config, &settings.policy, &shape);
+    let pass = match recipe.rollout.kind {
+        LoopKind::Chunks => estimate::transformer_pass(config, &settings.policy, &shape),
+        LoopKind::Rolling => estimate::window_pass(config, &settings.policy, &shape, settings.sampler.steps.len()),
+    };
     add("transformer at work", pass, When::Rendering);
     let (picture_width, picture_height) = (recipe.video.width, recipe.video.height);
     let pictures = estimate::pictures(settings.chunk, picture_width, picture_height);

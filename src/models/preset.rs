@@ -67,6 +67,25 @@ const EMBEDDED: &[(&str, &str)] = &[
         "causal-forcing-frame-1step",
         include_str!("../../configs/causal-forcing-frame-1step.toml"),
     ),
+    (
+        "causal-forcing-frame-deep",
+        include_str!("../../configs/causal-forcing-frame-deep.toml"),
+    ),
+    (
+        "causal-forcing-frame-2step-deep",
+        include_str!("../../configs/causal-forcing-frame-2step-deep.toml"),
+    ),
+    (
+        "causal-forcing-frame-1step-deep",
+        include_str!("../../configs/causal-forcing-frame-1step-deep.toml"),
+    ),
+    (
+        "causal-forcing-long",
+        include_str!("../../configs/causal-forcing-long.toml"),
+    ),
+    ("rolling-forcing", include_str!("../../configs/rolling-forcing.toml")),
+    ("causvid", include_str!("../../configs/causvid.toml")),
+    ("causvid-warp4", include_str!("../../configs/causvid-warp4.toml")),
     ("toy", include_str!("../../configs/toy.toml")),
 ];
 

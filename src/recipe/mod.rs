@@ -28,6 +28,7 @@ use crate::{
     rollout::RolloutSettings,
     rollout::chunk_plans,
     rollout::request::{PictureSize, VideoLength},
+    rollout::rolling,
     rollout::sampler::SamplerSettings,
     vae::{SPATIAL_FACTOR, pictures_of_latents},
     video::{Encoder, EncoderChoice, EncoderInfo, Preset as EncoderPreset, VideoSettings},
@@ -396,10 +397,20 @@ impl Recipe {
     /// The settings of the rollout that makes the video.
     ///
     /// # Errors
-    /// On cache or sampler settings that break a rule.
+    /// On cache or sampler settings that break a rule, or when the recipe's loop cannot make the video.
     pub fn rollout_settings(&self) -> Result<RolloutSettings> {
         self.sampler.validate()?;
         let policy = self.cache.resolve(self.rollout.chunk, self.video.latent_frames)?;
+        rolling::Asked {
+            rollout: self.rollout,
+            sampler: &self.sampler,
+            policy: &policy,
+            name: self.cache.policy,
+            frames: self.video.latent_frames.saturating_sub(self.given()),
+            prompts: self.prompts.len(),
+            given: self.given(),
+        }
+        .check()?;
         Ok(RolloutSettings {
             frames: self.video.latent_frames.saturating_sub(self.given()),
             chunk: self.rollout.chunk,

@@ -12,7 +12,7 @@ use crate::{
     Error, Result,
     device::Compute,
     models::ModelFiles,
-    rollout::{ChunkLoop, PromptChange, Rollout, RolloutSettings, SeededNoise},
+    rollout::{ChunkLoop, LoopKind, PromptChange, RollingError, RollingRollout, Rollout, RolloutSettings, SeededNoise},
     text::{PromptEmbedding, TextPipeline},
     transformer::CausalWan,
     vae::{DecodeStream, Decoder, WanEncoder},
@@ -110,13 +110,14 @@ impl Engine {
         self.embeddings.get(prompt)
     }
 
-    /// A rollout of `settings` with seeded noise. `prompts`: the latent frame from which each holds, the first one 0.
+    /// A rollout of `settings` with seeded noise, by the loop `kind`. `prompts`: the latent frame from which each holds, the first one 0.
     /// `given`: latents `[frames, 16, height, width]` that the video begins with.
     ///
     /// # Errors
-    /// As [`Rollout::new`] and [`Engine::read_prompts`].
+    /// As [`Rollout::new`], [`RollingRollout::new`] and [`Engine::read_prompts`].
     pub fn rollout(
         &mut self,
+        kind: LoopKind,
         settings: RolloutSettings,
         prompts: &[(usize, &str)],
         given: Option<Tensor>,
@@ -130,8 +131,12 @@ impl Engine {
         });
         let changes = changes.collect::<Result<Vec<_>>>()?;
         let noise = Box::new(SeededNoise::new(settings.seed));
-        let rollout = Rollout::new(self.model.clone(), settings, changes, given, noise)?;
-        Ok(Box::new(rollout))
+        let model = self.model.clone();
+        Ok(match kind {
+            LoopKind::Chunks => Box::new(Rollout::new(model, settings, changes, given, noise)?),
+            LoopKind::Rolling if given.is_some() => return Err(RollingError::Start.into()),
+            LoopKind::Rolling => Box::new(RollingRollout::new(model, settings, changes, noise)?),
+        })
     }
 
     /// A decoder for the latents of one video.

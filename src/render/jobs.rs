@@ -16,9 +16,9 @@ use crate::{
         session::Session,
         state::{Resume, StateError, StateOptions, StatePaths},
     },
-    rollout::chunk_plans,
     rollout::request::VideoLength,
     rollout::start::{StartFile, StartPictures},
+    rollout::{LoopKind, RollingError, chunk_plans},
     trace::{TraceOptions, attention::chosen_heads, check_output},
     vae::pictures_of_latents,
     video::{EncoderChoice, Form, Target, VideoError, VideoSettings, check_picture, find_encoder},
@@ -140,6 +140,9 @@ fn work(
         session,
         observe,
     )?;
+    if request.trace.is_some() && recipe.rollout.kind == LoopKind::Rolling {
+        return Err(RollingError::Trace.into());
+    }
     let job = Job {
         recipe,
         given: None,
@@ -250,7 +253,7 @@ fn described(
         Some((file, pictures)) => Some(StartRecord::of(file, pictures.latent_frames)?),
         None => None,
     };
-    Ok(Recipe {
+    let recipe = Recipe {
         prompts: resolved.prompts,
         seed: scene.seed.unwrap_or(settings.seed.value),
         sampler,
@@ -267,7 +270,10 @@ fn described(
         device: session.selection.kind().into(),
         dtype: session.selection.dtype_name().into(),
         ..Recipe::new(session.outline())
-    })
+    };
+    // What the loop cannot make is said before the model is loaded.
+    recipe.rollout_settings()?;
+    Ok(recipe)
 }
 
 /// The pictures that a scene begins with, scaled to the video.

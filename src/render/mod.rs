@@ -160,7 +160,12 @@ pub fn render(
         .iter()
         .map(|p| (p.latent_frame, p.text.as_str()))
         .collect();
-    let mut rollout = engine.rollout(recipe.rollout_settings()?, &prompts, job.given.clone())?;
+    let mut rollout = engine.rollout(
+        recipe.rollout.kind,
+        recipe.rollout_settings()?,
+        &prompts,
+        job.given.clone(),
+    )?;
     let resumed = open_state(job, rollout.as_mut(), engine.compute())?;
     let mut keep = Keeper::open(job, engine.compute())?;
     let measuring = measuring(job)?;

@@ -15,8 +15,8 @@ use crate::{
     prompts::PromptSpan,
     recipe::{FileRecord, ModelRecord, Recipe, VideoRecord},
     render::{Event, jobs::Work, speed::Speeds},
-    rollout::CancelToken,
     rollout::request::VideoLength,
+    rollout::{CancelToken, LoopKind},
 };
 
 /// Letters of a prompt that fills the text encoder of Wan.
@@ -262,7 +262,8 @@ impl Session {
         let sizes = [given.window, given.sink, given.budget, given.recent];
         Free {
             decoder: free(&settings.vae.origin) && self.locator.files(&self.located, tiny).is_ok(),
-            cache: sizes.iter().all(Option::is_none),
+            // A rolling window needs all of its cache.
+            cache: sizes.iter().all(Option::is_none) && self.located.preset.rollout.kind == LoopKind::Chunks,
             size: free(&settings.size.origin),
         }
     }

@@ -30,6 +30,8 @@ const KEY: &str = "deepforcing-state";
 const SLOT: usize = 5;
 /// Bytes of a slot in the file.
 pub(super) const SLOT_BYTES: u64 = (SLOT * size_of::<i64>()) as u64;
+/// Name of the tensor that holds [`Snapshot::window`].
+const WINDOW: &str = "window";
 /// Bytes that are hashed at once.
 const BLOCK: usize = 1 << 20;
 /// Most layers that a state may have: far more than any model.
@@ -51,6 +53,13 @@ pub(super) struct Header {
     latent_shape: [usize; 3],
     latent_frames: usize,
     pub(super) latents_sha256: String,
+    /// Latent frames of [`Snapshot::window`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    window: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Header {
@@ -66,6 +75,11 @@ impl Header {
             latent_shape: shape,
             latent_frames: frames,
             latents_sha256: hexadecimal(&hash.finalize()),
+            window: snapshot
+                .window
+                .as_ref()
+                .and_then(|window| window.dims().first().copied())
+                .unwrap_or(0),
         }
     }
 
@@ -145,7 +159,7 @@ pub(super) fn bytes(snapshot: &Snapshot) -> u64 {
     let history = history.map_or(0, |history| {
         of(&history.latents) + (history.frames.len() * size_of::<i64>()) as u64
     });
-    snapshot.cache.layers.iter().map(layer).sum::<u64>() + history
+    snapshot.cache.layers.iter().map(layer).sum::<u64>() + history + snapshot.window.as_ref().map_or(0, of)
 }
 
 /// Writes a state; nobody sees the file before it is complete.
@@ -181,6 +195,9 @@ pub(super) fn write(path: &Path, header: &Header, snapshot: &Snapshot) -> Result
         let frames = Tensor::from_vec(frames, history.frames.len(), &Device::Cpu);
         tensors.push(("history.frames".into(), frames.map_err(|e| words(&e))?));
         tensors.push(("history.latents".into(), history.latents.clone()));
+    }
+    if let Some(window) = &snapshot.window {
+        tensors.push((WINDOW.into(), window.clone()));
     }
     let header = serde_json::to_string(header).map_err(|e| words(&e))?;
     let metadata = HashMap::from([(KEY.to_string(), header)]);
@@ -273,7 +290,28 @@ impl Content {
                 layers: (0..header.layers).map(layer).collect::<Result<_, _>>()?,
             },
             history,
+            window: self.window(header, get)?,
         })
+    }
+}
+
+impl Content {
+    /// The noisy latents, of as many latent frames as the header says, each of the size of those that are done.
+    fn window(
+        &self,
+        header: &Header,
+        get: impl Fn(String) -> Result<Tensor, String>,
+    ) -> Result<Option<Tensor>, String> {
+        if header.window == 0 {
+            return Ok(None);
+        }
+        let window = get(WINDOW.into())?;
+        let [channels, height, width] = header.latent_shape;
+        let expected = [header.window, channels, height, width];
+        if window.dims() != expected {
+            return Err(format!("`{WINDOW}` is {:?}, expected {expected:?}", window.dims()));
+        }
+        Ok(Some(window))
     }
 }
 

@@ -335,26 +335,13 @@ impl ChunkLoop for Rollout {
                 Some(history) => history.snapshot()?,
                 None => None,
             },
+            window: None,
         })
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         let (chunk, frame) = (snapshot.chunk, snapshot.frame);
-        let expected = self.spans.first_frame_of(chunk);
-        if expected != frame {
-            return Err(Error::Snapshot {
-                reason: format!("chunk {chunk} begins at latent frame {expected}, in the state at {frame}"),
-            });
-        }
-        let end = (frame > 0).then(|| self.settings.first_position + frame as u64);
-        if snapshot.cache.end != end {
-            return Err(Error::Snapshot {
-                reason: format!(
-                    "its cache ends at latent frame {:?}, expected {end:?}",
-                    snapshot.cache.end
-                ),
-            });
-        }
+        super::check_boundary(snapshot, self.spans.first_frame_of(chunk), self.settings.first_position)?;
         self.cache.restore(&snapshot.cache)?;
         if let Some(history) = &mut self.history {
             let shape = [

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `director` | who is asked before each chunk for the prompt, and whether there is a chunk |
 //! | `chunked` | the loop of the Self Forcing family: chunk by chunk, each denoised in a few steps against the cache |
+//! | `rolling` | the loop of Rolling Forcing: a window of chunks at different noise levels moves through the video |
 //! | `history` | clean latents that the cache can be encoded again from |
 //! | `spans` | where chunks begin and end |
 //! | `sampler` | flow-matching schedule, few-step denoising |
@@ -18,6 +19,7 @@ pub mod director;
 pub mod history;
 pub mod noise;
 pub mod request;
+pub mod rolling;
 pub mod sampler;
 pub mod spans;
 pub mod start;
@@ -30,7 +32,7 @@ use std::sync::{
 use candle_core::Tensor;
 
 use crate::{
-    Result,
+    Error, Result,
     cache::{CacheSnapshot, KvCache},
 };
 
@@ -38,7 +40,8 @@ pub use chunked::{Rollout, RolloutSettings};
 pub use director::{Ahead, Cue, Director, OnSwitch, PromptChange, Script, SwitchRule};
 pub use history::HistorySnapshot;
 pub use noise::{NoiseSource, RecordedNoise, SeededNoise};
-pub use spans::{ChunkPlan, RolloutDefaults, SpanError, chunk_plans};
+pub use rolling::{RollingError, RollingRollout};
+pub use spans::{ChunkPlan, LoopKind, RolloutDefaults, SpanError, chunk_plans};
 
 /// A finished chunk.
 pub struct LatentChunk {
@@ -51,7 +54,8 @@ pub struct LatentChunk {
 
 /// What happens inside a chunk.
 pub enum Progress<'a> {
-    /// A denoising step is done; `x0` is its clean estimate.
+    /// A denoising step is done; `x0` is its clean estimate. In a rolling window it is that of all its chunks, of which
+    /// `chunk` is the first.
     Step {
         chunk: usize,
         step: usize,
@@ -78,6 +82,9 @@ pub struct Snapshot {
     pub cache: CacheSnapshot,
     /// Clean latents, where the cache may be encoded again from them.
     pub history: Option<HistorySnapshot>,
+    /// Noisy latents of the chunks after those that are made, `[frames, channels, height, width]`: where a loop works on
+    /// several at a time.
+    pub window: Option<Tensor>,
 }
 
 /// A loop that makes a video chunk by chunk.
@@ -119,6 +126,26 @@ pub trait ChunkLoop: Send {
     /// # Errors
     /// When it does not fit, or on a device failure. The rollout is then of no more use.
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()>;
+}
+
+/// Checks that a snapshot was taken where a chunk begins that has `expected` as its first latent frame.
+fn check_boundary(snapshot: &Snapshot, expected: usize, first_position: u64) -> Result<()> {
+    let (chunk, frame) = (snapshot.chunk, snapshot.frame);
+    if expected != frame {
+        return Err(Error::Snapshot {
+            reason: format!("chunk {chunk} begins at latent frame {expected}, in the state at {frame}"),
+        });
+    }
+    let end = (frame > 0).then(|| first_position + frame as u64);
+    if snapshot.cache.end != end {
+        return Err(Error::Snapshot {
+            reason: format!(
+                "its cache ends at latent frame {:?}, expected {end:?}",
+                snapshot.cache.end
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// Asks a running rollout to stop, from any thread. Cheap to clone; all clones are one.

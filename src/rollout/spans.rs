@@ -2,6 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The loop that makes a video.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoopKind {
+    /// Chunk by chunk: [`super::Rollout`].
+    #[default]
+    Chunks,
+    /// Several chunks at different noise levels at a time: [`super::RollingRollout`].
+    Rolling,
+}
+
+impl LoopKind {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How a video is cut into chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -10,6 +27,9 @@ pub struct RolloutDefaults {
     pub chunk: usize,
     /// Whether the first latent frame is a chunk of its own.
     pub first_frame_alone: bool,
+    /// Which loop makes the chunks.
+    #[serde(rename = "loop", skip_serializing_if = "LoopKind::is_default")]
+    pub kind: LoopKind,
 }
 
 impl Default for RolloutDefaults {
@@ -17,6 +37,7 @@ impl Default for RolloutDefaults {
         Self {
             chunk: 3,
             first_frame_alone: false,
+            kind: LoopKind::Chunks,
         }
     }
 }

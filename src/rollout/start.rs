@@ -52,6 +52,7 @@ impl StartPictures {
         let RolloutDefaults {
             chunk,
             first_frame_alone,
+            ..
         } = rollout;
         let first = if first_frame_alone { 1 } else { chunk };
         let mut held = 1;

@@ -182,6 +182,22 @@ impl CausalWan {
     ) -> Result<Tensor> {
         let (frames, ..) = latents.dims4()?;
         let pass = cache.begin(start, frames)?;
+        self.forward_pass(latents, time, prompt, pass, cache, observer)
+    }
+
+    /// As [`CausalWan::forward`], for a pass that `cache` was told about.
+    ///
+    /// # Errors
+    /// As [`CausalWan::forward`].
+    pub fn forward_pass(
+        &self,
+        latents: &Tensor,
+        time: &TimeEmbedding,
+        prompt: &PromptContext,
+        pass: Pass,
+        cache: &mut KvCache,
+        observer: &mut Observer<'_>,
+    ) -> Result<Tensor> {
         let mut context = Context::Cached { cache, pass };
         self.run(latents, time, prompt, &mut context, Depth::Full, observer)?
             .ok_or(crate::Error::NoBlocks)
@@ -201,6 +217,21 @@ impl CausalWan {
     ) -> Result<()> {
         let (frames, ..) = latents.dims4()?;
         let pass = cache.begin(start, frames)?;
+        self.fill_pass(latents, time, prompt, pass, cache)
+    }
+
+    /// As [`CausalWan::fill_cache`], for a pass that `cache` was told about.
+    ///
+    /// # Errors
+    /// As [`CausalWan::forward`].
+    pub fn fill_pass(
+        &self,
+        latents: &Tensor,
+        time: &TimeEmbedding,
+        prompt: &PromptContext,
+        pass: Pass,
+        cache: &mut KvCache,
+    ) -> Result<()> {
         let mut context = Context::Cached { cache, pass };
         let depth = Depth::CacheOnly;
         self.run(latents, time, prompt, &mut context, depth, &mut Observer::silent())?;

@@ -44,11 +44,7 @@ pub fn run(case: &Case) -> Result<()> {
         frame: 0,
         context: Arc::new(model.prompt_context(&unbatched("prompt_embeds")?)?),
     }];
-    let noise = DrawnNoise {
-        initial,
-        draws: case.input("renoise")?,
-        drawn: 0,
-    };
+    let noise = DrawnNoise::new(initial, case.input("renoise")?);
     let given_chunks = given.iter().cloned();
     let mut latents: Vec<Tensor> = Vec::new();
     let mut estimates = Vec::new();
@@ -97,7 +93,7 @@ fn sampler(schedule: &Value) -> Result<SamplerSettings> {
 }
 
 /// Clean estimates of all denoising calls; the reference stores those of its passes into the cache as well.
-fn compare_estimates(case: &Case, found: &[Tensor]) -> Result<()> {
+pub(super) fn compare_estimates(case: &Case, found: &[Tensor]) -> Result<()> {
     let calls: Vec<Vec<f64>> = serde_json::from_value(case.meta["call_trace"]["rows"].clone())?;
     let stored = case.input("x0_calls")?;
     let denoising = calls.iter().enumerate().filter(|(_, call)| call[2] > 0.0);
@@ -118,10 +114,20 @@ fn compare_estimates(case: &Case, found: &[Tensor]) -> Result<()> {
 }
 
 /// Noise in the order in which the reference drew it.
-struct DrawnNoise {
+pub(super) struct DrawnNoise {
     initial: Tensor,
     draws: Tensor,
     drawn: usize,
+}
+
+impl DrawnNoise {
+    pub(super) fn new(initial: Tensor, draws: Tensor) -> Self {
+        Self {
+            initial,
+            draws,
+            drawn: 0,
+        }
+    }
 }
 
 impl NoiseSource for DrawnNoise {

@@ -4,8 +4,10 @@
 //! `golden.rs`.
 
 pub mod causal_forcing;
+pub mod causvid;
 pub mod checkpoint;
 pub mod longlive;
+pub mod rolling;
 pub mod rollout;
 pub mod schedule;
 pub mod taehv;
