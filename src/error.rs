@@ -6,7 +6,7 @@ use crate::{
     batch::BatchError,
     bench::BenchError,
     cache::{PolicyError, plan::PlanError},
-    checkpoint::CheckpointError,
+    checkpoint::{CheckpointError, lora::LoraError},
     config::ConfigError,
     device::DeviceError,
     hub::HubError,
@@ -34,6 +34,9 @@ pub enum Error {
     /// A model file could not be read or does not fit the model.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A LoRA that cannot be merged into the model.
+    #[error(transparent)]
+    Lora(Box<LoraError>),
     /// The prompt or the tokenizer.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -171,7 +174,10 @@ pub enum Error {
     #[error("preset `{name}` does not say where its files are published; give the folder that holds them as the model")]
     NoSources { name: String },
     /// A preset without a file that the run needs.
-    #[error("the preset does not say where its {role} is published; add it to [sources], or choose another decoder")]
+    #[error(
+        "the preset does not say where its {role} is published; add it to [sources]{}",
+        if *role == "lora" { ", or give the folder that holds it as the model" } else { ", or choose another decoder" }
+    )]
     NoSource { role: &'static str },
     /// A start from an image or clip without the VAE that encodes it.
     #[error("the model folder has no Wan VAE, which is needed to start from an image or a clip")]
@@ -289,6 +295,19 @@ pub enum Error {
         file.display()
     )]
     ModelElsewhere { name: String, file: PathBuf },
+    /// A recipe whose LoRA is a file somewhere.
+    #[error(
+        "the LoRA `{}` of the recipe is not beside `{}`, and no other place that a recipe names is looked at; say where \
+         it is with --lora FILE",
+        name.display(), file.display()
+    )]
+    LoraElsewhere { name: PathBuf, file: PathBuf },
+    /// LoRAs that are not as many as the recipe's.
+    #[error(
+        "--lora says where the LoRAs of the recipe are, one for each: {given} given, the recipe has {}",
+        match &recorded[..] { [] => "none".into(), names => format!("{} ({})", names.len(), names.join(", ")) }
+    )]
+    LoraCount { given: usize, recorded: Vec<String> },
     /// A recipe with other model files than those found.
     #[error(
         "the model files are not those of the recipe ({changes}): the pictures would be others; find the same files, or \
@@ -345,6 +364,7 @@ impl Error {
                 | Self::Sampler(_)
                 | Self::Span(_)
                 | Self::Rolling(_)
+                | Self::LoraCount { .. }
                 | Self::UnknownPreset { .. }
                 | Self::UnknownModel { .. }
         )
@@ -372,3 +392,9 @@ fn near(name: &str, known: &str) -> String {
 
 /// Result with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<LoraError> for Error {
+    fn from(error: LoraError) -> Self {
+        Self::Lora(Box::new(error))
+    }
+}

@@ -48,6 +48,7 @@ const KINDS: &[Kind] = &[
     on_device("dit_forward", parity::transformer::run_forward),
     on_device("longlive", parity::longlive::run),
     on_device("rolling_forcing", parity::rolling::run),
+    on_device("longlive_lora", parity::lora::run),
     on_device("rollout", parity::rollout::run),
     on_device("rope", parity::transformer::run_rope),
     on_cpu("schedule_examples", parity::schedule::run_examples),
@@ -62,7 +63,6 @@ const KINDS: &[Kind] = &[
 
 /// Kinds of what is still to come.
 const PENDING: &[&str] = &[
-    "longlive_lora",
     "mg2_action",
     "mg2_clip_visual",
     "mg2_forward",

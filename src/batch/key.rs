@@ -29,7 +29,7 @@ impl Key {
         let files = value.pointer_mut("/model/files").and_then(Value::as_array_mut);
         for file in files.into_iter().flatten() {
             if let Some(file) = file.as_object_mut() {
-                file.retain(|key, _| matches!(key.as_str(), "role" | "bytes" | "sha256"));
+                file.retain(|key, _| matches!(key.as_str(), "role" | "bytes" | "sha256" | "strength" | "alpha"));
             }
         }
         if let Some(start) = value.get_mut("start").and_then(Value::as_object_mut) {
@@ -41,8 +41,11 @@ impl Key {
         }
     }
 
-    /// Forgets the model's files, for comparisons before they are known.
+    /// Forgets the model's files, for comparisons before they are known, and the format, which may follow from them.
     pub fn without_files(mut recipe: Value) -> Value {
+        if let Some(recipe) = recipe.as_object_mut() {
+            recipe.remove("format");
+        }
         if let Some(model) = recipe.get_mut("model").and_then(Value::as_object_mut) {
             model.remove("files");
         }
@@ -117,6 +120,8 @@ mod tests {
                 sha256: Some("00".into()),
                 repo: None,
                 revision: None,
+                strength: None,
+                alpha: None,
             }],
         })
     }
@@ -129,6 +134,17 @@ mod tests {
         assert_eq!(Key::of(&first), Key::of(&second));
         second.model.files[0].sha256 = Some("01".into());
         assert_ne!(Key::of(&first).hash, Key::of(&second).hash);
+        let mut lora = second.model.clone();
+        lora.files.push(FileRecord {
+            role: "lora".into(),
+            strength: Some(0.5),
+            ..lora.files[0].clone()
+        });
+        second.set_model(lora.clone());
+        let half = Key::of(&second).hash;
+        lora.files[1].strength = Some(1.0);
+        second.set_model(lora);
+        assert_ne!(half, Key::of(&second).hash);
         let without = |recipe| Key::without_files(Key::of(recipe).recipe);
         assert_eq!(without(&first), without(&second));
     }

@@ -180,7 +180,7 @@ impl List<'_> {
         let start = file.as_ref().zip(pictures.as_ref());
         let mut recipe = recipe(scene, start, self.form, self.session, observe)?;
         if let Some(record) = record {
-            recipe.model = record.clone();
+            recipe.set_model(record.clone());
         }
         Ok(recipe)
     }

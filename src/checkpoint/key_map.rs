@@ -73,9 +73,13 @@ pub(super) fn choose_state_dict<'a>(
     }
 }
 
+/// What files of LoRAs look like.
+pub(crate) const LORA: &str = "a LoRA";
+
 /// Models whose files people mix up.
 const LAYOUTS: &[(&str, &[&str])] = &[
-    ("a LoRA", &["lora_A", "lora_B"]),
+    (LORA, &["lora_A", "lora_B"]),
+    (LORA, &["lora_down", "lora_up"]),
     (
         "a Wan diffusion model with Diffusers names",
         &["attn1.to_q", "condition_embedder"],

@@ -10,6 +10,7 @@ mod element;
 mod error;
 mod key_map;
 mod kind;
+pub mod lora;
 mod pickle;
 mod require;
 mod safetensors_file;
@@ -34,8 +35,9 @@ use crate::files;
 
 pub use error::CheckpointError;
 pub use key_map::KeyMap;
+pub(crate) use key_map::LORA;
 pub use require::Mismatch;
-pub use weights::{TensorSpec, Weights};
+pub use weights::{Change, TensorSpec, Weights};
 
 use kind::FileKind;
 use stored::{Label, Stored};
@@ -59,6 +61,7 @@ pub struct Checkpoint {
     path: PathBuf,
     state_dict: Option<String>,
     tensors: Arc<BTreeMap<String, Stored>>,
+    notes: Arc<HashMap<String, String>>,
 }
 
 /// What a file holds, under the names in the file.
@@ -66,6 +69,8 @@ struct Contents {
     tensors: HashMap<String, Stored>,
     /// Key of the state dict that was chosen.
     state_dict: Option<String>,
+    /// What the header says beside the tensors.
+    notes: HashMap<String, String>,
 }
 
 impl Checkpoint {
@@ -120,6 +125,7 @@ impl Checkpoint {
         Ok(Self {
             path: path.into(),
             state_dict: contents.state_dict,
+            notes: Arc::new(contents.notes),
             tensors: Arc::new(rename(path, contents.tensors, options.key_map)?),
         })
     }
@@ -132,6 +138,11 @@ impl Checkpoint {
     /// Key of the state dict that was taken from the file; none if the whole file is one.
     pub fn state_dict(&self) -> Option<&str> {
         self.state_dict.as_deref()
+    }
+
+    /// What the header of a `.safetensors` file says under a key of its own (`__metadata__`).
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.notes.get(key).map(String::as_str)
     }
 
     /// Names of all tensors, sorted.

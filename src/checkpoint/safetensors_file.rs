@@ -53,6 +53,7 @@ pub(super) fn open(path: &Path, map: &Arc<Mmap>) -> Result<Contents, CheckpointE
     Ok(Contents {
         tensors,
         state_dict: None,
+        notes: metadata.metadata().clone().unwrap_or_default(),
     })
 }
 
@@ -121,6 +122,7 @@ pub(super) fn open_index(path: &Path, text: &[u8]) -> Result<Contents, Checkpoin
     Ok(Contents {
         tensors,
         state_dict: None,
+        notes: HashMap::new(),
     })
 }
 

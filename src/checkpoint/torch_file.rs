@@ -55,6 +55,7 @@ pub(super) fn open(path: &Path, map: &Arc<Mmap>, wanted: Option<&str>) -> Result
     Ok(Contents {
         tensors: tensors.collect::<Result<_, CheckpointError>>()?,
         state_dict,
+        notes: HashMap::new(),
     })
 }
 
@@ -94,6 +95,12 @@ fn find_state_dict(path: &Path, pickle: &Pickle, wanted: Option<&str>) -> Result
                 .take(10)
                 .map(|(name, count)| format!("`{}` ({count} tensors)", printable(name)))
                 .collect();
+            if dicts.iter().all(|(name, _)| name.ends_with("_lora")) {
+                return format!(
+                    "it has {}: it is a LoRA; give the model itself, and this file with --lora",
+                    names.join(", ")
+                );
+            }
             let key = printable(dicts[0].0);
             format!(
                 "it has {}; choose one of them by its key: `state-dict = \"{key}\"` under [files] in a preset (.toml) given \

@@ -25,6 +25,18 @@ enum Source {
     Recorder(Arc<Mutex<BTreeMap<String, Vec<usize>>>>),
 }
 
+/// Something that changes tensors while they are read.
+pub trait Change: Send + Sync {
+    /// Whether the tensor of this name is changed.
+    fn touches(&self, name: &str) -> bool;
+
+    /// The changed tensor, of the same shape. `tensor` is f32 and shared with nobody, so that it may be changed itself.
+    ///
+    /// # Errors
+    /// When what it is changed by cannot be read, or on a device failure.
+    fn apply(&self, name: &str, tensor: Tensor) -> Result<Tensor, CheckpointError>;
+}
+
 /// Tensors under a name prefix, converted to one dtype on one device.
 ///
 /// Constructors of networks take this and ask for every tensor by name and shape, so that the same code that builds a
@@ -32,6 +44,7 @@ enum Source {
 #[derive(Clone)]
 pub struct Weights {
     source: Source,
+    change: Option<Arc<dyn Change>>,
     prefix: String,
     dtype: DType,
     device: Device,
@@ -56,10 +69,25 @@ impl Weights {
     fn new(source: Source, dtype: DType, device: &Device) -> Self {
         Self {
             source,
+            change: None,
             prefix: String::new(),
             dtype,
             device: device.clone(),
         }
+    }
+
+    /// The same weights with a change, which is made in f32 before a tensor is rounded to their dtype.
+    #[must_use]
+    pub fn changed(self, change: Arc<dyn Change>) -> Self {
+        Self {
+            change: Some(change),
+            ..self
+        }
+    }
+
+    /// The change of a tensor, under its full name.
+    fn change_of(&self, name: &str) -> Option<&dyn Change> {
+        self.change.as_deref().filter(|change| change.touches(name))
     }
 
     /// What was asked of a [`Weights::recorder`] so far, sorted by name; empty for other sources.
@@ -136,6 +164,8 @@ impl Weights {
             name: name.clone(),
             source,
         };
+        let change = self.change_of(&name);
+        let dtype = if change.is_some() { DType::F32 } else { self.dtype };
         let tensor = match &self.source {
             Source::Recorder(seen) => {
                 seen.lock()
@@ -149,16 +179,22 @@ impl Weights {
             Source::File(file) => {
                 let found = file.shape(&name).ok_or_else(|| self.missing(&name))?;
                 self.check_shape(&name, found, &stored)?;
-                file.tensor(&name, self.dtype, &self.device)?
+                file.tensor(&name, dtype, &self.device)?
             }
             Source::Memory(tensors) => {
                 let tensor = tensors.get(&name).ok_or_else(|| self.missing(&name))?;
                 self.check_shape(&name, tensor.dims().to_vec(), &stored)?;
-                tensor
-                    .to_dtype(self.dtype)
-                    .and_then(|t| t.to_device(&self.device))
-                    .map_err(device_error)?
+                let tensor = tensor.to_dtype(dtype).and_then(|t| t.to_device(&self.device));
+                let own = |tensor: Tensor| if change.is_some() { tensor.copy() } else { Ok(tensor) };
+                tensor.and_then(own).map_err(device_error)?
             }
+        };
+        let tensor = match change {
+            Some(change) => change
+                .apply(&name, tensor)?
+                .to_dtype(self.dtype)
+                .map_err(device_error)?,
+            None => tensor,
         };
         tensor.reshape(wanted).map_err(device_error)
     }
@@ -173,8 +209,8 @@ impl Weights {
             source,
         };
         let file = match &self.source {
-            Source::File(file) => file,
-            Source::Memory(_) => {
+            Source::File(file) if self.change_of(&self.full_name(name)).is_none() => file,
+            Source::File(_) | Source::Memory(_) => {
                 self.check_rows(shape, name, rows)?;
                 let matrix = self.get(shape, name)?;
                 return Tensor::new(rows, matrix.device())

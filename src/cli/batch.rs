@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     Failure,
     cache_flags::CacheFlags,
-    flags::{EncodingFlags, MemoryFlags, ModelFlags, RunFlags},
+    flags::{EncodingFlags, LoraFlags, MemoryFlags, ModelFlags, RunFlags, SwitchFlags},
     folder::{self, FolderFlags},
     printer::Printer,
     prompt_list, prompts,
@@ -67,7 +67,11 @@ pub(super) struct Batch {
     #[command(flatten)]
     video: VideoFlags,
     #[command(flatten)]
+    switch: SwitchFlags,
+    #[command(flatten)]
     model: ModelFlags,
+    #[command(flatten)]
+    lora: LoraFlags,
     #[command(flatten)]
     memory: MemoryFlags,
     #[command(flatten)]
@@ -80,8 +84,9 @@ pub(super) struct Batch {
 
 impl Batch {
     fn layer(&self) -> Layer {
-        let layer = self.memory.over(self.model.layer());
-        self.encoding.over(self.cache.over(self.video.over(layer)))
+        let layer = self.lora.over(self.memory.over(self.model.layer()));
+        self.encoding
+            .over(self.cache.over(self.switch.over(self.video.over(layer))))
     }
 
     /// A seed that was drawn by an earlier run of the same command stays: its video need not be made again.

@@ -8,10 +8,13 @@ use super::video_flags;
 
 use crate::{
     Result,
-    config::{Layer, PreviewMode},
+    cache::RecacheSink,
+    checkpoint::lora::LoraChoice,
+    config::{Layer, Loras, PreviewMode},
     device::{DeviceChoice, DtypeChoice},
     memory::ByteSize,
     models::DecoderKind,
+    rollout::SwitchRule,
     video::{self, EncoderChoice, Form, Target},
 };
 
@@ -61,6 +64,25 @@ impl NetworkFlags {
             threads: self.threads.map(usize::from),
             ..Layer::default()
         })
+    }
+}
+
+/// What is merged into the model while it is loaded.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Model")]
+pub(super) struct LoraFlags {
+    /// Merge this LoRA into the model, :STRENGTH times (default 1); several are added up
+    #[arg(long, value_name = "FILE[:STRENGTH]")]
+    pub lora: Vec<LoraChoice>,
+}
+
+impl LoraFlags {
+    /// Puts what was typed over `layer`.
+    pub fn over(&self, layer: Layer) -> Layer {
+        Layer {
+            lora: (!self.lora.is_empty()).then(|| Loras(self.lora.clone())),
+            ..layer
+        }
     }
 }
 
@@ -166,6 +188,33 @@ impl EncodingFlags {
             encoder_preset: self.encoder_preset,
             encoder: self.encoder,
             fps: self.fps,
+            ..layer
+        }
+    }
+}
+
+/// What becomes of the cache at a change of the prompt.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Video")]
+pub(super) struct SwitchFlags {
+    /// What becomes of the cache where a prompt takes over, unless a switch says it itself: it stays (keep), its frames
+    /// are encoded again under the new prompt (recache), or all but the sink and the last chunk is dropped (flush)
+    /// [default: the preset's]
+    #[arg(long, value_name = "keep|recache|flush")]
+    pub on_switch: Option<SwitchRule>,
+    /// What the sink becomes where the cache is encoded again: it stays as it is (keep), the oldest frames of the window
+    /// replace it (renew), or its frames are encoded again too (encode) [default: encode for deep-sink and
+    /// deep-forcing, else keep]
+    #[arg(long, value_name = "keep|renew|encode")]
+    pub recache_sink: Option<RecacheSink>,
+}
+
+impl SwitchFlags {
+    /// Puts what was typed over `layer`.
+    pub fn over(&self, layer: Layer) -> Layer {
+        Layer {
+            on_switch: self.on_switch,
+            recache_sink: self.recache_sink,
             ..layer
         }
     }

@@ -52,8 +52,8 @@ const FLAGS: &[(&[&str], &str)] = &[
         "there is none: these models are distilled to work without guidance, in a few steps, and take no negative prompt",
     ),
     (
-        &["lora", "lora-path", "lora-scale", "loras"],
-        "LoRA files are not read: merge the LoRA into the model's weights and give these with --model",
+        &["lora-path", "lora-scale", "lora-weights", "loras"],
+        "a LoRA and its strength are given by --lora FILE[:STRENGTH], several by several",
     ),
     (
         &["sample-steps", "sampling-steps", "inference-steps", "n-steps"],
@@ -178,7 +178,7 @@ mod tests {
             ("--force", "--overwrite", "--format"),
             ("--guidance-scale", "without guidance", "--max-vram"),
             ("--negative_prompt", "no negative prompt", "--encoder"),
-            ("--lora", "merge the LoRA", "--color"),
+            ("--lora-path", "--lora FILE", "--color"),
         ] {
             let said = message(&["deepforcing", "generate", "a", flag]);
             let tip = said.split("tip: ").nth(1).unwrap_or_default();

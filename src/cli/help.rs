@@ -54,6 +54,20 @@ const SHORT: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "rerun",
+        &[
+            "file",
+            "output",
+            "overwrite",
+            "model",
+            "start",
+            "lora",
+            "trace",
+            "device",
+            "json",
+        ],
+    ),
+    (
         "bench",
         &[
             "model",

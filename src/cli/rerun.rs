@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     Error, Result,
-    config::{Environment, Layer, Layers},
+    checkpoint::lora::LoraChoice,
+    config::{Environment, Layer, Layers, Loras},
     models::Locator,
     recipe::{Recipe, RecipeError},
     render::{
@@ -52,6 +53,9 @@ pub(super) struct Rerun {
     /// The image or clip that the video began with, if it is elsewhere now
     #[arg(long, value_name = "FILE")]
     start: Option<PathBuf>,
+    /// The LoRAs of the recipe, in its order, if they are not beside the file; their strengths are the recipe's
+    #[arg(long, value_name = "FILE")]
+    lora: Vec<PathBuf>,
     /// Go on although model files or the start differ from the recipe's
     #[arg(long)]
     allow_changed: bool,
@@ -106,7 +110,7 @@ impl Rerun {
         tell_other_device(&recipe, &session, printer);
         recipe.device = session.selection.kind().into();
         recipe.dtype = session.selection.dtype_name().into();
-        recipe.model = record;
+        recipe.set_model(record);
         recipe.complete();
         recipe.encoding.container = target.form().to_string();
         keep_encoder(&mut recipe, target.form(), printer);
@@ -147,6 +151,9 @@ impl Rerun {
             model: Some(name),
             vae: Some(recipe.model.decoder),
             preview: self.preview.preview,
+            lora: Some(self.loras(recipe)?),
+            // What names the LoRA of the model itself.
+            preset: recipe.model.has_own_lora().then(|| recipe.model.preset.clone()),
             ..Layer::default()
         };
         let layers = Layers::load(layer, &Environment::of_process())?;
@@ -158,6 +165,31 @@ impl Rerun {
             cancel,
             &mut observe,
         )
+    }
+
+    /// The LoRAs of the recipe, where they are now.
+    fn loras(&self, recipe: &Recipe) -> Result<Loras> {
+        let recorded: Vec<_> = recipe.model.added_loras().collect();
+        if !self.lora.is_empty() && self.lora.len() != recorded.len() {
+            return Err(Error::LoraCount {
+                given: self.lora.len(),
+                recorded: recorded
+                    .iter()
+                    .map(|(file, _)| file.name.escape_debug().to_string())
+                    .collect(),
+            });
+        }
+        let loras = recorded.into_iter().enumerate().map(|(at, (file, strength))| {
+            let path = match self.lora.get(at) {
+                Some(path) => path.clone(),
+                None => file.beside(&self.file).ok_or_else(|| Error::LoraElsewhere {
+                    name: PathBuf::from(&file.name),
+                    file: self.file.clone(),
+                })?,
+            };
+            Ok(LoraChoice { path, strength })
+        });
+        loras.collect::<Result<_>>().map(Loras)
     }
 
     fn start_pictures(&self, recipe: &Recipe) -> Result<Option<StartPictures>> {

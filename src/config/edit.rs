@@ -165,6 +165,9 @@ fn written(key: &Key, text: &str) -> Option<Value> {
             let items = text.split(',').map(|item| number(item.trim()));
             Some(Value::Array(items.collect::<Option<Array>>()?))
         }
+        Notation::Texts => Some(Value::Array(
+            text.split(',').map(|item| item.trim().to_owned()).collect(),
+        )),
         Notation::Text | Notation::Choice => Some(Value::String(Formatted::new(text.into()))),
     }
 }
@@ -259,6 +262,7 @@ mod tests {
             let value = entry.text.unwrap_or_else(|| match entry.key {
                 "threads" => "2".into(),
                 "max-vram" => "12GB".into(),
+                "recache-sink" => "renew".into(),
                 _ => "toy".into(),
             });
             assert_eq!(file.set(entry.key, &value).unwrap(), value, "{}", entry.key);

@@ -138,7 +138,11 @@ impl Notation {
     /// The text that a TOML value stands for, when it is written in this way.
     fn text_of(self, value: &DeValue<'_>) -> Option<String> {
         match (self, value) {
-            (Self::Text | Self::Choice | Self::List, DeValue::String(text)) => Some(text.to_string()),
+            (Self::Text | Self::Choice | Self::List | Self::Texts, DeValue::String(text)) => Some(text.to_string()),
+            (Self::Texts, DeValue::Array(items)) => {
+                let items = items.iter().map(|item| Self::Text.text_of(item.get_ref()));
+                items.collect::<Option<Vec<_>>>().map(|items| items.join(","))
+            }
             (Self::Number, DeValue::Integer(_) | DeValue::Float(_)) => Some(written(value)),
             (Self::Choice, DeValue::Boolean(choice)) => Some(choice.to_string()),
             (Self::List, DeValue::Array(items)) => {

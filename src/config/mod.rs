@@ -38,7 +38,7 @@ pub use cache::SettedCache;
 pub use environment::{Environment, OTHER_VARIABLES, variable};
 pub use file::ConfigFile;
 pub use settings::{Entry, Key, Layer, Settings};
-pub use value::PreviewMode;
+pub use value::{Loras, PreviewMode};
 
 use crate::{
     device::{DeviceChoice, DtypeChoice},
@@ -311,6 +311,8 @@ impl Layer {
             cache: cache.into(),
             sampler_steps: Some(sampler.steps.clone()),
             sampler_shift: Some(sampler.shift),
+            on_switch: Some(preset.on_switch),
+            recache_sink: preset.recache_sink,
             ..Self::default()
         }
     }

@@ -7,15 +7,16 @@ use serde::Serialize;
 use super::{
     Origin, Setted, Source,
     cache::{self, SettedCache},
-    value::{Notation, PreviewMode, Value},
+    value::{Loras, Notation, PreviewMode, Value},
 };
 use crate::{
-    cache::{CacheChanges, CacheSettings, Parameter},
+    cache::{CacheChanges, CacheSettings, Parameter, RecacheSink},
     device::{DeviceChoice, DeviceError, DtypeChoice, Selection},
     memory::ByteSize,
     models::DecoderKind,
     rollout::request::PictureSize,
     rollout::sampler::SamplerSettings,
+    rollout::{OnSwitch, SwitchRule},
     video::{self, EncoderChoice},
 };
 
@@ -227,6 +228,8 @@ settings! {
         threads: usize = "threads" in (1, 4096), "threads to compute with";
         /// Most memory of the GPU that a video may take; absent: what is free.
         max_vram: ByteSize = "max-vram", "most memory of the GPU to use";
+        /// What the sink becomes where the cache is encoded again; absent: as the policy wants it.
+        recache_sink: RecacheSink = "recache-sink", "what the sink becomes where the cache is encoded again";
     }
     required {
         /// Where networks are computed.
@@ -235,10 +238,14 @@ settings! {
         dtype: DtypeChoice = "dtype", "number format of the networks", DtypeChoice::Auto;
         /// Decoder of the latents.
         vae: DecoderKind = "vae", "decoder of the latents", DecoderKind::default();
+        /// LoRAs that are merged into the model beside its own.
+        lora: Loras = "lora", "LoRAs merged into the model, FILE[:STRENGTH]", Loras::default();
         /// Length of the video.
         seconds: f64 = "seconds", "length of the video", 5.0;
         /// Seed of the noise.
         seed: u64 = "seed", "seed of the noise", 0;
+        /// What becomes of the cache where a prompt takes over.
+        on_switch: SwitchRule = "on-switch", "what becomes of the cache at a switch", SwitchRule::Keep;
         /// Picture size in pixels.
         size: PictureSize = "size", "picture size in pixels", PictureSize { width: 832, height: 480 };
         /// Pictures per second.
@@ -270,6 +277,13 @@ impl Settings {
     /// The cache settings.
     pub fn cache(&self) -> CacheSettings {
         self.cache.value
+    }
+
+    /// What becomes of the cache where a prompt takes over for which `rule` was asked for.
+    pub fn on_switch(&self, rule: Option<SwitchRule>) -> OnSwitch {
+        let sink = self.recache_sink.value;
+        let rule = rule.unwrap_or(self.on_switch.value);
+        rule.with_sink(sink.unwrap_or_else(|| self.cache().policy.recache_sink()))
     }
 
     /// The preset's sampler with steps and shift of these settings.

@@ -92,6 +92,9 @@ fn every_setting_can_be_set_by_every_source() {
         ("encoder-preset", "\"slow\"", "slow"),
         ("encoder", "\"h264_nvenc\"", "h264_nvenc"),
         ("preview", "true", "auto"),
+        ("on-switch", "\"flush\"", "flush"),
+        ("recache-sink", "\"renew\"", "renew"),
+        ("lora", "[\"a.safetensors:0.5\"]", "a.safetensors:0.5"),
         ("sampler.steps", "[1000, 500]", "1000,500"),
         ("sampler.shift", "3.5", "3.5"),
     ];

@@ -6,9 +6,12 @@ use serde_json::json;
 
 use super::Key;
 use crate::{
+    cache::RecacheSink,
+    checkpoint::lora::LoraChoice,
     device::{DeviceChoice, DtypeChoice},
     memory::ByteSize,
     models::DecoderKind,
+    rollout::SwitchRule,
     rollout::request::PictureSize,
     rollout::sampler::SamplerSettings,
     text::nearest::nearest,
@@ -24,6 +27,8 @@ pub enum Notation {
     Number,
     /// `[1000, 750]`, or `"1000,750"`.
     List,
+    /// `["text", "text"]`, or `"text,text"`.
+    Texts,
     /// `true`, `false` or `"text"`.
     Choice,
 }
@@ -35,6 +40,7 @@ impl Notation {
             Self::Text => "text in quotes",
             Self::Number => "a number without quotes",
             Self::List => "a list of whole numbers, for example [1000, 750, 500, 250]",
+            Self::Texts => "text in quotes, or a list of it, for example [\"a\", \"b\"]",
             Self::Choice => "true, false or text in quotes",
         }
     }
@@ -53,6 +59,32 @@ pub trait Value: Sized {
     fn to_text(&self) -> String;
 
     fn to_json(&self) -> serde_json::Value;
+}
+
+/// LoRAs that are merged into a model, each with its strength.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Loras(pub Vec<LoraChoice>);
+
+impl Value for Loras {
+    const NOTATION: Notation = Notation::Texts;
+
+    /// Files are joined by commas; one whose name has a comma is given with the flag.
+    fn from_text(text: &str, _: &Key) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let loras = text.split(',').map(|lora| lora.trim().parse());
+        loras.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn to_text(&self) -> String {
+        let loras: Vec<_> = self.0.iter().map(LoraChoice::to_string).collect();
+        loras.join(",")
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        json!(self.0.iter().map(LoraChoice::to_string).collect::<Vec<_>>())
+    }
 }
 
 /// When `--preview` shows pictures.
@@ -198,6 +230,8 @@ words! {
     DeviceChoice: Text, Self::NAMES;
     DtypeChoice: Text, Self::NAMES;
     EncoderChoice: Text, Self::NAMES;
+    SwitchRule: Text, Self::NAMES;
+    RecacheSink: Text, Self::NAMES;
     video::Preset: Text, &video::Preset::ALL.map(Self::as_str);
 }
 

@@ -15,6 +15,9 @@ use std::{
     path::{Component, Path},
 };
 
+/// Longest name that a longer one can stand beside.
+const LONGEST_REPLACED: usize = 240;
+
 /// Most bytes of a text that a person or a program wrote: configurations, recipes, plans.
 pub const LONGEST_TEXT: u64 = 64 << 20;
 
@@ -87,10 +90,16 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// When they cannot be written; what had the name stays then.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".partial");
-    let partial = path.with_file_name(name);
+    let name = path.file_name().unwrap_or_default();
+    let mut hidden = OsString::from(".");
+    // A name may be as long as names can be.
+    if name.len() <= LONGEST_REPLACED {
+        hidden.push(name);
+    } else {
+        hidden.push(std::process::id().to_string());
+    }
+    hidden.push(".partial");
+    let partial = path.with_file_name(hidden);
     let written = write(&partial, bytes).and_then(|()| fs::rename(&partial, path));
     if written.is_err() {
         fs::remove_file(&partial).ok();

@@ -43,6 +43,7 @@ pub(crate) mod emulated;
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) mod launch;
 mod linear;
+mod low_rank;
 mod modulation;
 mod norm;
 #[cfg(feature = "cuda")]
@@ -55,6 +56,7 @@ pub(crate) use activation::exp;
 pub use activation::{gelu_tanh, gelu_tanh_in_place, silu, silu_in_place};
 pub use attention::{attention, warm_up_attention};
 pub use linear::{linear, linear_gelu};
+pub use low_rank::add_low_rank;
 pub use modulation::{gated_residual, modulated_norm};
 pub use norm::{layer_norm, rms_norm};
 pub use rotation::rotate;

@@ -253,6 +253,29 @@ mod tests {
     }
 
     #[test]
+    fn a_rolling_window_needs_what_a_pass_over_all_its_chunks_does() {
+        let config = TransformerConfig::wan_1_3b();
+        let shape = CacheShape {
+            layers: 30,
+            heads: 12,
+            head_dim: 128,
+            rows: 30,
+            columns: 52,
+            chunk: 3,
+        };
+        let policy = CacheSettings {
+            policy: crate::cache::PolicyName::SinkRerope,
+            sink: 3,
+            ..CacheSettings::default()
+        };
+        let policy = policy.resolve(3, 240).unwrap();
+        let wide = transformer_pass(&config, &policy, &CacheShape { chunk: 15, ..shape });
+        let joined = 2 * 21 * 1560 * 1536 * F32;
+        assert_eq!(window_pass(&config, &policy, &shape, 5), wide + joined);
+        assert!(wide > 3 * transformer_pass(&config, &policy, &shape));
+    }
+
+    #[test]
     fn absurd_sizes_do_not_overflow() {
         let policy = Policy::whole(usize::MAX);
         let shape = CacheShape {

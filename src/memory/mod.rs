@@ -306,8 +306,10 @@ fn parts(sizes: &Sizes, recipe: &Recipe) -> Result<Vec<Part>> {
     }
     let cache = estimate::cache(&settings.policy, &shape, recipe.video.latent_frames);
     add("key/value cache", cache, When::Rendering);
+    // Where the cache is encoded again, all of its frames go through the network at once.
+    let widest = config.cache_shape(height, width, recipe.widest_pass(&settings.policy));
     let pass = match recipe.rollout.kind {
-        LoopKind::Chunks => estimate::transformer_pass(config, &settings.policy, &shape),
+        LoopKind::Chunks => estimate::transformer_pass(config, &settings.policy, &widest),
         LoopKind::Rolling => estimate::window_pass(config, &settings.policy, &shape, settings.sampler.steps.len()),
     };
     add("transformer at work", pass, When::Rendering);

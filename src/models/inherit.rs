@@ -18,7 +18,11 @@ use super::{
     published::{FileNames, Sources},
 };
 use crate::{
-    Error, Result, cache::CacheSettings, files, rollout::RolloutDefaults, rollout::sampler::SamplerSettings,
+    Error, Result,
+    cache::{CacheSettings, RecacheSink},
+    files,
+    rollout::sampler::SamplerSettings,
+    rollout::{RolloutDefaults, SwitchRule},
     text::nearest,
 };
 
@@ -51,8 +55,17 @@ pub(super) fn load(name_or_file: &str, foreign: bool) -> Result<Preset> {
     if let Some(name) = preset.files.all().find(|name| !files::is_inside(name)) {
         return Err(own.config(format!("`{name}` is no name of a file in the model's folder")));
     }
-    for (_, source) in preset.sources.iter().flat_map(Sources::all) {
+    for (role, source) in preset.sources.iter().flat_map(Sources::all) {
         source.check().map_err(|error| own.config(error))?;
+        if role.is_named_by_presets() && !preset.files.names_a(role) {
+            let reason = format!(
+                "[sources.{role}] says where {} is published, and [files] not what it is called in a folder; add \
+                 `{role} = [\"{}\"]` to [files]",
+                role.words(),
+                source.file
+            );
+            return Err(own.config(reason));
+        }
     }
     Ok(preset)
 }
@@ -81,6 +94,8 @@ fn endless(own: &Link, bases: &[Link], next: &Link) -> Option<String> {
 struct Draft {
     base: Option<Spanned<String>>,
     description: Option<String>,
+    on_switch: Option<SwitchRule>,
+    recache_sink: Option<RecacheSink>,
     files: Option<FileNames>,
     sources: Option<Sources>,
     video: Option<VideoDraft>,
@@ -329,6 +344,25 @@ mod tests {
             (None, None, "main")
         );
         assert!(sources.of(Role::TextEncoder).unwrap().sha256.is_some());
+    }
+
+    #[test]
+    fn a_lora_is_named_as_file_and_as_source() {
+        let sources = "base = \"self-forcing\"\nsources.lora = { repo = \"a/b\", file = \"models/lora.pt\" }\n";
+        let preset = load_files(&[(
+            "mine.toml",
+            &format!("{sources}files.lora = [\"lora.pt\"]\nfiles.lora-alpha = 8\n"),
+        )]);
+        let preset = preset.0.unwrap();
+        assert_eq!(preset.files.of(Role::Lora), ["lora.pt"]);
+        assert_eq!(preset.files.lora_alpha, Some(8.0));
+        let needed = preset.sources.unwrap();
+        let needed = needed.needed(crate::models::Needs::default()).unwrap();
+        assert!(needed.iter().any(|(role, _)| *role == Role::Lora));
+        refused(
+            &[("mine.toml", sources)],
+            &["[sources.lora]", "lora = [\"models/lora.pt\"]"],
+        );
     }
 
     #[test]

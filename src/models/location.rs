@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ModelFiles, Needs, preset_of_folder};
+use super::{ModelFiles, Needs, Role, preset_of_folder};
 use crate::{
     Error, Result,
     hub::{Hub, HubError, HubSettings, Source},
@@ -225,6 +225,11 @@ fn in_folder(folder: &str, settings: Option<&str>) -> Result<Located> {
 
 fn in_cache(hub: &Hub, preset: &Preset, sources: &Sources, needs: Needs) -> Result<Found> {
     let needed = sources.needed(needs)?;
+    if preset.files.names_a(Role::Lora) && sources.of(Role::Lora).is_none() {
+        return Err(Error::NoSource {
+            role: Role::Lora.name(),
+        });
+    }
     let missing: Vec<Source> = needed
         .iter()
         .filter(|(_, source)| hub.find(source).is_none())
@@ -240,13 +245,15 @@ fn in_cache(hub: &Hub, preset: &Preset, sources: &Sources, needs: Needs) -> Resu
             .collect(),
         decoder: needs.decoder,
         state_dict: preset.files.state_dict.clone(),
+        lora_alpha: preset.files.lora_alpha,
+        loras: Vec::new(),
         sources: Some(sources.clone()),
     })))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DecoderKind, Role};
+    use super::super::DecoderKind;
     use super::*;
 
     const NO_NETWORK: [(&str, &str); 1] = [("HF_HUB_OFFLINE", "1")];

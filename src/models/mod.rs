@@ -23,7 +23,10 @@ use std::{
 
 use crate::{
     Error, Result,
-    checkpoint::{Checkpoint, CheckpointError, OpenOptions, Weights},
+    checkpoint::{
+        Checkpoint, CheckpointError, LORA, OpenOptions, TensorSpec, Weights,
+        lora::{Lora, LoraChoice, LoraMerge},
+    },
     device::Compute,
     files,
     hub::Source,
@@ -37,12 +40,16 @@ pub use location::{Found, Located, Locator, ModelChoice, ModelLocation};
 pub use role::{DecoderKind, Needs, Role};
 
 /// A file of a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelFile {
     pub role: Role,
     pub path: PathBuf,
     /// Where it is published, if it came from there.
     pub source: Option<Source>,
+    /// How strongly a LoRA works that was added to the model.
+    pub strength: Option<f64>,
+    /// The alpha that the preset gives the model's own LoRA.
+    pub alpha: Option<f64>,
 }
 
 /// The files of a model, found in a folder or in the cache of the hub.
@@ -54,6 +61,10 @@ pub struct ModelFiles {
     decoder: DecoderKind,
     /// State dict to take from the transformer's file, where it has several.
     state_dict: Option<String>,
+    /// Alpha of the model's own LoRA, where its file does not say.
+    lora_alpha: Option<f64>,
+    /// LoRAs that are merged into the transformer beside its own.
+    loras: Vec<LoraChoice>,
     /// Where the files are published, if they came from there.
     sources: Option<Sources>,
 }
@@ -79,7 +90,7 @@ impl ModelFiles {
             let is_there = |path: &PathBuf| path.is_file() || (role.is_optional() && path.exists());
             match names.iter().map(|name| folder.join(name)).find(is_there) {
                 Some(path) => drop(paths.insert(role, path)),
-                None if role.is_required(needs) => {
+                None if role.is_required(needs) || (role.is_named_by_presets() && !names.is_empty()) => {
                     return Err(Error::ModelFile {
                         role: role.words(),
                         folder: folder.into(),
@@ -93,8 +104,19 @@ impl ModelFiles {
             paths,
             decoder,
             state_dict: names.state_dict.clone(),
+            lora_alpha: names.lora_alpha,
+            loras: Vec::new(),
             sources: None,
         })
+    }
+
+    /// The same with LoRAs that are merged into the transformer beside its own.
+    #[must_use]
+    pub fn with_loras(self, loras: &[LoraChoice]) -> Self {
+        Self {
+            loras: loras.to_vec(),
+            ..self
+        }
     }
 
     /// Where the file of a kind is, if it is there.
@@ -119,7 +141,15 @@ impl ModelFiles {
             roles.swap(vae, decoder);
         }
         let files = roles.into_iter().filter_map(|role| Some((role, self.path(role)?)));
-        files.flat_map(|(role, path)| self.with_shards(role, path)).collect()
+        let own = files.flat_map(|(role, path)| self.with_shards(role, path));
+        let added = self.loras.iter().map(|lora| ModelFile {
+            role: Role::Lora,
+            path: lora.path.clone(),
+            source: None,
+            strength: Some(lora.strength),
+            alpha: None,
+        });
+        own.chain(added).collect()
     }
 
     fn with_shards(&self, role: Role, path: &Path) -> Vec<ModelFile> {
@@ -127,6 +157,8 @@ impl ModelFiles {
             role,
             path,
             source: self.sources.as_ref().and_then(|sources| sources.of(role).cloned()),
+            strength: None,
+            alpha: self.lora_alpha.filter(|_| role == Role::Lora),
         };
         let shards = crate::checkpoint::shards_of(path);
         std::iter::once(path.into()).chain(shards).map(file).collect()
@@ -163,7 +195,8 @@ impl ModelFiles {
     /// Loads the transformer.
     ///
     /// # Errors
-    /// When the file does not hold exactly the tensors of a Wan transformer; all that is wrong is listed.
+    /// When the file does not hold exactly the tensors of a Wan transformer; all that is wrong is listed. Also when a LoRA
+    /// does not fit it.
     pub fn load_transformer(&self, compute: &Compute) -> Result<Arc<CausalWan>> {
         let (_, weights, config) = self.open_transformer(compute)?;
         Ok(Arc::new(CausalWan::new(config, weights)?))
@@ -189,8 +222,28 @@ impl ModelFiles {
             );
             return Err(Error::not_a_transformer(weights.origin(), reason));
         }
-        checkpoint.require(&CausalWan::expected_tensors(config.clone())?, &[])?;
+        let tensors = CausalWan::expected_tensors(config.clone())?;
+        checkpoint.require(&tensors, &[])?;
+        let weights = match self.open_loras(&tensors)? {
+            Some(merge) => weights.changed(Arc::new(merge)),
+            None => weights,
+        };
         Ok((checkpoint, weights, config))
+    }
+
+    /// What the LoRAs change of a transformer with these tensors; none without a LoRA. Reads no factors.
+    fn open_loras(&self, tensors: &[TensorSpec]) -> Result<Option<LoraMerge>> {
+        let own = self.path(Role::Lora).map(|path| (path, 1.0, self.lora_alpha));
+        let added = self.loras.iter().map(|lora| (lora.path.as_path(), lora.strength, None));
+        let mut merge = None;
+        for (path, strength, alpha) in own.into_iter().chain(added) {
+            let merged =
+                merge
+                    .get_or_insert_with(LoraMerge::default)
+                    .add(&Lora::open(path)?, tensors, strength, alpha)?;
+            tracing::info!("{merged}");
+        }
+        Ok(merge)
     }
 
     fn open_state_dict(&self, compute: &Compute) -> Result<(Checkpoint, Weights)> {
@@ -275,6 +328,9 @@ fn hinted(mut error: Error, checkpoint: &Checkpoint) -> Error {
     };
     if let Some(other) = checkpoint.looks_like().filter(|other| *other != wanted) {
         reason.push_str(&format!("; it looks like {other}"));
+        if other == LORA {
+            reason.push_str(", which is added to a model: give the model itself, and this file with --lora");
+        }
     }
     error
 }
@@ -311,6 +367,8 @@ mod tests {
             paths: BTreeMap::from([(Role::Transformer, containers.join(file))]),
             decoder: DecoderKind::Wan,
             state_dict: state_dict.map(str::to_string),
+            lora_alpha: None,
+            loras: Vec::new(),
             sources: None,
         };
         let (checkpoint, _) = files.open_state_dict(&Compute::cpu()).unwrap();
@@ -327,6 +385,8 @@ mod tests {
             paths,
             decoder: DecoderKind::Tae,
             state_dict: None,
+            lora_alpha: None,
+            loras: vec!["added.pt:0.5".parse().unwrap()],
             sources: None,
         };
         let listed = |decoder: DecoderKind, encoder: bool| {
@@ -337,18 +397,18 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        let wan = "transformer config vae text-encoder tokenizer";
+        let wan = "transformer config vae text-encoder tokenizer lora lora";
         assert_eq!(
             (listed(DecoderKind::Wan, false), listed(DecoderKind::Wan, true)),
             (wan.into(), wan.into())
         );
         assert_eq!(
             listed(DecoderKind::Tae, false),
-            "transformer config tiny-decoder text-encoder tokenizer"
+            "transformer config tiny-decoder text-encoder tokenizer lora lora"
         );
         assert_eq!(
             listed(DecoderKind::Tae, true),
-            "transformer config tiny-decoder vae text-encoder tokenizer"
+            "transformer config tiny-decoder vae text-encoder tokenizer lora lora"
         );
     }
 

@@ -6,7 +6,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, cache::CacheSettings, rollout::RolloutDefaults, rollout::sampler::SamplerSettings};
+use crate::{
+    Result,
+    cache::{CacheSettings, RecacheSink},
+    rollout::sampler::SamplerSettings,
+    rollout::{RolloutDefaults, SwitchRule},
+};
 
 use super::inherit;
 pub use super::published::{FileNames, Sources};
@@ -17,6 +22,12 @@ pub use super::published::{FileNames, Sources};
 pub struct Preset {
     /// One line for people.
     pub description: String,
+    /// What becomes of the cache where a prompt takes over.
+    #[serde(default)]
+    pub on_switch: SwitchRule,
+    /// What the sink becomes where the cache is encoded again, unless it is what the policy wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recache_sink: Option<RecacheSink>,
     /// What the files are called in a folder.
     #[serde(default)]
     pub files: FileNames,
@@ -86,6 +97,11 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("rolling-forcing", include_str!("../../configs/rolling-forcing.toml")),
     ("causvid", include_str!("../../configs/causvid.toml")),
     ("causvid-warp4", include_str!("../../configs/causvid-warp4.toml")),
+    ("longlive", include_str!("../../configs/longlive.toml")),
+    (
+        "longlive-infinity",
+        include_str!("../../configs/longlive-infinity.toml"),
+    ),
     ("toy", include_str!("../../configs/toy.toml")),
 ];
 
@@ -146,7 +162,11 @@ impl Preset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cache::PolicyName, models::Role, rollout::request::PictureSize};
+    use crate::{
+        cache::PolicyName,
+        models::Role,
+        rollout::{LoopKind, request::PictureSize},
+    };
 
     #[test]
     fn the_embedded_presets_are_legal() {
@@ -221,6 +241,116 @@ mod tests {
         }
     }
 
+    /// Loop, shift, warp, steps, policy, sink, repository, transformer and state dict of a preset.
+    type Others = (
+        LoopKind,
+        (f32, bool, &'static [u32]),
+        (PolicyName, usize),
+        [&'static str; 3],
+    );
+
+    #[test]
+    fn the_presets_of_other_systems_are_as_published() {
+        const FOUR: &[u32] = &[1000, 750, 500, 250];
+        const FIVE: &[u32] = &[1000, 800, 600, 400, 200];
+        let (rolling, chunks) = (LoopKind::Rolling, LoopKind::Chunks);
+        let (sink, fifo) = (PolicyName::SinkRerope, PolicyName::Fifo);
+        let dmd = "checkpoints/rolling_forcing_dmd.pt";
+        let (causvid, warp4) = (
+            "autoregressive_checkpoint/model.pt",
+            "autoregressive_checkpoint_warp_4step_cfg2/model.pt",
+        );
+        let expected: [(&str, Others); 4] = [
+            (
+                "rolling-forcing",
+                (
+                    rolling,
+                    (5.0, true, FIVE),
+                    (sink, 3),
+                    ["TencentARC/RollingForcing", dmd, "generator_ema"],
+                ),
+            ),
+            (
+                "causal-forcing-long",
+                (
+                    rolling,
+                    (5.0, true, FOUR),
+                    (sink, 3),
+                    ["zhuhz22/Causal-Forcing", "chunkwise/longvideo.pt", "generator_ema"],
+                ),
+            ),
+            (
+                "causvid",
+                (
+                    chunks,
+                    (8.0, false, &[1000, 757, 522]),
+                    (fifo, 0),
+                    ["tianweiy/CausVid", causvid, "generator"],
+                ),
+            ),
+            (
+                "causvid-warp4",
+                (
+                    chunks,
+                    (8.0, true, FOUR),
+                    (fifo, 0),
+                    ["tianweiy/CausVid", warp4, "generator"],
+                ),
+            ),
+        ];
+        for (name, (kind, sampler, cache, [repo, file, state_dict])) in expected {
+            let preset = Preset::load(name).unwrap();
+            assert_eq!((preset.rollout.kind, preset.rollout.chunk), (kind, 3), "{name}");
+            let own = &preset.sampler;
+            assert_eq!((own.shift, own.warp, own.steps.as_slice()), sampler, "{name}");
+            let policy = preset.cache.resolve(3, 240).unwrap();
+            assert_eq!((preset.cache.policy, policy.sink), cache, "{name}");
+            assert_eq!(policy.window, 21, "{name}");
+            let sources = preset.sources.unwrap();
+            let transformer = sources.of(Role::Transformer).unwrap();
+            assert_eq!((transformer.repo.as_str(), transformer.file.as_str()), (repo, file));
+            assert_eq!(preset.files.state_dict.as_deref(), Some(state_dict), "{name}");
+        }
+    }
+
+    #[test]
+    fn frame_wise_models_have_presets_for_long_videos() {
+        for base in ["", "-2step", "-1step"].map(|steps| format!("causal-forcing-frame{steps}")) {
+            let [deep, own] = [format!("{base}-deep"), base].map(|name| Preset::load(&name).unwrap());
+            assert_eq!(deep.cache, CacheSettings::default());
+            assert_eq!((deep.files, deep.sampler), (own.files, own.sampler));
+            assert_eq!((deep.rollout, deep.rollout.chunk), (own.rollout, 1));
+        }
+    }
+
+    #[test]
+    fn the_longlive_presets_are_as_published() {
+        for (name, policy) in [
+            ("longlive", PolicyName::Sink),
+            ("longlive-infinity", PolicyName::SinkRerope),
+        ] {
+            let preset = Preset::load(name).unwrap();
+            let cache = preset.cache;
+            assert_eq!((cache.policy, cache.window, cache.sink), (policy, 12, 3), "{name}");
+            assert_eq!(
+                (preset.on_switch, preset.recache_sink),
+                (SwitchRule::Recache, None),
+                "{name}"
+            );
+            assert_eq!(policy.recache_sink(), RecacheSink::Keep, "{name}");
+            assert_eq!(preset.sampler, SamplerSettings::default(), "{name}");
+            assert_eq!(preset.files.state_dict.as_deref(), Some("generator"), "{name}");
+            let sources = preset.sources.unwrap();
+            let transformer = sources.of(Role::Transformer).unwrap();
+            assert_eq!(transformer.repo, "Efficient-Large-Model/LongLive-1.3B");
+            assert_eq!(transformer.file, "models/longlive_base.pt");
+        }
+        let others = Preset::names().into_iter().filter(|name| !name.starts_with("longlive"));
+        for name in others {
+            assert_eq!(Preset::load(name).unwrap().on_switch, SwitchRule::Keep, "{name}");
+        }
+    }
+
     #[test]
     fn deep_forcing_is_self_forcing_with_the_cache_of_the_paper() {
         let [deep, own] = ["deep-forcing", "self-forcing"].map(|name| Preset::load(name).unwrap());
@@ -247,7 +377,8 @@ mod tests {
                 assert_eq!(name, Preset::BUNDLED);
                 continue;
             };
-            for role in Role::ALL.iter().filter(|role| **role != Role::Transformer) {
+            let own = [Role::Transformer, Role::Lora];
+            for role in Role::ALL.iter().filter(|role| !own.contains(role)) {
                 assert_eq!(sources.of(*role), known.of(*role), "{role} of {name}");
             }
         }

@@ -12,6 +12,8 @@ use crate::{Error, Result, hub::Source};
 
 /// Key of [`FileNames::state_dict`] in a preset.
 const STATE_DICT: &str = "state-dict";
+/// Key of [`FileNames::lora_alpha`] in a preset.
+const LORA_ALPHA: &str = "lora-alpha";
 
 /// Names of a model's files, relative to its folder; the first that exists is taken. A preset writes them as a table:
 /// `vae = ["Wan2.1_VAE.pth"]`.
@@ -22,9 +24,17 @@ pub struct FileNames {
     /// State dict to take from a transformer file that holds several, for instance `generator`.
     #[serde(rename = "state-dict", skip_serializing_if = "Option::is_none")]
     pub state_dict: Option<String>,
+    /// Alpha of the model's LoRA where its file does not say; without it the change is added as it is.
+    #[serde(rename = "lora-alpha", skip_serializing_if = "Option::is_none")]
+    pub lora_alpha: Option<f64>,
 }
 
 impl FileNames {
+    /// Whether the model has a file of a kind that not every model has.
+    pub fn names_a(&self, role: Role) -> bool {
+        !self.of(role).is_empty()
+    }
+
     /// The names of a kind of file; those that it is published under where the preset gives none.
     pub fn of(&self, role: Role) -> Vec<&str> {
         match self.names.get(&role) {
@@ -54,24 +64,32 @@ impl<'de> Deserialize<'de> for FileNames {
                 let mut read = FileNames::default();
                 while let Some(key) = map.next_key_seed(Word)? {
                     match key {
-                        Some(role) => drop(read.names.insert(role, map.next_value()?)),
-                        None => read.state_dict = Some(map.next_value()?),
+                        Key::Role(role) => drop(read.names.insert(role, map.next_value()?)),
+                        Key::StateDict => read.state_dict = Some(map.next_value()?),
+                        Key::LoraAlpha => read.lora_alpha = Some(map.next_value()?),
                     }
                 }
                 Ok(read)
             }
         }
 
-        /// A role, or `None` for the state dict. Read by a seed, so that a wrong word is told with its line.
+        enum Key {
+            Role(Role),
+            StateDict,
+            LoraAlpha,
+        }
+
+        /// Reads a key. A seed, so that a wrong word is told with its line.
         struct Word;
 
         impl<'de> DeserializeSeed<'de> for Word {
-            type Value = Option<Role>;
+            type Value = Key;
 
-            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Option<Role>, D::Error> {
+            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Key, D::Error> {
                 match String::deserialize(deserializer)?.as_str() {
-                    STATE_DICT => Ok(None),
-                    word => Role::read(word, &[STATE_DICT]).map(Some),
+                    STATE_DICT => Ok(Key::StateDict),
+                    LORA_ALPHA => Ok(Key::LoraAlpha),
+                    word => Role::read(word, &[STATE_DICT, LORA_ALPHA]).map(Key::Role),
                 }
             }
         }
@@ -146,7 +164,11 @@ mod tests {
 
     #[test]
     fn names_that_are_not_given_are_those_of_the_published_files() {
-        let given = names("vae = [\"a.pth\", \"b.pth\"]\nstate-dict = \"generator\"").unwrap();
+        let given =
+            names("vae = [\"a.pth\", \"b.pth\"]\nlora = [\"l.pt\"]\nstate-dict = \"generator\"\nlora-alpha = 8")
+                .unwrap();
+        assert_eq!((given.of(Role::Lora), given.lora_alpha), (vec!["l.pt"], Some(8.0)));
+        assert!(!FileNames::default().names_a(Role::Lora));
         assert_eq!(given.of(Role::Vae), ["a.pth", "b.pth"]);
         assert_eq!(given.of(Role::Tokenizer), Role::Tokenizer.published_names());
         assert_eq!(given.state_dict.as_deref(), Some("generator"));

@@ -57,6 +57,8 @@ enum Demand {
     Always,
     /// It is used where it is there.
     WhereThere,
+    /// The presets that name it cannot do without; others have none.
+    WhereNamed,
     /// These runs cannot do without; others leave it alone.
     When(fn(Needs) -> bool),
 }
@@ -134,6 +136,13 @@ roles! {
         demand: Demand::Always,
         published: ["google/umt5-xxl/tokenizer.json", "tokenizer.json"],
     }
+    /// A LoRA that belongs to the model: it is merged into the transformer.
+    Lora {
+        name: "lora",
+        words: "the LoRA",
+        demand: Demand::WhereNamed,
+        published: [],
+    }
 }
 
 impl Role {
@@ -147,7 +156,7 @@ impl Role {
         self.kind().words
     }
 
-    /// Names that the file is looked for under where a preset gives no others.
+    /// Names that the file is looked for under where a preset gives no others; none for what a preset must name.
     pub fn published_names(self) -> &'static [&'static str] {
         self.kind().published
     }
@@ -160,19 +169,24 @@ impl Role {
     /// Whether a run with these needs reads the file if it is there.
     pub fn is_used(self, needs: Needs) -> bool {
         match self.kind().demand {
-            Demand::Always | Demand::WhereThere => true,
+            Demand::Always | Demand::WhereThere | Demand::WhereNamed => true,
             Demand::When(needed) => needed(needs),
         }
     }
 
     /// Whether a run with these needs cannot do without the file.
     pub fn is_required(self, needs: Needs) -> bool {
-        self.is_used(needs) && !self.is_optional()
+        self.is_used(needs) && !self.is_optional() && !self.is_named_by_presets()
     }
 
     /// Whether every run can do without the file, and uses it where it is there.
     pub fn is_optional(self) -> bool {
         matches!(self.kind().demand, Demand::WhereThere)
+    }
+
+    /// Whether only models whose preset names the file have it; their runs cannot do without.
+    pub fn is_named_by_presets(self) -> bool {
+        matches!(self.kind().demand, Demand::WhereNamed)
     }
 
     /// Whether no run can do without the file.
@@ -216,7 +230,7 @@ mod tests {
     fn every_kind_of_file_has_a_name_of_its_own_and_is_looked_for() {
         for role in Role::ALL {
             assert_eq!(Role::named(role.name()), Some(*role));
-            assert!(!role.published_names().is_empty(), "{role}");
+            assert_eq!(role.published_names().is_empty(), role.is_named_by_presets(), "{role}");
             let written = serde_json::to_string(role).unwrap();
             assert_eq!(serde_json::from_str::<Role>(&written).unwrap(), *role);
         }
@@ -237,7 +251,7 @@ mod tests {
                 let (used, required) = match role {
                     Role::Vae => (vae, vae),
                     Role::TinyDecoder => (tiny, tiny),
-                    Role::Config => (true, false),
+                    Role::Config | Role::Lora => (true, false),
                     _ => (true, true),
                 };
                 assert_eq!(

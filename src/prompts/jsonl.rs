@@ -9,11 +9,12 @@ use serde::{
 use serde_json::Value;
 
 use super::{LineProblem, Moment, MomentError, Scene, Segment, error::shown, file::check, moment::parse_moment};
-use crate::rollout::request::draw_seed;
+use crate::rollout::{SwitchRule, request::draw_seed};
 
 const PROMPT: &str = "prompt";
 pub(super) const PROMPTS: &str = "prompts";
 pub(super) const SWITCH: &str = "switch";
+pub(super) const ON_SWITCH: &str = "on_switch";
 const SWITCH_FRAMES: &str = "switch_frame_indices";
 pub(super) const SEED: &str = "seed";
 pub(super) const SECONDS: &str = "seconds";
@@ -25,10 +26,11 @@ pub(super) const SETTINGS: &str = "settings";
 pub(super) const FAILURE: &str = "error";
 /// Which videos of a sweep could not be made, for the sweep.
 pub(crate) const VIDEOS: &str = "videos";
-pub(super) const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 12] = [
     PROMPT,
     PROMPTS,
     SWITCH,
+    ON_SWITCH,
     SWITCH_FRAMES,
     SEED,
     SECONDS,
@@ -48,11 +50,14 @@ pub(super) fn scene(line: &str, folder: &Path) -> Result<Scene, LineProblem> {
         check(index + 1, text)?;
     }
     let starts = fields.starts(texts.len())?;
-    let segments = texts.into_iter().zip(starts);
+    let rules = fields.on_switch(texts.len())?;
+    let segments = texts.into_iter().zip(starts).zip(rules);
     let (seed, seed_drawn) = fields.seed()?;
     Ok(Scene {
         id: fields.id()?,
-        segments: segments.map(|(text, start)| Segment { text, start }).collect(),
+        segments: segments
+            .map(|((text, start), on_switch)| Segment { text, start, on_switch })
+            .collect(),
         seed,
         seed_drawn,
         seconds: fields.seconds()?,
@@ -193,6 +198,29 @@ impl Fields {
         };
         let starts = switches.iter().map(read);
         std::iter::once(Ok(Moment::START)).chain(starts).collect()
+    }
+
+    /// What becomes of the cache where each of `count` prompts takes over; nothing is said of the first one.
+    fn on_switch(&self, count: usize) -> Result<Vec<Option<SwitchRule>>, LineProblem> {
+        const EXPECTED: &str = "\"keep\", \"recache\" or \"flush\", or a list with one of these for each switch";
+        let read = |value: &Value| match value {
+            Value::Null => Ok(None),
+            Value::String(word) if word.parse::<SwitchRule>().is_ok() => Ok(word.parse().ok()),
+            other => Err(wrong(ON_SWITCH, other, EXPECTED)),
+        };
+        let rules = match self.get(ON_SWITCH) {
+            None => vec![None; count - 1],
+            Some(Value::Array(list)) if list.len() != count - 1 => {
+                return Err(LineProblem::SwitchCount {
+                    key: ON_SWITCH,
+                    switches: list.len(),
+                    prompts: count,
+                });
+            }
+            Some(Value::Array(list)) => list.iter().map(read).collect::<Result<_, _>>()?,
+            Some(value) => vec![read(value)?; count - 1],
+        };
+        Ok(std::iter::once(None).chain(rules).collect())
     }
 
     fn settings(&self) -> Result<BTreeMap<String, String>, LineProblem> {

@@ -24,6 +24,7 @@
 //! | `prompt` | the prompt of a video without switches |
 //! | `prompts` | list of prompts that follow each other (in place of `prompt`) |
 //! | `switch` | list of the points where the second and later prompts take over: numbers are seconds, strings are `"12s"`, `"1:30"`, `"1m30s"` or latent frames `"40f"`; without it all prompts get equal shares of the video |
+//! | `on_switch` | what becomes of the cache at a switch: `"keep"`, `"recache"` or `"flush"`, or a list with one of them (or `null`, as for all videos) for each switch |
 //! | `switch_frame_indices` | the same as a list of latent frames, as in LongLive's configuration |
 //! | `seed` | whole number, 0 to 2⁶⁴ − 1; -1 or `"random"` draws one |
 //! | `seconds` | length of the video: a number, or a text such as `"90s"` or `"1:30"` |
@@ -50,18 +51,22 @@ mod written;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use crate::rollout::SwitchRule;
+
 pub use error::{LineProblem, PromptError};
 pub use file::{Format, PromptList, read_prompts, read_prompts_from};
 pub(crate) use jsonl::VIDEOS as FAILED_VIDEOS;
 pub use moment::{Moment, MomentError, parse_moment, parse_switch};
 pub use names::{NameError, output_names, safe_file_name};
-pub use resolve::{MovedSwitch, PromptSpan, Resolved, SwitchError, resolve_switches};
+pub use resolve::{MovedSwitch, PromptSpan, Resolved, SwitchError, check_recaches, resolve_switches};
 
 /// A prompt, and from when on it applies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segment {
     pub text: String,
     pub start: Moment,
+    /// What becomes of the cache where the prompt takes over; `None` is up to the settings that hold for all videos.
+    pub on_switch: Option<SwitchRule>,
 }
 
 /// One video to make. What is `None` is up to the settings that hold for all videos.
@@ -90,6 +95,7 @@ impl Scene {
             segments: vec![Segment {
                 text: text.into(),
                 start: Moment::START,
+                on_switch: None,
             }],
             ..Self::default()
         }

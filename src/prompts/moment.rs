@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Segment;
+use crate::{rollout::SwitchRule, text::nearest::nearest};
 
 /// A point of a video.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,11 @@ pub enum MomentError {
         "`{text}` is not a switch; write the time, a colon and the new prompt, for example --switch '12s: a storm comes'"
     )]
     NotASwitch { text: String },
+    #[error(
+        "`{word}` between time and colon says nothing known; write keep, recache or flush, or nothing, for example \
+         --switch '12s recache: a storm comes'"
+    )]
+    UnknownRule { word: String },
     #[error("the switch at `{time}` has no prompt; write for example --switch '12s: a storm comes'")]
     NoPrompt { time: String },
 }
@@ -88,7 +94,8 @@ pub fn parse_moment(text: &str) -> Result<Moment, MomentError> {
     }
 }
 
-/// Reads the argument of `--switch`: a time as for [`parse_moment`], a colon, and the prompt that takes over.
+/// Reads the argument of `--switch`: a time as for [`parse_moment`], what becomes of the cache if that is said, a colon,
+/// and the prompt that takes over.
 ///
 /// # Errors
 /// When there is no time, no colon or no prompt; the message has an example.
@@ -104,16 +111,30 @@ pub fn parse_switch(text: &str) -> Result<Segment, MomentError> {
         return Err(MomentError::NotASwitch { text: shortened(text) });
     };
     let (time, prompt) = (text[..colon].trim(), text[colon + 1..].trim());
+    let (time, word) = match time.split_once(char::is_whitespace) {
+        Some((time, word)) => (time, Some(word.trim())),
+        None => (time, None),
+    };
     // `1:30 people dance: all night` has its colon too late: the time ends before the first word.
-    if !time.starts_with(|c: char| c.is_ascii_digit()) || time.contains(char::is_whitespace) {
+    if !time.starts_with(|c: char| c.is_ascii_digit()) || word.is_some_and(|word| word.contains(char::is_whitespace)) {
         return Err(MomentError::NotASwitch { text: shortened(text) });
     }
+    let rule = |word: &str| match word.parse::<SwitchRule>() {
+        Ok(rule) => Ok(rule),
+        // A time without a unit or a colon too late is the likelier fault where no name is near.
+        Err(_) if nearest(word, SwitchRule::NAMES.iter().copied()).is_none() => {
+            Err(MomentError::NotASwitch { text: shortened(text) })
+        }
+        Err(_) => Err(MomentError::UnknownRule { word: word.into() }),
+    };
+    let on_switch = word.map(rule).transpose()?;
     let start = parse_moment(time)?;
     match prompt {
         "" => Err(MomentError::NoPrompt { time: time.into() }),
         prompt => Ok(Segment {
             text: prompt.into(),
             start,
+            on_switch,
         }),
     }
 }
@@ -236,6 +257,20 @@ mod tests {
             Ok((Moment::Seconds(90.0), "at 7:45 the sun rises: slowly".into()))
         );
         assert_eq!(switch("40f:x"), Ok((Moment::LatentFrame(40), "x".into())));
+    }
+
+    #[test]
+    fn a_switch_can_say_what_becomes_of_the_cache() {
+        let rule = |text: &str| parse_switch(text).map(|segment| segment.on_switch);
+        assert_eq!(rule("12s: x"), Ok(None));
+        assert_eq!(rule("12s recache: x"), Ok(Some(SwitchRule::Recache)));
+        assert_eq!(rule("1:30  flush : x"), Ok(Some(SwitchRule::Flush)));
+        assert_eq!(rule("40f keep:recache: x"), Ok(Some(SwitchRule::Keep)));
+        let error = rule("12s recahce: x").unwrap_err().to_string();
+        assert!(
+            error.contains("`recahce`") && error.contains("keep, recache or flush"),
+            "{error}"
+        );
     }
 
     #[test]

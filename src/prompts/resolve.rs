@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Moment, Segment};
 use crate::{
-    rollout::ChunkPlan,
+    cache::{Overflow, Policy},
+    rollout::{ChunkPlan, OnSwitch},
     vae::{TEMPORAL_FACTOR, pictures_of_latents},
 };
 
@@ -19,6 +20,9 @@ pub struct PromptSpan {
     /// When the pictures of that latent frame begin, to a tenth of a millisecond.
     pub seconds: f64,
     pub text: String,
+    /// What becomes of the cache where the prompt takes over.
+    #[serde(default, skip_serializing_if = "OnSwitch::keeps")]
+    pub on_switch: OnSwitch,
 }
 
 /// A switch that takes effect later than asked, because a chunk is made with one prompt.
@@ -100,10 +104,20 @@ pub enum SwitchError {
         last_frame: usize,
         last_seconds: f64,
     },
+    #[error(
+        "the prompt that takes over at {} s (latent frame {latent_frame}) cannot have the cache encoded again: the cache of \
+         policy `global` ends at {capacity} latent frames; take --on-switch keep or flush, or a policy with a window",
+        rounded(*seconds)
+    )]
+    RecacheBeyondCache {
+        latent_frame: usize,
+        seconds: f64,
+        capacity: usize,
+    },
 }
 
 /// Puts prompts on the chunks of a video of `pictures` pictures at `fps` per second. A switch takes effect with the
-/// first chunk that starts at its time or later.
+/// first chunk that starts at its time or later. What becomes of the cache there is not decided here.
 ///
 /// # Errors
 /// When switches are not in order, fall into one chunk or come after the start of the last chunk.
@@ -120,6 +134,7 @@ pub fn resolve_switches(
         latent_frame: 0,
         seconds: 0.0,
         text: first.text.clone(),
+        on_switch: OnSwitch::Keep,
     });
     let mut before: Option<(Moment, usize)> = None;
     for (index, segment) in rest.iter().enumerate() {
@@ -157,6 +172,7 @@ pub fn resolve_switches(
             latent_frame,
             seconds,
             text: segment.text.clone(),
+            on_switch: OnSwitch::Keep,
         });
         before = Some((asked, picture));
     }
@@ -165,6 +181,23 @@ pub fn resolve_switches(
         .moved
         .retain(|moved| !matches!(moved.asked, Moment::Share { .. }));
     Ok(resolved)
+}
+
+/// Refuses switches at which a cache would have to be encoded again that cannot hold the video so far.
+///
+/// # Errors
+/// With the first one.
+pub fn check_recaches(prompts: &[PromptSpan], policy: &Policy) -> Result<(), SwitchError> {
+    let beyond =
+        |prompt: &&PromptSpan| prompt.on_switch.recaches() && prompt.latent_frame.saturating_add(1) > policy.window;
+    match prompts.iter().find(beyond) {
+        Some(prompt) if policy.overflow == Overflow::Full => Err(SwitchError::RecacheBeyondCache {
+            latent_frame: prompt.latent_frame,
+            seconds: prompt.seconds,
+            capacity: policy.window,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// First picture of a latent frame.
@@ -248,6 +281,7 @@ mod tests {
         Segment {
             text: format!("{start}"),
             start,
+            on_switch: None,
         }
     }
 
@@ -297,6 +331,26 @@ mod tests {
         let resolved = resolve_switches(&segments, &plans, pictures_of_latents(240), 16).unwrap();
         assert_eq!(frames(&resolved), [0, 42, 81, 120, 162, 201]);
         assert_eq!(resolved.moved, []);
+    }
+
+    #[test]
+    fn a_cache_without_room_is_not_encoded_again() {
+        let sink = crate::cache::RecacheSink::Keep;
+        let span = |latent_frame, on_switch| PromptSpan {
+            latent_frame,
+            seconds: 2.0,
+            text: "x".into(),
+            on_switch,
+        };
+        let recaching = [span(0, OnSwitch::Keep), span(9, OnSwitch::Recache { sink })];
+        assert_eq!(check_recaches(&recaching, &Policy::last(6)), Ok(()));
+        assert_eq!(check_recaches(&recaching, &Policy::whole(12)), Ok(()));
+        let error = check_recaches(&recaching, &Policy::whole(9)).unwrap_err().to_string();
+        for part in ["latent frame 9", "ends at 9 latent frames", "--on-switch keep or flush"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let flushing = [span(0, OnSwitch::Keep), span(9, OnSwitch::Flush)];
+        assert_eq!(check_recaches(&flushing, &Policy::whole(9)), Ok(()));
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Columns {
         };
         let found = match key {
             _ if cell.is_empty() => Some(Value::Null),
-            "prompts" | "switch" | "switch_frame_indices" => match serde_json::from_str(cell) {
+            "prompts" | "switch" | "switch_frame_indices" | "on_switch" => match serde_json::from_str(cell) {
                 Ok(list @ Value::Array(_)) => Some(list),
                 _ => None,
             },

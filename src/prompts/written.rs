@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Moment, Scene,
-    jsonl::{FAILURE, ID, IMAGE, PROMPTS, SECONDS, SEED, SETTINGS, SWITCH},
+    jsonl::{FAILURE, ID, IMAGE, ON_SWITCH, PROMPTS, SECONDS, SEED, SETTINGS, SWITCH},
 };
 
 impl Scene {
@@ -27,6 +27,10 @@ impl Scene {
             && !moments.is_empty()
         {
             object.insert(SWITCH.into(), json!(moments));
+        }
+        let rules = self.segments.iter().skip(1).map(|segment| segment.on_switch);
+        if rules.clone().any(|rule| rule.is_some()) {
+            object.insert(ON_SWITCH.into(), json!(rules.collect::<Vec<_>>()));
         }
         if let Some(seed) = self.seed {
             object.insert(SEED.into(), json!(seed));
@@ -61,6 +65,8 @@ mod tests {
             r#"{"prompts": ["a", "b", "c"], "switch": [1.5, "40f"], "seconds": 9.5, "image": "/x.png"}"#,
             r#"{"prompts": ["a \"b\"", "c"]}"#,
             r#"{"prompt": "a", "settings": {"model": "toy", "cache.sink": "4"}}"#,
+            r#"{"prompts": ["a", "b", "c"], "switch": [1, 2], "on_switch": ["flush", null]}"#,
+            r#"{"prompts": ["a \"b\"", "c"], "on_switch": "recache"}"#,
         ];
         let read = |text: &str| {
             let list = read_prompts_from(text.as_bytes(), "x", Format::JsonLines, Path::new(""));

@@ -3,7 +3,12 @@
 //! A recipe may come from a file of somebody else; what is printed of it holds no control characters.
 
 use super::{FileRecord, Recipe, StartKind};
-use crate::{cache::CacheSettings, files::said::printable, hub::human_bytes, rollout::sampler::SamplerSettings};
+use crate::{
+    cache::CacheSettings,
+    files::said::printable,
+    hub::human_bytes,
+    rollout::{LoopKind, OnSwitch, sampler::SamplerSettings},
+};
 
 /// Letters of a hash that are shown.
 const HASH_SHOWN: usize = 12;
@@ -43,7 +48,12 @@ impl Recipe {
             match self.prompts.len() {
                 1 => text += &row("prompt", &prompt_text),
                 _ => {
-                    let place = format!("from {} s (latent frame {})", prompt.seconds, prompt.latent_frame);
+                    let mut place = format!("from {} s (latent frame {})", prompt.seconds, prompt.latent_frame);
+                    match prompt.on_switch {
+                        OnSwitch::Keep => {}
+                        OnSwitch::Recache { sink } => place += &format!(", cache encoded again (sink: {sink})"),
+                        OnSwitch::Flush => place += ", cache flushed",
+                    }
                     text += &row("prompt", &format!("{place}: {prompt_text}"));
                 }
             }
@@ -77,7 +87,14 @@ impl Recipe {
         } else {
             ""
         };
-        text += &row("chunks", &format!("{} latent frames{alone}", self.rollout.chunk));
+        let rolling = match self.rollout.kind {
+            LoopKind::Chunks => String::new(),
+            LoopKind::Rolling => format!(", {} at a time in a rolling window", self.sampler.steps.len()),
+        };
+        text += &row(
+            "chunks",
+            &format!("{} latent frames{alone}{rolling}", self.rollout.chunk),
+        );
         let encoding = &self.encoding;
         let mut quality = format!("crf {}, preset {}", encoding.crf, encoding.preset);
         if let Some(encoder) = &encoding.encoder {
@@ -105,6 +122,11 @@ fn file_text(file: &FileRecord) -> String {
         text += &format!(", {}", printable(repo));
         if let Some(revision) = &file.revision {
             text += &format!("@{}", short_hash(revision));
+        }
+    }
+    for (name, value) in [("strength", file.strength), ("alpha", file.alpha)] {
+        if let Some(value) = value {
+            text += &format!(", {name} {value}");
         }
     }
     text

@@ -7,6 +7,13 @@
 //! refuses what it could not repeat; unknown keys of a known format are ignored. Inside `sampler` and `cache`, where
 //! every key changes the pictures, unknown keys are refused. The seed is a whole number up to 2⁶⁴ − 1, which readers
 //! that know only floating point (JavaScript) round.
+//!
+//! | format | what it has more |
+//! |---|---|
+//! | 1 | |
+//! | 2 | `on-switch` of a prompt: what becomes of the cache where it takes over |
+//!
+//! A recipe is written in the lowest format that can say it, so that older programs read what they can repeat.
 
 mod human;
 mod start;
@@ -20,10 +27,11 @@ pub use start::{StartKind, StartRecord};
 
 use crate::{
     Result,
-    cache::CacheSettings,
+    cache::{CacheSettings, Policy},
     hub::file_hash::is_sha256,
-    models::DecoderKind,
+    models::{DecoderKind, Role},
     prompts::PromptSpan,
+    rollout::LoopKind,
     rollout::RolloutDefaults,
     rollout::RolloutSettings,
     rollout::chunk_plans,
@@ -34,8 +42,12 @@ use crate::{
     video::{Encoder, EncoderChoice, EncoderInfo, Preset as EncoderPreset, VideoSettings},
 };
 
-/// Number of the format that this program writes, the highest that it reads.
-pub const FORMAT: u32 = 1;
+/// The highest number of the format that this program reads. It writes the lowest that says all of a recipe
+/// ([`Recipe::needed_format`]), so that older programs read what they can repeat.
+pub const FORMAT: u32 = 2;
+
+/// Format of recipes with nothing that came later.
+const FIRST_FORMAT: u32 = 1;
 
 /// The resolved description of one video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,12 +96,12 @@ pub struct ModelRecord {
 }
 
 /// A file of the model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FileRecord {
     /// As [`crate::models::Role::name`].
     pub role: String,
-    /// File name without folder.
+    /// File name without folder; of a LoRA that was added to the model, its path as it was given.
     pub name: String,
     pub bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,6 +111,12 @@ pub struct FileRecord {
     pub repo: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// How strongly a LoRA works that was added to the model; absent for the model's own files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
+    /// The alpha that the preset gave the model's own LoRA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
 }
 
 /// Size and length.
@@ -235,8 +253,8 @@ impl Recipe {
     /// A recipe of this version for a model, with the defaults of every part; size, length and prompts are to be filled
     /// in.
     pub fn new(model: ModelRecord) -> Self {
-        Self {
-            format: FORMAT,
+        let mut recipe = Self {
+            format: FIRST_FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             model,
             prompts: Vec::new(),
@@ -262,7 +280,36 @@ impl Recipe {
             dtype: "f32".into(),
             pictures_written: None,
             notes: Vec::new(),
+        };
+        recipe.format = recipe.needed_format();
+        recipe
+    }
+
+    /// The lowest format that has all that this recipe says: 2 for a model with a LoRA or a cache that does not stay as it
+    /// is where the prompt changes, else 1.
+    pub fn needed_format(&self) -> u32 {
+        let has_lora = self.model.files.iter().any(|file| file.role == Role::Lora.name());
+        let switches = self.prompts.iter().any(|prompt| !prompt.on_switch.keeps());
+        let rolling = self.rollout.kind != LoopKind::Chunks;
+        if has_lora || switches || rolling {
+            2
+        } else {
+            FIRST_FORMAT
         }
+    }
+
+    /// Takes this model, whose files are known by now.
+    pub fn set_model(&mut self, model: ModelRecord) {
+        self.model = model;
+        self.format = self.needed_format();
+    }
+
+    /// Gives it the prompts, and the lowest format that can say all of it.
+    #[must_use]
+    pub fn with_prompts(mut self, prompts: Vec<PromptSpan>) -> Self {
+        self.prompts = prompts;
+        self.format = self.needed_format();
+        self
     }
 
     /// Compact JSON, in one line.
@@ -322,6 +369,11 @@ impl Recipe {
         if self.prompts.first().is_none_or(|prompt| prompt.latent_frame != 0) {
             return Err("`prompts` has none at latent frame 0".into());
         }
+        if self.format == FIRST_FORMAT && self.prompts.iter().any(|prompt| !prompt.on_switch.keeps()) {
+            return Err(format!(
+                "`on-switch` of a prompt belongs to format {FORMAT}, and the recipe has format {FIRST_FORMAT}"
+            ));
+        }
         if !self.prompts.is_sorted_by(|a, b| a.latent_frame < b.latent_frame) {
             return Err("`prompts` are not in order".into());
         }
@@ -374,6 +426,7 @@ impl Recipe {
         let RolloutDefaults {
             chunk,
             first_frame_alone,
+            kind: _,
         } = self.rollout;
         let generated = video.latent_frames - self.given();
         chunk_plans(self.given(), generated, chunk, first_frame_alone).map_err(|error| error.to_string())?;
@@ -392,6 +445,13 @@ impl Recipe {
     /// Latent frames that the video begins with.
     pub(crate) fn given(&self) -> usize {
         self.start.as_ref().map_or(0, |start| start.latent_frames)
+    }
+
+    /// Most latent frames that go through the network at once, with a cache of `policy`.
+    pub(crate) fn widest_pass(&self, policy: &Policy) -> usize {
+        let recached = self.prompts.iter().filter(|prompt| prompt.on_switch.recaches());
+        let frames = recached.map(|prompt| prompt.latent_frame.min(policy.window));
+        frames.max().unwrap_or(0).max(self.rollout.chunk)
     }
 
     /// The settings of the rollout that makes the video.
@@ -470,6 +530,18 @@ impl VideoRecord {
 }
 
 impl ModelRecord {
+    /// Whether the preset names a LoRA that belongs to the model.
+    pub fn has_own_lora(&self) -> bool {
+        let mut loras = self.files.iter().filter(|file| file.role == Role::Lora.name());
+        loras.any(|file| file.strength.is_none())
+    }
+
+    /// The LoRAs that were added to the model, with their strengths.
+    pub fn added_loras(&self) -> impl Iterator<Item = (&FileRecord, f64)> {
+        let loras = self.files.iter().filter(|file| file.role == Role::Lora.name());
+        loras.filter_map(|file| Some((file, file.strength?)))
+    }
+
     /// How the files of `other` differ from these, one sentence each; file names do not count.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut differences = Vec::new();
@@ -520,23 +592,35 @@ fn files(count: usize) -> String {
 }
 
 impl FileRecord {
-    /// Whether both have the same bytes, as far as is known.
+    /// The file of this name beside `recipe`, the file that holds the recipe. A recipe may come from anybody, so no other
+    /// place that it names is looked at.
+    pub fn beside(&self, recipe: &Path) -> Option<PathBuf> {
+        let name = Path::new(&self.name);
+        let relative = crate::files::is_inside(&self.name).then_some(name);
+        let last = name.file_name().map(Path::new);
+        let mut places = relative.into_iter().chain(last).map(|name| recipe.with_file_name(name));
+        places.find(|path| path.symlink_metadata().is_ok())
+    }
+
+    /// Whether both have the same bytes, as far as is known, and are used in the same way.
     fn same_content(&self, other: &Self) -> bool {
         let hashes_agree = match (&self.sha256, &other.sha256) {
             (Some(mine), Some(theirs)) => mine == theirs,
             _ => true,
         };
-        self.bytes == other.bytes && hashes_agree
+        let terms_agree = (self.strength, self.alpha) == (other.strength, other.alpha);
+        self.bytes == other.bytes && hashes_agree && terms_agree
     }
 
     fn content(&self) -> String {
         let hash = self.sha256.as_deref().map(human::short_hash);
         let hash = hash.map_or(String::new(), |hash| format!(", SHA-256 {hash}"));
-        format!(
-            "`{}` ({} bytes{hash})",
-            crate::files::said::printable(&self.name),
-            self.bytes
-        )
+        let strength = self
+            .strength
+            .map_or(String::new(), |strength| format!(", strength {strength}"));
+        let alpha = self.alpha.map_or(String::new(), |alpha| format!(", alpha {alpha}"));
+        let name = crate::files::said::printable(&self.name);
+        format!("`{name}` ({} bytes{hash}{strength}{alpha})", self.bytes)
     }
 }
 

@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::rollout::start::StartFile;
+use crate::{
+    cache::RecacheSink,
+    rollout::{OnSwitch, start::StartFile},
+};
 
 fn file(role: &str, name: &str, hash: &str) -> FileRecord {
     FileRecord {
@@ -16,6 +19,8 @@ fn file(role: &str, name: &str, hash: &str) -> FileRecord {
         sha256: Some(hash.repeat(32)),
         repo: Some("owner/model".into()),
         revision: Some("b".repeat(40)),
+        strength: None,
+        alpha: None,
     }
 }
 
@@ -24,6 +29,7 @@ fn prompt(latent_frame: usize, text: &str) -> PromptSpan {
         latent_frame,
         seconds: latent_frame as f64 / 4.0,
         text: text.into(),
+        on_switch: OnSwitch::Keep,
     }
 }
 
@@ -89,13 +95,13 @@ fn names_in_json_are_those_of_the_command_line() {
 #[test]
 fn later_formats_are_refused_and_unknown_keys_are_not() {
     let error = read(|value| {
-        value["format"] = json!(2);
+        value["format"] = json!(FORMAT + 1);
         value["deepforcing"] = json!("9.0.0");
         value["sampler"] = json!("of a kind unknown today");
     });
     let message = error.unwrap_err().to_string();
     assert!(
-        message.contains("format 2") && message.contains("9.0.0") && message.contains("update"),
+        message.contains("format 3") && message.contains("9.0.0") && message.contains("update"),
         "{message}"
     );
     let more = read(|value| {
@@ -105,6 +111,60 @@ fn later_formats_are_refused_and_unknown_keys_are_not() {
     assert_eq!(more.unwrap(), example());
     let cache = read(|value| value["cache"]["mood"] = json!(1)).unwrap_err().to_string();
     assert!(cache.contains("unknown field `mood`"), "{cache}");
+}
+
+#[test]
+fn a_lora_and_its_strength_are_part_of_the_model() {
+    let mut recipe = example();
+    assert_eq!(recipe.format, 1);
+    let mut with_lora = recipe.model.clone();
+    with_lora.files.push(FileRecord {
+        strength: Some(0.5),
+        repo: None,
+        revision: None,
+        ..file("lora", "loras/style.safetensors", "ef")
+    });
+    recipe.set_model(with_lora.clone());
+    assert_eq!(recipe.format, 2);
+    assert_eq!(Recipe::from_json(&recipe.to_json()).unwrap(), recipe);
+    assert!(recipe.human().contains("loras/style.safetensors"), "{}", recipe.human());
+    assert!(recipe.human().contains("strength 0.5"), "{}", recipe.human());
+    let added: Vec<f64> = recipe.model.added_loras().map(|(_, strength)| strength).collect();
+    assert_eq!(added, [0.5]);
+    let mut stronger = with_lora.clone();
+    stronger.files[2].strength = Some(0.6);
+    let said = with_lora.differences(&stronger).join("; ");
+    assert!(said.contains("lora") && said.contains("strength 0.5"), "{said}");
+    let said = with_lora.differences(&example().model).join("; ");
+    assert!(said.contains("lora: 1 file of the recipe, 0 files here"), "{said}");
+    assert!(with_lora.differences(&with_lora).is_empty());
+}
+
+#[test]
+fn only_a_recipe_that_says_what_becomes_of_the_cache_has_the_second_format() {
+    let mut prompts = example().prompts;
+    let plain = example().with_prompts(prompts.clone());
+    assert_eq!(plain.format, 1);
+    assert!(!plain.to_json().contains("on-switch"));
+    for (on_switch, written) in [
+        (OnSwitch::Flush, json!("flush")),
+        (
+            OnSwitch::Recache {
+                sink: RecacheSink::Renew,
+            },
+            json!({"recache": {"sink": "renew"}}),
+        ),
+    ] {
+        prompts[1].on_switch = on_switch;
+        let recipe = example().with_prompts(prompts.clone());
+        assert_eq!(recipe.format, 2);
+        let json: Value = serde_json::from_str(&recipe.to_json()).unwrap();
+        assert_eq!(json["prompts"][1]["on-switch"], written);
+        assert_eq!(Recipe::from_json(&recipe.to_json()).unwrap(), recipe);
+    }
+    let contradiction = read(|value| value["prompts"][1]["on-switch"] = json!("flush"));
+    let message = contradiction.unwrap_err().to_string();
+    assert!(message.contains("format 2"), "{message}");
 }
 
 #[test]

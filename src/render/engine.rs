@@ -12,7 +12,10 @@ use crate::{
     Error, Result,
     device::Compute,
     models::ModelFiles,
-    rollout::{ChunkLoop, LoopKind, PromptChange, RollingError, RollingRollout, Rollout, RolloutSettings, SeededNoise},
+    prompts::PromptSpan,
+    rollout::{
+        ChunkLoop, LoopKind, PromptChange, RollingError, RollingRollout, Rollout, RolloutSettings, Script, SeededNoise,
+    },
     text::{PromptEmbedding, TextPipeline},
     transformer::CausalWan,
     vae::{DecodeStream, Decoder, WanEncoder},
@@ -110,8 +113,8 @@ impl Engine {
         self.embeddings.get(prompt)
     }
 
-    /// A rollout of `settings` with seeded noise, by the loop `kind`. `prompts`: the latent frame from which each holds, the first one 0.
-    /// `given`: latents `[frames, 16, height, width]` that the video begins with.
+    /// A rollout of `settings` with seeded noise, by the loop `kind`, under `prompts` from their latent frames on, the first
+    /// one 0. `given`: latents `[frames, 16, height, width]` that the video begins with.
     ///
     /// # Errors
     /// As [`Rollout::new`], [`RollingRollout::new`] and [`Engine::read_prompts`].
@@ -119,12 +122,13 @@ impl Engine {
         &mut self,
         kind: LoopKind,
         settings: RolloutSettings,
-        prompts: &[(usize, &str)],
+        prompts: &[PromptSpan],
         given: Option<Tensor>,
     ) -> Result<Box<dyn ChunkLoop>> {
-        self.read_prompts(prompts.iter().map(|(_, text)| *text))?;
-        let changes = prompts.iter().map(|&(frame, text)| {
-            let embedding = self.embeddings.get(text).ok_or(Error::NoPrompt)?;
+        self.read_prompts(prompts.iter().map(|prompt| prompt.text.as_str()))?;
+        let changes = prompts.iter().map(|prompt| {
+            let frame = prompt.latent_frame;
+            let embedding = self.embeddings.get(&prompt.text).ok_or(Error::NoPrompt)?;
             let embedding = embedding.tensor.to_device(&self.compute.device)?;
             let context = Arc::new(self.model.prompt_context(&embedding)?);
             Ok(PromptChange { frame, context })
@@ -133,7 +137,11 @@ impl Engine {
         let noise = Box::new(SeededNoise::new(settings.seed));
         let model = self.model.clone();
         Ok(match kind {
-            LoopKind::Chunks => Box::new(Rollout::new(model, settings, changes, given, noise)?),
+            LoopKind::Chunks => {
+                let rules = prompts.iter().skip(1).map(|prompt| prompt.on_switch).collect();
+                let director = Box::new(Script::new(settings.frames, changes)?.on_switch(rules));
+                Box::new(Rollout::directed(model, settings, director, given, noise)?)
+            }
             LoopKind::Rolling if given.is_some() => return Err(RollingError::Start.into()),
             LoopKind::Rolling => Box::new(RollingRollout::new(model, settings, changes, noise)?),
         })

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     Error, Result,
     models::ModelFiles,
-    prompts::{Scene, output_names, resolve_switches},
+    prompts::{Scene, check_recaches, output_names, resolve_switches},
     recipe::{Encoding, Recipe, StartRecord, VideoRecord},
     render::{
         Event, Job,
@@ -231,7 +231,7 @@ fn described(
     let sampler = settings.sampler(&preset.sampler);
     sampler.validate()?;
     let cache = settings.cache();
-    cache.resolve(rollout.chunk, length.latent_frames)?;
+    let policy = cache.resolve(rollout.chunk, length.latent_frames)?;
     let plans = chunk_plans(
         given,
         length.latent_frames - given,
@@ -253,8 +253,12 @@ fn described(
         Some((file, pictures)) => Some(StartRecord::of(file, pictures.latent_frames)?),
         None => None,
     };
+    let mut prompts = resolved.prompts;
+    for (prompt, segment) in prompts.iter_mut().zip(&scene.segments).skip(1) {
+        prompt.on_switch = settings.on_switch(segment.on_switch);
+    }
+    check_recaches(&prompts, &policy)?;
     let recipe = Recipe {
-        prompts: resolved.prompts,
         seed: scene.seed.unwrap_or(settings.seed.value),
         sampler,
         cache,
@@ -271,6 +275,7 @@ fn described(
         dtype: session.selection.dtype_name().into(),
         ..Recipe::new(session.outline())
     };
+    let recipe = recipe.with_prompts(prompts);
     // What the loop cannot make is said before the model is loaded.
     recipe.rollout_settings()?;
     Ok(recipe)

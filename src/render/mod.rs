@@ -155,15 +155,10 @@ pub fn render(
 ) -> Result<Outcome, RenderError> {
     let started = Instant::now();
     let recipe = &job.recipe;
-    let prompts: Vec<(usize, &str)> = recipe
-        .prompts
-        .iter()
-        .map(|p| (p.latent_frame, p.text.as_str()))
-        .collect();
     let mut rollout = engine.rollout(
         recipe.rollout.kind,
         recipe.rollout_settings()?,
-        &prompts,
+        &recipe.prompts,
         job.given.clone(),
     )?;
     let resumed = open_state(job, rollout.as_mut(), engine.compute())?;
@@ -238,7 +233,7 @@ pub fn render(
             trace.map_or(Ok(()), |trace| trace.finish(rendered.complete))?;
             // Not earlier: until now the video would be lost with the process.
             if let Some(state) = state {
-                state.finish(rendered.complete);
+                state.finish(!rendered.complete);
             }
             times.total = started.elapsed();
             Ok(Outcome {
@@ -249,10 +244,12 @@ pub fn render(
             })
         }
         Err(error) => {
+            let failed = keep.failed(error);
             if let Some(state) = state {
-                state.finish(false);
+                // What cannot be shown is not worth going on from.
+                state.finish(failed.kept.is_some());
             }
-            Err(keep.failed(error))
+            Err(failed)
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use crate::{
     Error, Result,
     cache::CacheChanges,
+    checkpoint::lora::Lora,
     config::{Layer, Layers, Origin, Settings},
     device::{Compute, Probe, Selection},
     hub::{Transfer, file_hash::FileHashes},
@@ -215,9 +216,12 @@ impl Session {
     /// # Errors
     /// As [`Session::check_memory`].
     pub fn check_dry(&self, sizes: &Sizes, recipe: &Recipe) -> Result<()> {
-        let plan = match self.selection.is_gpu() {
-            true => self.memory(sizes, recipe, None),
-            false => MemoryPlan::of_sizes(sizes, recipe),
+        // With a limit of GPU memory, the plan is for such a GPU, be it here or not.
+        let for_gpu = self.selection.is_gpu() || self.settings.max_vram.value.is_some();
+        let plan = if for_gpu {
+            self.memory(sizes, recipe, None)
+        } else {
+            MemoryPlan::of_sizes(sizes, recipe)
         };
         Ok(plan?.check()?)
     }
@@ -279,6 +283,7 @@ impl Session {
                 text: "a".repeat(LONG_PROMPT),
                 latent_frame: 0,
                 seconds: 0.0,
+                on_switch: Default::default(),
             }],
             sampler: settings.sampler(&preset.sampler),
             cache: settings.cache(),
@@ -293,7 +298,11 @@ impl Session {
     /// # Errors
     /// As [`Locator::files`].
     pub fn found(&self) -> Result<Found> {
-        self.locator.files(&self.located, self.needs)
+        let found = self.locator.files(&self.located, self.needs)?;
+        Ok(match found {
+            Found::Files(files) => Found::Files(Box::new(files.with_loras(&self.settings.lora.value.0))),
+            missing => missing,
+        })
     }
 
     /// The files; what is missing is downloaded, after saying how much that is.
@@ -302,6 +311,10 @@ impl Session {
     /// When a file cannot be had.
     pub fn files(&self, cancel: &CancelToken, observe: &mut dyn FnMut(Event<'_>)) -> Result<ModelFiles> {
         if let Found::Missing(missing) = self.found()? {
+            // What is no LoRA need not wait for the model.
+            for lora in &self.settings.lora.value.0 {
+                Lora::open(&lora.path)?;
+            }
             let model = self.located.model.as_str();
             let mut listen = |transfer: Transfer<'_>| observe(Event::Download { model, transfer });
             let hub = self.locator.hub()?;
@@ -351,14 +364,20 @@ impl Session {
             };
             record.files.push(FileRecord {
                 role: file.role.name().into(),
-                name: file
-                    .path
-                    .file_name()
-                    .map_or_else(String::new, |name| name.to_string_lossy().into()),
+                name: match file.strength {
+                    // It is found again by its path, as it belongs to no model.
+                    Some(_) => file.path.to_string_lossy().into(),
+                    None => file
+                        .path
+                        .file_name()
+                        .map_or_else(String::new, |name| name.to_string_lossy().into()),
+                },
                 bytes: std::fs::metadata(&file.path).map_err(unreadable)?.len(),
                 sha256: Some(hashes.sha256(&file.path).map_err(unreadable)?),
                 repo: file.source.as_ref().map(|source| source.repo.clone()),
                 revision: file.source.as_ref().map(|source| source.revision.clone()),
+                strength: file.strength,
+                alpha: file.alpha,
             });
         }
         Ok(record)

@@ -35,7 +35,7 @@ use crate::{
     hub::free_bytes,
     recipe::Recipe,
     rollout::{ChunkPlan, LatentChunk, Snapshot, SpanError, spans::Spans},
-    video::Target,
+    video::{Target, hidden_name, make_folder_of},
 };
 
 /// Snapshots may take one part in this many of the time.
@@ -90,6 +90,8 @@ pub struct StatePaths {
     pub video: PathBuf,
     pub state: PathBuf,
     pub latents: PathBuf,
+    /// A snapshot on its way to `state`.
+    writing: PathBuf,
 }
 
 impl StatePaths {
@@ -104,16 +106,13 @@ impl StatePaths {
 
     /// Files `.STEM.state` and `.STEM.latents` in `folder`, for the video `video`.
     pub fn named(folder: &Path, stem: &str, video: &Path) -> Self {
+        let named = |what: &str| folder.join(hidden_name(stem, what, ""));
         Self {
             video: video.to_owned(),
-            state: folder.join(format!(".{stem}.state")),
-            latents: folder.join(format!(".{stem}.latents")),
+            state: named("state"),
+            latents: named("latents"),
+            writing: named("state.part"),
         }
-    }
-
-    /// A snapshot on its way to [`StatePaths::state`].
-    fn writing(&self) -> PathBuf {
-        self.state.with_extension("state.part")
     }
 
     /// Whether an earlier run has left a state.
@@ -123,7 +122,7 @@ impl StatePaths {
 
     /// Removes the state.
     pub fn remove(&self) {
-        for path in [&self.writing(), &self.state, &self.latents] {
+        for path in [&self.writing, &self.state, &self.latents] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::debug!("cannot remove `{}`: {error}", path.display());
@@ -153,10 +152,17 @@ pub struct StateOptions {
 }
 
 /// The state of one video while it is made.
+///
+/// Dropped without [`State::finish`], it goes unless an earlier run had left it: nothing was rendered that could be
+/// continued.
 pub(super) struct State {
     paths: StatePaths,
     shared: Arc<Shared>,
-    writer: JoinHandle<()>,
+    writer: Option<JoinHandle<()>>,
+    /// To end the writer by, whoever else could still send to it.
+    sender: SyncSender<Message>,
+    /// Whether there is something to go on from.
+    kept: bool,
 }
 
 /// A state that was opened.
@@ -245,11 +251,17 @@ impl State {
         };
         let writer = thread::spawn(move || writing.run(&receiver));
         let keeper = Keeper {
-            sender,
+            sender: sender.clone(),
             shared: shared.clone(),
             begun: None,
         };
-        let state = Self { paths, shared, writer };
+        let state = Self {
+            paths,
+            shared,
+            writer: Some(writer),
+            sender,
+            kept: earlier.is_some(),
+        };
         let keeping = Box::new(keeper);
         Ok(Opened {
             state,
@@ -263,12 +275,21 @@ impl State {
         self.shared.lock().trouble.take()
     }
 
-    /// Waits until everything is on disk; a video that is complete needs no state.
-    pub(super) fn finish(self, complete: bool) {
-        if self.writer.join().is_err() {
+    /// Waits until everything is on disk. `kept`: whether the video can be continued; one that is complete, or of which
+    /// nothing was made, needs no state.
+    pub(super) fn finish(mut self, kept: bool) {
+        self.kept = kept;
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // One that has given up has gone.
+        let _ = self.sender.send(Message::End);
+        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
             tracing::debug!("the thread that writes the state has panicked");
         }
-        if complete {
+        if !self.kept {
             self.paths.remove();
         }
     }
@@ -290,6 +311,10 @@ pub(super) fn earlier_chunks(recipe: &Recipe, frames: usize) -> Result<Vec<Chunk
 /// Opens the file of latents and locks it against other runs.
 fn open_log(paths: &StatePaths) -> Result<File, StateError> {
     let path = &paths.latents;
+    make_folder_of(path).map_err(|error| StateError::Open {
+        path: path.clone(),
+        source: io::Error::other(error.to_string()),
+    })?;
     let opened = open_own(
         path,
         OpenOptions::new().read(true).write(true).create(true).truncate(false),
@@ -359,8 +384,13 @@ struct Keeper {
 }
 
 enum Message {
+    /// Nothing comes after it.
+    End,
     Latents(Tensor),
-    Snapshot { snapshot: Box<Snapshot>, took: Duration },
+    Snapshot {
+        snapshot: Box<Snapshot>,
+        took: Duration,
+    },
 }
 
 impl Keeping for Keeper {
@@ -404,11 +434,12 @@ impl Writing {
     fn run(mut self, messages: &Receiver<Message>) {
         for message in messages {
             let done = match message {
+                Message::End => return,
                 Message::Latents(latents) => self.append(&latents),
                 Message::Snapshot { snapshot, took } => self.write(&snapshot, took),
             };
             if let Err(reason) = done {
-                fs::remove_file(self.paths.writing()).ok();
+                fs::remove_file(&self.paths.writing).ok();
                 let mut progress = self.shared.lock();
                 progress.ended = true;
                 progress.trouble = Some(reason);
@@ -442,7 +473,7 @@ impl Writing {
             return Err(format!("it has {bytes} bytes, and {free} are free on the disk"));
         }
         let header = Header::new(&self.recipe, snapshot, self.shape, self.frames, self.hash.clone());
-        let part = self.paths.writing();
+        let part = self.paths.writing.clone();
         state_file::write(&part, &header, snapshot)?;
         fs::rename(&part, &self.paths.state).map_err(|error| error.to_string())?;
         let cost = took + begun.elapsed();

@@ -43,7 +43,8 @@ pub(super) fn rerun(video: &Video) -> String {
     line(&["deepforcing", "rerun", &file, "-o", &format!("again/{name}")].map(String::from))
 }
 
-/// The `generate` with the same result, where flags can say it: one prompt, no start, no settings without a flag.
+/// The `generate` with the same result, where flags can say it: one prompt, no start, no added LoRA, no settings without a
+/// flag.
 pub(super) fn generate(video: &Video, plan: Option<&SweepPlan>) -> Option<String> {
     let recipe = &video.line.recipe();
     let settings = plan
@@ -52,6 +53,11 @@ pub(super) fn generate(video: &Video, plan: Option<&SweepPlan>) -> Option<String
     // All of them have flags of `generate`.
     let sayable = |key: &String| parameters().any(|known| known.name == key);
     if settings.is_some_and(|settings| !settings.keys().all(sayable)) || recipe.get("start").is_some() {
+        return None;
+    }
+    // Where an added LoRA lies is in the video's own recipe alone.
+    let files = recipe.pointer("/model/files").and_then(Value::as_array);
+    if files.into_iter().flatten().any(|file| file.get("strength").is_some()) {
         return None;
     }
     let [prompt] = recipe.get("prompts")?.as_array()?.as_slice() else {

@@ -13,7 +13,7 @@ use crate::{
     Error, Result,
     cache::{KvCache, Placement, Policy, PolicyName, Purpose, window::window_sizes},
     rollout::sampler::{self, DenoisingStep, SamplerSettings, Schedule},
-    transformer::{CausalWan, PromptContext, TimeEmbedding, model::Observer},
+    transformer::{CausalWan, Observer, PromptContext, TimeEmbedding},
 };
 
 /// What a rolling window cannot make.
@@ -505,6 +505,7 @@ impl ChunkLoop for RollingRollout {
             frame: self.spans.first_frame_of(self.window.first),
             prompt: self.window.prompt.as_ref().map(|(number, _)| *number),
             cache: self.cache.snapshot()?,
+            history: None,
             window: noisy.map(|noisy| noisy.to_device(&Device::Cpu)).transpose()?,
         })
     }

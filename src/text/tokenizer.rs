@@ -1,10 +1,26 @@
 //! Text to token ids, with the pipeline stored in `tokenizer.json`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
 use tokenizers::Tokenizer;
 
 use super::TextError;
+
+/// Calls `work`, in which parts of a damaged file make the library panic (decoders of its version 0.23): `None` then, and
+/// nothing is printed.
+fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let told = take_hook();
+    set_hook(Box::new(|_| ()));
+    let done = catch_unwind(AssertUnwindSafe(work));
+    set_hook(told);
+    done.ok()
+}
 
 /// Most bytes of a tokenizer; that of UMT5 has 17 MB.
 const LARGEST_FILE: u64 = 256 << 20;
@@ -55,7 +71,9 @@ impl PromptTokenizer {
             reason,
         };
         let bytes = crate::files::read(path, LARGEST_FILE).map_err(|error| fail(error.to_string()))?;
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| fail(error.to_string()))?;
+        let parsed = without_panic(|| Tokenizer::from_bytes(bytes));
+        let parsed = parsed.ok_or_else(|| fail("it is damaged".into()))?;
+        let mut tokenizer = parsed.map_err(|error| fail(error.to_string()))?;
         tokenizer.with_padding(None);
         tokenizer
             .with_truncation(None)

@@ -106,7 +106,7 @@ impl Drop for Trial {
 
 /// The name of a hidden file that stands beside the file `stem` + `dotted` for a while: `.clip.partial.mp4`. Of a name so
 /// long that this would be too long, the end is replaced by a sign of the whole.
-pub(super) fn beside(stem: &str, what: &str, dotted: &str) -> String {
+pub(crate) fn beside(stem: &str, what: &str, dotted: &str) -> String {
     let name = format!(".{stem}.{what}{dotted}");
     if name.len() <= LONGEST_NAME {
         return name;

@@ -64,6 +64,7 @@ const FORMATS: &[&str] = &[
     "dirac",
     "rm",
     // Images.
+    "ico",
     "png_pipe",
     "jpeg_pipe",
     "jpegls_pipe",

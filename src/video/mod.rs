@@ -62,6 +62,7 @@ pub use encoders::{Encoder, EncoderChoice};
 pub use error::VideoError;
 #[cfg(feature = "ffmpeg")]
 pub use ffmpeg_text::error_text;
+pub(crate) use folders::beside as hidden_name;
 pub use folders::{check_folder_of, make_folder_of};
 #[cfg(feature = "ffmpeg")]
 pub use input::stop_reading;

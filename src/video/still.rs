@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, guess_format};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, guess_format};
 
 use super::{Clip, VideoError, clip::MAX_SIDE};
 use crate::files;
@@ -15,7 +15,7 @@ const MAX_PIXELS: u64 = 1 << 27;
 
 /// Reads an image as a clip of one frame.
 ///
-/// - By content, not by name: PNG, JPEG and GIF; with FFmpeg also WebP, BMP, TIFF and what else it knows of images.
+/// - By content, not by name: PNG, JPEG, GIF and (by its name) TGA; with FFmpeg also WebP, BMP, TIFF and what else it knows of images.
 /// - Of an animation, the first picture. A video of a single frame is an image as well.
 /// - Turned and mirrored as its EXIF orientation says.
 /// - Transparent parts are laid on black, as they would be shown by a video player.
@@ -42,6 +42,12 @@ pub fn read_image(path: &Path) -> Result<Clip, VideoError> {
         return Err(unreadable("it is empty, not an image".to_owned()));
     }
     let known = guess_format(&start).ok().filter(|format| format.reading_enabled());
+    // A TGA file begins with nothing that tells it.
+    let known = known.or_else(|| {
+        ImageFormat::from_path(path)
+            .ok()
+            .filter(|format| *format == ImageFormat::Tga)
+    });
     let Some(format) = known else {
         return other_image(path, &start);
     };

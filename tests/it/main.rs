@@ -11,10 +11,12 @@
 //! | `metrics` | Measures of videos: known answers, the formulas in numpy, and the command |
 //! | `plans` | Properties of cache plans: for any legal parameters and any number of chunks, without tensors |
 //! | `report` | `deepforcing report`: what it makes of folders of every state, and what a browser makes of its page |
+//! | `rolling` | Properties of rolling windows: every chunk leaves clean, once and in order |
 //! | `rollouts` | Properties of whole rollouts, on a tiny network with random weights: one token per latent frame, so that long videos |
 //! | `starts` | Videos that begin from pictures: through the VAE's encoder into the rollout, and out through the decoder |
 //! | `sweep` | `deepforcing sweep` from the outside |
 //! | `terminal` | What the program says about itself and what it shows in a terminal |
+//! | `tiny` | A tiny network with random weights, for the tests of rollouts |
 //! | `trace` | Traces from the outside: recorded by `generate --trace`, read back, drawn by `deepforcing trace` |
 //! | `video` | Videos as files: what players find in them, what a killed run leaves, every refusal; clips and images read back |
 //!
@@ -30,9 +32,11 @@ mod manifests;
 mod metrics;
 mod plans;
 mod report;
+mod rolling;
 mod rollouts;
 mod starts;
 mod sweep;
 mod terminal;
+mod tiny;
 mod trace;
 mod video;

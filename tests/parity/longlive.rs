@@ -11,7 +11,7 @@ use deepforcing::{
         ChunkLoop, OnSwitch, Progress, PromptChange, RecordedNoise, Rollout, RolloutSettings, Script,
         sampler::{SamplerSettings, Schedule},
     },
-    transformer::{CausalWan, PromptContext, model::Observer},
+    transformer::{CausalWan, Observer, PromptContext},
 };
 
 use super::{Case, number, transformer::load_model};

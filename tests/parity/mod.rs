@@ -7,6 +7,7 @@ pub mod causal_forcing;
 pub mod causvid;
 pub mod checkpoint;
 pub mod longlive;
+pub mod lora;
 pub mod rolling;
 pub mod rollout;
 pub mod schedule;

@@ -11,7 +11,7 @@ use self::scenes::PromptFlags;
 use super::{
     Failure,
     cache_flags::CacheFlags,
-    flags::{EncodingFlags, MemoryFlags, ModelFlags, PreviewFlag, RunFlags},
+    flags::{EncodingFlags, LoraFlags, MemoryFlags, ModelFlags, PreviewFlag, RunFlags, SwitchFlags},
     printer::Printer,
     prompts,
     render::{Screen, Show, interrupt_on_ctrl_c, render_all},
@@ -42,6 +42,8 @@ Examples:
     -o storm.mp4
   deepforcing generate \"a quiet harbour\" --switch '12s: a storm comes' \\
     --seconds 30
+  deepforcing generate \"a quiet harbour\" --seconds 30 \\
+    --switch '12s recache: a storm comes'
   deepforcing generate --prompt-file shots.jsonl -o 'out/{id}.mp4'
   deepforcing generate \"a red ball\" --model toy -o - | ffplay -
   deepforcing generate \"a red ball\" --model toy --format y4m -o - \\
@@ -79,7 +81,11 @@ pub(super) struct Generate {
     #[command(flatten)]
     video: VideoFlags,
     #[command(flatten)]
+    switch: SwitchFlags,
+    #[command(flatten)]
     model: ModelFlags,
+    #[command(flatten)]
+    lora: LoraFlags,
     #[command(flatten)]
     memory: MemoryFlags,
     #[command(flatten)]
@@ -147,7 +153,9 @@ impl Generate {
             preview: self.preview.preview,
             ..self.memory.over(self.model.layer())
         };
-        self.encoding.over(self.cache.over(self.video.over(layer)))
+        let layer = self.lora.over(layer);
+        self.encoding
+            .over(self.cache.over(self.switch.over(self.video.over(layer))))
     }
 
     fn request(&self, scenes: Vec<Scene>) -> Request {
@@ -205,7 +213,9 @@ impl Generate {
             session.check_memory(&files, &works, &compute)?;
         }
         let record = session.record(&files)?;
-        works.iter_mut().for_each(|work| work.job.recipe.model = record.clone());
+        works
+            .iter_mut()
+            .for_each(|work| work.job.recipe.set_model(record.clone()));
         let mut show = Show {
             preview: session.settings.preview.value,
             json: self.running.json,

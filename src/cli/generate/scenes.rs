@@ -19,11 +19,12 @@ pub(super) struct PromptFlags {
     #[arg(value_name = "PROMPT", required_unless_present = "prompt_file")]
     prompts: Vec<String>,
     /// Prompts from a file: .txt with one per line, .jsonl with one video per line (keys prompt or prompts, switch,
-    /// seed, seconds, id, image), or .csv with these as columns. Lines that begin with # are comments
+    /// on_switch, seed, seconds, id, image), or .csv with these as columns. Lines that begin with # are comments
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     prompt_file: Option<PathBuf>,
     /// From TIME on another prompt, for example '12s: a storm comes'; TIME is 12s, 1:30, or 40f for latent frame 40.
-    /// Takes effect at the next chunk. May be given several times
+    /// Takes effect at the next chunk. 'TIME recache: PROMPT' says what becomes of the cache (as --on-switch). May be
+    /// given several times
     #[arg(long = "switch", value_name = "TIME: PROMPT")]
     switches: Vec<String>,
 }

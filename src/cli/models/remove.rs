@@ -91,7 +91,8 @@ fn twins(name: &str, removed: &Sources) -> Result<Vec<String>> {
 }
 
 fn is_same_model(one: &Sources, other: &Sources) -> bool {
-    one.of(Role::Transformer) == other.of(Role::Transformer)
+    let same = |role: Role| one.of(role) == other.of(role);
+    same(Role::Transformer) && same(Role::Lora)
 }
 
 /// Files of other models that are whole and not the same model under another name.

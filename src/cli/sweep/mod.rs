@@ -13,7 +13,7 @@ use clap::Args;
 use self::grid::{GridFlags, Spec};
 use super::{
     Failure,
-    flags::{EncodingFlags, NetworkFlags, RunFlags},
+    flags::{EncodingFlags, LoraFlags, NetworkFlags, RunFlags},
     folder::{self, FolderFlags},
     printer::Printer,
     prompt_list, prompts as prompts_of_toy,
@@ -96,6 +96,8 @@ pub(super) struct Sweep {
     video: LengthFlags,
     #[command(flatten)]
     network: NetworkFlags,
+    #[command(flatten)]
+    lora: LoraFlags,
     /// Settings of another preset of models, by name or .toml file [default: the model's own]
     #[arg(long, value_name = "NAME|FILE", help_heading = "Model")]
     model_preset: Option<String>,
@@ -153,7 +155,7 @@ impl Sweep {
             size: self.video.size,
             ..self.network.layer(self.model_preset.as_ref())
         };
-        self.encoding.over(layer)
+        self.encoding.over(self.lora.over(layer))
     }
 
     fn scenes(&self, printer: &Printer) -> Result<Vec<Scene>> {

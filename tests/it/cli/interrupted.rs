@@ -190,7 +190,7 @@ fn a_full_disk_keeps_what_is_rendered_and_says_where() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     let partial = desk.video(".out.partial.mp4");
     assert!(
-        stderr.contains(".out.partial.mp4") && stderr.contains("free space"),
+        stderr.contains(".out.partial.mp4") && stderr.contains("ulimit -f"),
         "{stderr}"
     );
     let frames = decoded(&partial).frames.len();

@@ -5,6 +5,8 @@ use crate::checkpoints::build;
 mod dry_run;
 use crate::video::foreign;
 mod interrupted;
+mod loops;
+mod loras;
 mod messages;
 pub mod model;
 pub mod program;

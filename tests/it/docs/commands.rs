@@ -17,6 +17,7 @@ use crate::docs::{
 const ELSEWHERE: &[(&str, &str)] = &[
     ("--device cuda", "needs a GPU"),
     ("bench ", "takes minutes"),
+    ("--lora ", "needs a LoRA"),
     ("--resume", "needs a run that was stopped"),
     ("models pull", "downloads"),
     ("models verify", "needs downloaded files"),
@@ -51,7 +52,7 @@ fn words(line: &str) -> Vec<String> {
                     break;
                 }
             }
-            (None, '|' | '>' | '#') => break,
+            (None, '|' | '>' | '#' | '&') => break,
             _ => word.get_or_insert_default().push(c),
         }
     }
@@ -63,7 +64,9 @@ fn words(line: &str) -> Vec<String> {
 fn commands() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for page in guides() {
-        for line in Page::read(&page).code {
+        let code = Page::read(&page).code;
+        let joined = code.join("\n").replace("\\\n", " ");
+        for line in joined.lines() {
             let line = line.trim();
             let inner = line.match_indices("$(deepforcing ").map(|(at, _)| {
                 let rest = &line[at + 2..];

@@ -46,11 +46,11 @@ fn code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Rooms that a source names, as `crate::docs::room` or in `use crate::docs::{room…, …}`.
+/// Rooms that a source names, as `crate::room` or in `use crate::{room…, …}`.
 fn used(text: &str) -> BTreeSet<String> {
     let mut rooms = BTreeSet::new();
     let name = Regex::new(r"^\s*(\w+)").unwrap();
-    for (at, found) in text.match_indices("crate::docs::") {
+    for (at, found) in text.match_indices("crate::") {
         let rest = &text[at + found.len()..];
         let Some(group) = rest.strip_prefix('{') else {
             rooms.extend(name.captures(rest).map(|found| found[1].to_string()));
@@ -112,7 +112,7 @@ fn imports_between_rooms_go_one_way() {
 
 #[test]
 fn a_circle_is_found() {
-    let source = "use crate::docs::{\n    Error,\n    a::{B, C},\n    d::e,\n};\nfn f() -> crate::docs::g::H {}";
+    let source = "use crate::{\n    Error,\n    a::{B, C},\n    d::e,\n};\nfn f() -> crate::g::H {}";
     assert_eq!(used(source), ["Error", "a", "d", "g"].map(String::from).into());
     let edge = |from: &str, to: &[&str]| (from.to_string(), to.iter().map(|room| room.to_string()).collect());
     let open = BTreeMap::from([edge("a", &["b"]), edge("b", &["c"]), edge("c", &[])]);

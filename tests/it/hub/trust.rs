@@ -21,7 +21,7 @@ use crate::hub::{
     server::{REPO, Server},
 };
 
-const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hub/tls/authority.pem");
+const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/hub/tls/authority.pem");
 
 /// The server behind a port that speaks TLS, with a certificate of the authority of these tests.
 fn behind_tls(server: &Server) -> String {
@@ -90,7 +90,7 @@ fn an_unknown_authority_is_named_with_what_to_do() {
     );
     assert!(said.contains(&endpoint) && said.contains("SSL_CERT_FILE"), "{said}");
     // The server's own certificate is no authority.
-    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hub/tls/server-key.pem");
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/hub/tls/server-key.pem");
     let hub = desk.hub_with(&[("HF_ENDPOINT", &endpoint), ("SSL_CERT_FILE", other)]);
     let said = pull(&hub, &source(SMALL)).unwrap_err().to_string();
     assert!(said.contains(other) && said.contains("no certificate"), "{said}");

@@ -214,6 +214,7 @@ impl Folder {
             latent_frame: 0,
             seconds: 0.0,
             text: self.shape.prompts[item.index].clone(),
+            on_switch: Default::default(),
         }];
         recipe.video.width = self.shape.size.0 as usize;
         recipe.video.height = self.shape.size.1 as usize;

@@ -147,6 +147,8 @@ fn plan(desk: &Desk, more: &[&str]) -> (String, String) {
         "--seconds",
         "60",
         "--dry-run",
+        // Whatever memory this machine has.
+        "--no-memory-check",
     ];
     let said = desk.run(&[&words[..], more].concat());
     assert_eq!(said.code, Some(0), "{}", said.stderr);

@@ -50,7 +50,6 @@ fn what_cannot_be_recorded() {
         &["--trace", "t.jsonl", "--attention", "first"],
         &["--trace", "t.jsonl", "--attention", "3-1"],
         &["--trace", "t.jsonl", "--attention", "0", "--attention-every", "0"],
-        &["--trace", "missing/t.jsonl"],
         &["--trace", "there.jsonl"],
         &["--trace", "same.mp4", "-o", "same.mp4"],
     ]
@@ -100,7 +99,6 @@ fn what_cannot_be_drawn() {
         &["run.jsonl", "--layer", "zero"],
         &["run.jsonl", "--video", "missing.mp4"],
         &["run.jsonl", "--video", "prompts.txt"],
-        &["run.jsonl", "-o", "missing/page.html"],
         &["run.jsonl", "-o", "there.html"],
     ]
     .iter()

@@ -62,7 +62,7 @@ fn a_killed_process_leaves_every_flushed_frame_in_every_form() {
         let older = target.path();
         fs::write(&older, "an older video").unwrap();
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "failures::process_that_dies", "--ignored"])
+            .args(["--exact", "video::failures::process_that_dies", "--ignored"])
             .env(KILLED, target.path())
             .output()
             .unwrap()

@@ -1,6 +1,6 @@
 //! Properties of rollouts in a rolling window, on a tiny network with random weights: one token per latent frame.
 
-mod tiny;
+use crate::tiny;
 
 use std::sync::{Arc, Mutex};
 
@@ -274,6 +274,7 @@ fn a_chunk_leaves_before_it_is_in_the_cache() {
         seen.push(match progress {
             Progress::Step { chunk, step, steps, .. } => (chunk, Some((step, steps))),
             Progress::Cached { chunk } => (chunk, None),
+            Progress::Switched { .. } => panic!("no prompt changes"),
         });
     };
     rollout.next_chunk(&mut listen).unwrap().unwrap();
