@@ -65,7 +65,8 @@ fn commands() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for page in guides() {
         let code = Page::read(&page).code;
-        let joined = code.join("\n").replace("\\\n", " ");
+        let trimmed: Vec<&str> = code.iter().map(|line| line.trim()).collect();
+        let joined = trimmed.join("\n").replace(" \\\n", " ");
         for line in joined.lines() {
             let line = line.trim();
             let inner = line.match_indices("$(deepforcing ").map(|(at, _)| {
