@@ -19,7 +19,7 @@ use crate::{
     report::ReportError,
     rollout::request::RequestError,
     rollout::sampler::SamplerError,
-    rollout::{RollingError, SpanError},
+    rollout::{ActionRowsError, RollingError, SpanError},
     sweep::SweepError,
     text::{TextError, nearest::nearest},
     trace::TraceError,
@@ -109,6 +109,9 @@ pub enum Error {
     /// What a rolling window cannot make.
     #[error("{0}")]
     Rolling(#[from] RollingError),
+    /// Actions that cannot steer a video.
+    #[error("{0}")]
+    Actions(#[from] ActionRowsError),
     /// A rollout without a prompt for its first chunk.
     #[error("no prompt for the first chunk")]
     NoPrompt,
@@ -364,6 +367,7 @@ impl Error {
                 | Self::Sampler(_)
                 | Self::Span(_)
                 | Self::Rolling(_)
+                | Self::Actions(_)
                 | Self::LoraCount { .. }
                 | Self::UnknownPreset { .. }
                 | Self::UnknownModel { .. }

@@ -2,6 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `actions` | rows of actions, one per picture, and the rows that a latent frame sees |
 //! | `director` | who is asked before each chunk for the prompt, and whether there is a chunk |
 //! | `chunked` | the loop of the Self Forcing family: chunk by chunk, each denoised in a few steps against the cache |
 //! | `rolling` | the loop of Rolling Forcing: a window of chunks at different noise levels moves through the video |
@@ -14,6 +15,7 @@
 //! Every loop has one face, [`ChunkLoop`]. Nothing here prints, and a caller may stop between chunks, or take a
 //! [`Snapshot`] there and go on from it later.
 
+pub mod actions;
 pub mod chunked;
 pub mod director;
 pub mod history;
@@ -36,6 +38,7 @@ use crate::{
     cache::{CacheSnapshot, KvCache},
 };
 
+pub use actions::{ActionRows, ActionRowsError, ActionWindow};
 pub use chunked::{Rollout, RolloutSettings};
 pub use director::{Ahead, Cue, Director, OnSwitch, PromptChange, Script, SwitchRule};
 pub use history::HistorySnapshot;
