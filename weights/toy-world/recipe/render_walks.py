@@ -48,7 +48,7 @@ def main():
     preset, (worker, workers) = PRESETS[args.preset], map(int, args.worker.split("/"))
     os.makedirs(args.data, exist_ok=True)
     jobs = []
-    for kind, total in (("walks", preset.clips), ("held", min(HELD_OUT, preset.clips))):
+    for kind, total in (("held", min(HELD_OUT, preset.clips)), ("walks", preset.clips)):
         jobs += [(kind, at // PER_SHARD, min(PER_SHARD, total - at)) for at in range(0, total, PER_SHARD)]
     for kind, number, count in jobs[worker::workers]:
         path = f"{args.data}/{kind}{number:03d}.npz"

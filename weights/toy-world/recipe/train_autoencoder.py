@@ -74,7 +74,8 @@ def main():
     def save():
         save_atomic(dict(model=model.state_dict(), muon=muon.state_dict(), adam=adam.state_dict(), step=step, seconds=clock.seconds()), path)
 
-    while (progress := clock.seconds() / (args.minutes * 60)) < 1:
+    while (seconds := clock.seconds()) < args.minutes * 60:
+        progress = seconds / (args.minutes * 60)
         rng = random.Random(args.seed * 1000003 + step)  # a step draws the same whether or not the run was stopped before it
         torch.manual_seed(args.seed * 1000003 + step)
         scale = min(1, (step + 1) / 30) * cosine(progress, 0.02)

@@ -12,15 +12,21 @@ class Walks:
     """Pictures uint8 [n,57,side,side,3] and actions of all finished shards of a kind, held in memory."""
 
     def __init__(self, data, kind="walks", only=None):
-        self.pattern, self.only, self.paths, self.shards = f"{data}/{kind}[0-9]*.npz", only, [], []
+        self.where, self.only, self.read, self.shards = (data, kind), only, [], []
         self.refresh()
-        if not self.paths:
+
+    @staticmethod
+    def paths(data, kind):
+        """Of all finished shards."""
+        found = sorted(glob.glob(f"{data}/{kind}[0-9]*.npz"))
+        if not found:
             raise FileNotFoundError(f"no {kind}*.npz in {data}: run render_walks.py first")
+        return found
 
     def refresh(self):
         """Read what has been rendered since."""
-        new = [path for path in sorted(glob.glob(self.pattern))[:self.only] if path not in self.paths]
-        self.paths += new
+        new = [path for path in self.paths(*self.where)[:self.only] if path not in self.read]
+        self.read += new
         self.shards += [dict(np.load(path)) for path in new]
 
     def draw(self, rng, frames, side):
