@@ -194,6 +194,9 @@ pub enum Error {
     /// A checkpoint that holds some other network.
     #[error("`{origin}` is not a Wan transformer: {reason}")]
     NotATransformer { origin: String, reason: String },
+    /// A checkpoint that holds no vision tower of CLIP.
+    #[error("`{origin}` is not a CLIP vision encoder: {reason}")]
+    NotClip { origin: String, reason: String },
     /// A `config.json` that is not that of the weights.
     #[error(
         "config.json says that `{name}` is {told}, but in `{origin}` it is {found}: it belongs to another model; put the \
@@ -236,6 +239,42 @@ pub enum Error {
     /// Chunks were given to the cache out of order.
     #[error("a chunk of {frames} latent frames at {start} cannot follow latent frame {known}")]
     ChunkOrder { start: u64, frames: usize, known: u64 },
+    /// A chunk that the keys and values of frames have no room for.
+    #[error(
+        "the action window holds {window} latent frames and a chunk has {frames}: choose an action window of at least \
+         {frames}"
+    )]
+    FrameWindow { window: usize, frames: usize },
+    /// A pass that is none of the loop that makes a world.
+    #[error("{frames} latent frames of actions cannot be written anew where {held} are held")]
+    FrameWrite { held: usize, frames: usize },
+    /// A model that reads actions, without any.
+    #[error("the model reads actions and was given none")]
+    NoActions,
+    /// Actions of another chunk or model.
+    #[error(
+        "the actions of a chunk are {keyboard:?} of the keyboard and {} of the mouse, expected {expected:?} and {}",
+        shape(mouse),
+        shape(moves)
+    )]
+    ActionShape {
+        keyboard: Vec<usize>,
+        mouse: Option<Vec<usize>>,
+        expected: Vec<usize>,
+        moves: Option<Vec<usize>>,
+    },
+    /// A cache that was not made for the action modules of the model.
+    #[error("an action module has {expected} branches and the cache {found} windows of frames for it")]
+    ActionWindows { found: usize, expected: usize },
+    /// A pass without a cache through a network with action modules.
+    #[error("a model that reads actions works chunk by chunk, with a cache")]
+    NoActionCache,
+    /// A model of a world without the image that it begins with.
+    #[error(
+        "the model takes {channels} channels beside the latents, of the image that a world begins with: give one with \
+         --image FILE"
+    )]
+    NoImage { channels: usize },
     /// A snapshot of something else than what is to go on from it.
     #[error("the kept state does not fit: {reason}")]
     Snapshot { reason: String },
@@ -384,6 +423,11 @@ impl Error {
     pub(crate) fn not_a_transformer(origin: String, reason: String) -> Self {
         Self::NotATransformer { origin, reason }
     }
+}
+
+/// The shape of something that need not be there.
+fn shape(dims: &Option<Vec<usize>>) -> String {
+    dims.as_ref().map_or_else(|| "none".into(), |dims| format!("{dims:?}"))
 }
 
 /// The name of a list that was probably meant, before the list.

@@ -49,6 +49,12 @@ const KINDS: &[Kind] = &[
     on_device("longlive", parity::longlive::run),
     on_device("rolling_forcing", parity::rolling::run),
     on_device("longlive_lora", parity::lora::run),
+    on_device("mg2_action", parity::world::run_action),
+    on_device("mg2_clip_visual", parity::world::run_clip),
+    on_device("mg2_forward", parity::world::run_forward),
+    on_device("mg2_image_condition", parity::world::run_condition),
+    on_cpu("mg2_image_preprocess", parity::world::run_preprocess),
+    on_device("mg2_rollout", parity::world::run_rollout),
     on_device("rollout", parity::rollout::run),
     on_device("rope", parity::transformer::run_rope),
     on_cpu("schedule_examples", parity::schedule::run_examples),
@@ -63,12 +69,6 @@ const KINDS: &[Kind] = &[
 
 /// Kinds of what is still to come.
 const PENDING: &[&str] = &[
-    "mg2_action",
-    "mg2_clip_visual",
-    "mg2_forward",
-    "mg2_image_condition",
-    "mg2_image_preprocess",
-    "mg2_rollout",
     "mg2_streaming_actions",
     "policy",
     "weights_end_to_end",

@@ -98,8 +98,8 @@ fn transformer(dim: usize, ffn_dim: usize, height: usize, width: usize, policy: 
         heads: dim / 64,
         layers: 2,
         ffn_dim,
-        text_dim: 64,
-        text_len: 32,
+        context_dim: 64,
+        context_len: 32,
         ..TransformerConfig::wan_1_3b()
     };
     let weights = random_weights(CausalWan::expected_tensors(config.clone()).unwrap());

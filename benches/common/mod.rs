@@ -19,15 +19,15 @@ pub const WINDOW: usize = 21;
 /// A transformer and the latents it is run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// That of the parity cases: dim 128, 2 heads of 64, 3 layers, ffn 256, text_len 16, 4×6 latents (6 tokens).
+    /// That of the parity cases: dim 128, 2 heads of 64, 3 layers, ffn 256, 16 rows of text, 4×6 latents (6 tokens).
     Tiny,
-    /// dim 256, 4 heads of 64, 8 layers, ffn 1024, text_len 512, 16×16 latents (64 tokens a frame).
+    /// dim 256, 4 heads of 64, 8 layers, ffn 1024, 512 rows of text, 16×16 latents (64 tokens a frame).
     Mid,
 }
 
 impl Size {
     pub fn config(self) -> TransformerConfig {
-        let (dim, heads, layers, ffn_dim, text_dim, text_len) = match self {
+        let (dim, heads, layers, ffn_dim, context_dim, context_len) = match self {
             Self::Tiny => (128, 2, 3, 256, 48, 16),
             Self::Mid => (256, 4, 8, 1024, 256, 512),
         };
@@ -36,8 +36,8 @@ impl Size {
             heads,
             layers,
             ffn_dim,
-            text_dim,
-            text_len,
+            context_dim,
+            context_len,
             ..TransformerConfig::wan_1_3b()
         }
     }
@@ -81,7 +81,7 @@ pub fn transformer(size: Size) -> Arc<CausalWan> {
 pub fn prompt(model: &CausalWan) -> PromptContext {
     let config = model.config();
     model
-        .prompt_context(&random(&[config.text_len / 8, config.text_dim], 1.0))
+        .prompt_context(&random(&[config.context_len / 8, config.context_dim], 1.0))
         .unwrap()
 }
 

@@ -42,7 +42,7 @@ impl Flops {
         Self {
             linear: 2.0 * weights * queries * blocks,
             self_attention: attention(attended as f64),
-            cross_attention: attention(config.text_len as f64),
+            cross_attention: attention(config.context_len as f64),
         }
     }
 }

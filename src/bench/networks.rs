@@ -44,8 +44,8 @@ impl Scale {
                 heads: 2,
                 layers: 3,
                 ffn_dim: 256,
-                text_dim: 48,
-                text_len: 16,
+                context_dim: 48,
+                context_len: 16,
                 ..TransformerConfig::wan_1_3b()
             },
         }
@@ -98,7 +98,7 @@ pub struct Networks {
     pub model: Arc<CausalWan>,
     /// `None` measures latents alone.
     pub decoder: Option<Arc<Decoder>>,
-    /// `[rows, text_dim]`, f32, on the device.
+    /// `[rows, context_dim]`, f32, on the device.
     pub embedding: Tensor,
 }
 
@@ -134,7 +134,7 @@ impl Networks {
         compute: &Compute,
     ) -> Result<Self> {
         let weights = random_weights(CausalWan::expected_tensors(config.clone())?, seed, compute)?;
-        let embedding = Pool::new(seed ^ 1, &compute.device)?.cut(&[config.text_len, config.text_dim], 0, 1.0)?;
+        let embedding = Pool::new(seed ^ 1, &compute.device)?.cut(&[config.context_len, config.context_dim], 0, 1.0)?;
         let model = Arc::new(CausalWan::new(config, weights)?);
         let decoder = match decoder {
             None => None,

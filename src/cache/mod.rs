@@ -6,6 +6,7 @@
 //! * [`window`]: the same for calls over a rolling window of blocks, of which the first alone is kept.
 //! * [`store`]: the tensors of one layer; carries plans out.
 //! * [`device`]: events that stay on a GPU.
+//! * [`frames`]: keys and values of whole frames, beside those of the tokens.
 //! * [`rewrite`]: the cache at a change of the prompt.
 //! * [`observer`]: who looks on.
 //! * [`snapshot`]: a cache at a chunk boundary, to go on from.
@@ -16,6 +17,7 @@
 //! [`KvCache`], made fresh for it.
 
 pub mod device;
+pub mod frames;
 pub mod observer;
 pub mod parameters;
 pub mod plan;
@@ -31,6 +33,7 @@ pub mod window;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
+pub use frames::{FrameSnapshot, FrameWindow};
 pub use observer::{CacheObserver, Event, Interest, Moment, OnEvent, Sight};
 pub use parameters::{CacheChanges, CacheSettings, Parameter};
 pub use plan::{Plan, Slot};
@@ -132,6 +135,8 @@ pub struct KvCache {
     angles: AngleTable,
     sink_angles: SinkAngles,
     layers: Vec<LayerCache>,
+    /// Those of each layer; none in models without actions.
+    frames: Vec<Vec<FrameWindow>>,
     end: Option<u64>,
     seed: u64,
     observer: Option<Observed>,
@@ -169,6 +174,7 @@ impl KvCache {
             angles: AngleTable::default(),
             sink_angles: SinkAngles::default(),
             layers: Vec::new(),
+            frames: (0..shape.layers).map(|_| Vec::new()).collect(),
             end: None,
             seed,
             observer: None,
@@ -354,9 +360,37 @@ impl KvCache {
         &self.policy
     }
 
+    /// Gives a layer one more window of the last `window` latent frames, of `items` keys of `head_dim` channels each.
+    ///
+    /// # Errors
+    /// When a chunk is longer than the window, the layer does not exist, or the device cannot hold it.
+    pub fn add_frame_window(&mut self, layer: usize, window: usize, [items, head_dim]: [usize; 2]) -> Result<()> {
+        let frames = self.shape.chunk;
+        let (Some(windows), Some(tokens)) = (self.frames.get_mut(layer), self.layers.get(layer)) else {
+            return Err(crate::Error::NoBlocks);
+        };
+        if window < frames {
+            return Err(crate::Error::FrameWindow { window, frames });
+        }
+        let (dtype, device) = (tokens.raw.dtype(), tokens.raw.device());
+        windows.push(FrameWindow::new(window, items, head_dim, dtype, device)?);
+        Ok(())
+    }
+
+    /// The windows of frames of a layer, in the order in which they were added.
+    pub fn frame_windows(&self, layer: usize) -> &[FrameWindow] {
+        self.frames.get(layer).map_or(&[], Vec::as_slice)
+    }
+
+    /// The same, to be written.
+    pub fn frame_windows_mut(&mut self, layer: usize) -> &mut [FrameWindow] {
+        self.frames.get_mut(layer).map_or(&mut [], Vec::as_mut_slice)
+    }
+
     /// Bytes held by all layers.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(LayerCache::bytes).sum()
+        let frames = self.frames.iter().flatten().map(FrameWindow::bytes);
+        self.layers.iter().map(LayerCache::bytes).chain(frames).sum()
     }
 }
 

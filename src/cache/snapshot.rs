@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{CacheShape, KvCache, LayerCache, Slot};
+use super::{CacheShape, FrameSnapshot, FrameWindow, KvCache, LayerCache, Slot};
 use crate::{Error, Result, kernels};
 
 /// All layers of a cache between two passes.
@@ -11,6 +11,8 @@ pub struct CacheSnapshot {
     /// Latent frame after the last one that was written; `None` before the first pass.
     pub end: Option<u64>,
     pub layers: Vec<LayerSnapshot>,
+    /// The windows of frames of each layer: as many as layers.
+    pub frames: Vec<Vec<FrameSnapshot>>,
 }
 
 /// Valid tokens of a layer, in order.
@@ -41,6 +43,11 @@ impl KvCache {
         Ok(CacheSnapshot {
             end: self.end,
             layers: layers.collect::<Result<_>>()?,
+            frames: self
+                .frames
+                .iter()
+                .map(|windows| windows.iter().map(FrameWindow::snapshot).collect())
+                .collect::<Result<_>>()?,
         })
     }
 
@@ -63,7 +70,25 @@ impl KvCache {
                 .map_err(|reason| other(format!("layer {index}: {reason}")))?;
             layer.restore(kept, &shape)?;
         }
+        self.restore_frames(&snapshot.frames)?;
         self.end = snapshot.end;
+        Ok(())
+    }
+
+    fn restore_frames(&mut self, kept: &[Vec<FrameSnapshot>]) -> Result<()> {
+        for (index, windows) in self.frames.iter_mut().enumerate() {
+            let kept = kept.get(index).map_or(&[][..], Vec::as_slice);
+            if kept.len() != windows.len() {
+                return Err(other(format!(
+                    "layer {index} has {} windows of frames, the model {}",
+                    kept.len(),
+                    windows.len()
+                )));
+            }
+            for (window, kept) in windows.iter_mut().zip(kept) {
+                window.restore(kept)?;
+            }
+        }
         Ok(())
     }
 }

@@ -88,8 +88,8 @@ pub fn window_pass(config: &TransformerConfig, policy: &Policy, shape: &CacheSha
 
 /// Keys and values of a prompt for all blocks, and its embedding.
 pub fn prompt(config: &TransformerConfig) -> u64 {
-    let contexts = product([2, config.layers, config.text_len, config.dim]);
-    let embedding = product([config.text_len, config.text_dim]);
+    let contexts = product([2, config.layers, config.context_len, config.dim]);
+    let embedding = product([config.context_len, config.context_dim]);
     contexts.saturating_add(embedding).saturating_mul(F32)
 }
 

@@ -283,7 +283,7 @@ fn parts(sizes: &Sizes, recipe: &Recipe) -> Result<Vec<Part>> {
     add("prompts", prompts, When::Always);
     // A token has a byte at least.
     let bytes = recipe.prompts.iter().map(|prompt| prompt.text.len() + 1).max();
-    let tokens = bytes.unwrap_or(config.text_len).min(config.text_len);
+    let tokens = bytes.unwrap_or(config.context_len).min(config.context_len);
     // Blocks are read one after the other; of the vocabulary only the rows of the prompts.
     let encoder = estimate::text_encoder(&sizes.text, tokens);
     add(TEXT_ENCODER, encoder, When::ReadingPrompts);

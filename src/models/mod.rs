@@ -268,7 +268,7 @@ impl ModelFiles {
     /// # Errors
     /// When they are not: the files come from different models.
     pub fn check_prompt_width(&self, text: &TextPipeline, model: &CausalWan) -> Result<()> {
-        let (gives, takes) = (text.encoder()?.config().dim, model.config().text_dim);
+        let (gives, takes) = (text.encoder()?.config().dim, model.config().context_dim);
         if gives == takes {
             return Ok(());
         }

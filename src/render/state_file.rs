@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    cache::{CacheSnapshot, LayerSnapshot, Slot},
+    cache::{CacheSnapshot, FrameSnapshot, LayerSnapshot, Slot},
     files,
     hub::file_hash::hexadecimal,
     recipe::Recipe,
-    rollout::{ChunkPlan, HistorySnapshot, LatentChunk, Snapshot},
+    rollout::{ActionRows, ChunkPlan, HistorySnapshot, LatentChunk, Snapshot},
+    vae::pictures_of_latents,
 };
 
 /// Number of the format; another one is refused.
@@ -32,6 +33,9 @@ const SLOT: usize = 5;
 pub(super) const SLOT_BYTES: u64 = (SLOT * size_of::<i64>()) as u64;
 /// Name of the tensor that holds [`Snapshot::window`].
 const WINDOW: &str = "window";
+/// Names of the tensors that hold [`Snapshot::actions`], a row per picture.
+const KEYBOARD: &str = "actions.keyboard";
+const MOUSE: &str = "actions.mouse";
 /// Bytes that are hashed at once.
 const BLOCK: usize = 1 << 20;
 /// Most layers that a state may have: far more than any model.
@@ -159,7 +163,9 @@ pub(super) fn bytes(snapshot: &Snapshot) -> u64 {
     let history = history.map_or(0, |history| {
         of(&history.latents) + (history.frames.len() * size_of::<i64>()) as u64
     });
-    snapshot.cache.layers.iter().map(layer).sum::<u64>() + history + snapshot.window.as_ref().map_or(0, of)
+    let frames = snapshot.cache.frames.iter().flatten();
+    let frames: u64 = frames.map(|window| of(&window.keys) + of(&window.values)).sum();
+    snapshot.cache.layers.iter().map(layer).sum::<u64>() + frames + history + snapshot.window.as_ref().map_or(0, of)
 }
 
 /// Writes a state; nobody sees the file before it is complete.
@@ -190,6 +196,15 @@ pub(super) fn write(path: &Path, header: &Header, snapshot: &Snapshot) -> Result
             tensors.push((format!("{i}.queries"), queries));
         }
     }
+    for (i, windows) in snapshot.cache.frames.iter().enumerate() {
+        for (branch, window) in windows.iter().enumerate() {
+            tensors.push((frame_name(i, branch, "keys"), window.keys.clone()));
+            tensors.push((frame_name(i, branch, "values"), window.values.clone()));
+        }
+    }
+    if let Some(rows) = &snapshot.actions {
+        tensors.extend(action_tensors(rows).map_err(|e| words(&e))?);
+    }
     if let Some(history) = &snapshot.history {
         let frames = history.frames.iter().map(|frame| *frame as i64).collect::<Vec<_>>();
         let frames = Tensor::from_vec(frames, history.frames.len(), &Device::Cpu);
@@ -207,6 +222,23 @@ pub(super) fn write(path: &Path, header: &Header, snapshot: &Snapshot) -> Result
         _ => {}
     }
     safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| words(&e))
+}
+
+/// Name of the keys or values of a window of frames.
+fn frame_name(layer: usize, branch: usize, what: &str) -> String {
+    format!("{layer}.frames.{branch}.{what}")
+}
+
+/// The rows as they are kept.
+fn action_tensors(rows: &ActionRows) -> candle_core::Result<Vec<(String, Tensor)>> {
+    let count = rows.keyboard().len();
+    let keyboard = Tensor::from_vec(rows.keyboard().concat(), (count, rows.keys()), &Device::Cpu)?;
+    let mut tensors = vec![(KEYBOARD.to_owned(), keyboard)];
+    if let Some(mouse) = rows.mouse() {
+        let mouse = Tensor::from_vec(mouse.concat(), (count, 2), &Device::Cpu)?;
+        tensors.push((MOUSE.to_owned(), mouse));
+    }
+    Ok(tensors)
 }
 
 /// A state that was read, not checked beyond its form.
@@ -288,8 +320,12 @@ impl Content {
             cache: CacheSnapshot {
                 end: header.end,
                 layers: (0..header.layers).map(layer).collect::<Result<_, _>>()?,
+                frames: (0..header.layers)
+                    .map(|i| frame_windows(&tensors, i))
+                    .collect::<Result<_, _>>()?,
             },
             history,
+            actions: actions(&tensors, header.frame)?,
             window: self.window(header, get)?,
         })
     }
@@ -318,6 +354,45 @@ impl Content {
 fn tensor(view: &TensorView<'_>) -> candle_core::Result<Tensor> {
     let dtype = DType::try_from(view.dtype())?;
     Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)
+}
+
+/// The windows of frames of a layer; none in most models.
+fn frame_windows(tensors: &SafeTensors<'_>, layer: usize) -> Result<Vec<FrameSnapshot>, String> {
+    let mut windows = Vec::new();
+    loop {
+        let get = |what: &str| tensors.tensor(&frame_name(layer, windows.len(), what));
+        let (Ok(keys), Ok(values)) = (get("keys"), get("values")) else {
+            return Ok(windows);
+        };
+        let read = |view: &TensorView<'_>| tensor(view).map_err(|error| format!("layer {layer}: {error}"));
+        let window = FrameSnapshot {
+            keys: read(&keys)?,
+            values: read(&values)?,
+        };
+        windows.push(window);
+    }
+}
+
+/// The rows of actions up to latent frame `frame`, if the state has any.
+fn actions(tensors: &SafeTensors<'_>, frame: usize) -> Result<Option<ActionRows>, String> {
+    let get = |name: &str| -> Result<Option<Vec<Vec<f32>>>, String> {
+        let Ok(view) = tensors.tensor(name) else {
+            return Ok(None);
+        };
+        let rows = tensor(&view).and_then(|rows| rows.to_vec2::<f32>());
+        rows.map(Some).map_err(|error| format!("`{name}`: {error}"))
+    };
+    let Some(keyboard) = get(KEYBOARD)? else {
+        return Ok(None);
+    };
+    let moves = |row: Vec<f32>| <[f32; 2]>::try_from(row).map_err(|_| format!("`{MOUSE}` is damaged"));
+    let mouse = get(MOUSE)?;
+    let moved = |rows: Vec<Vec<f32>>| rows.into_iter().map(moves).collect::<Result<Vec<_>, String>>();
+    let mouse = mouse.map(moved).transpose()?;
+    let first = pictures_of_latents(frame).checked_sub(keyboard.len());
+    let first = first.ok_or("it has more actions than pictures")?;
+    let rows = ActionRows::starting_at(first, keyboard, mouse);
+    rows.map(Some).map_err(|error| error.to_string())
 }
 
 fn slots(tensor: &Tensor) -> Option<Vec<Slot>> {

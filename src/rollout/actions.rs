@@ -5,12 +5,8 @@
 
 use std::ops::Range;
 
+pub use crate::transformer::action::{MOUSE_COLUMNS, WINDOW_ROWS};
 use crate::vae::{TEMPORAL_FACTOR, pictures_of_latents};
-
-/// Rows that a latent frame sees: those of three latent frames (docs/algorithms/world_actions.md section 2).
-pub const WINDOW_ROWS: usize = 3 * TEMPORAL_FACTOR;
-/// Numbers of a mouse row: vertical, horizontal.
-pub const MOUSE_COLUMNS: usize = 2;
 
 /// Actions that cannot steer a video.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

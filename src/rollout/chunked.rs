@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::{
     Ahead, CancelToken, ChunkLoop, ChunkPlan, Cue, Director, LatentChunk, NoiseSource, OnSwitch, Progress,
-    PromptChange, Script, Snapshot, history::History, spans::Spans,
+    PromptChange, Script, Snapshot, World, history::History, spans::Spans, world::WorldState,
 };
 use crate::{
     Error, Result,
@@ -51,6 +51,8 @@ pub struct Rollout {
     /// The chunk that has left but is not in the cache yet.
     unwritten: Option<Unwritten>,
     given: Option<Tensor>,
+    /// Only of models of a world.
+    world: Option<WorldState>,
     /// Only where a change of the prompt may need it.
     history: Option<History>,
     noise: Box<dyn NoiseSource>,
@@ -153,11 +155,32 @@ impl Rollout {
             next: NextChunk::default(),
             unwritten: None,
             given,
+            world: None,
             noise,
             cancel: CancelToken::default(),
             model,
             settings,
         })
+    }
+
+    /// Makes it the rollout of a world, whose director is asked for actions, too. Models that read an image and actions can
+    /// make nothing else.
+    ///
+    /// # Errors
+    /// When a chunk is longer than the action window, or the device cannot hold it.
+    pub fn of_world(mut self, world: World) -> Result<Self> {
+        self.model.add_action_windows(&mut self.cache, world.action_window)?;
+        self.world = Some(WorldState::new(world.image));
+        Ok(self)
+    }
+
+    /// `prompt` with what belongs to the frames of the chunk `ahead`, where it is one of a world.
+    fn conditions(&mut self, ahead: Ahead, prompt: Arc<PromptContext>) -> Result<Arc<PromptContext>> {
+        let Some(world) = &mut self.world else {
+            return Ok(prompt);
+        };
+        let frames = world.conditions(self.model.config(), self.director.as_mut(), ahead)?;
+        Ok(Arc::new(prompt.of_frames(frames)))
     }
 
     /// What the director is asked before the next chunk.
@@ -224,7 +247,7 @@ impl Rollout {
             Some(steps) if first == 0 => steps,
             _ => &self.steps,
         };
-        let channels = self.model.config().in_channels;
+        let channels = self.model.config().out_channels;
         let shape = [plan.frames, channels, self.settings.height, self.settings.width];
         let position = self.position(plan);
         let mut noisy = self.noise.initial(first, shape, device)?;
@@ -270,9 +293,10 @@ impl ChunkLoop for Rollout {
             self.switch(&cue, progress)?;
         }
         let index = self.next.index;
+        let context = self.conditions(ahead, cue.context)?;
         let latents = match &self.given {
             Some(given) if plan.given => given.narrow(0, plan.start, plan.frames)?.contiguous()?,
-            _ => self.denoise(index, plan, &cue.context, progress)?,
+            _ => self.denoise(index, plan, &context, progress)?,
         };
         self.next = NextChunk {
             index: index + 1,
@@ -283,7 +307,7 @@ impl ChunkLoop for Rollout {
             index,
             plan,
             latents: latents.clone(),
-            prompt: cue.context,
+            prompt: context,
         });
         Ok(Some(LatentChunk { index, plan, latents }))
     }
@@ -336,6 +360,7 @@ impl ChunkLoop for Rollout {
                 None => None,
             },
             window: None,
+            actions: self.world.as_ref().map(|world| world.rows_before(self.next.start)),
         })
     }
 
@@ -343,9 +368,12 @@ impl ChunkLoop for Rollout {
         let (chunk, frame) = (snapshot.chunk, snapshot.frame);
         super::check_boundary(snapshot, self.spans.first_frame_of(chunk), self.settings.first_position)?;
         self.cache.restore(&snapshot.cache)?;
+        if let Some(world) = &mut self.world {
+            world.restore(snapshot, self.model.config())?;
+        }
         if let Some(history) = &mut self.history {
             let shape = [
-                self.model.config().in_channels,
+                self.model.config().out_channels,
                 self.settings.height,
                 self.settings.width,
             ];
@@ -363,7 +391,7 @@ impl ChunkLoop for Rollout {
 
 /// Checks the size of given latents and returns their number of frames.
 fn check_given(given: &Tensor, model: &CausalWan, settings: &RolloutSettings) -> Result<usize> {
-    let expected = [model.config().in_channels, settings.height, settings.width];
+    let expected = [model.config().out_channels, settings.height, settings.width];
     match given.dims() {
         [frames, rest @ ..] if rest == expected => Ok(*frames),
         found => Err(Error::GivenLatents {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::actions::{ActionRows, pictures_of_chunk};
 use crate::{
     Result,
     cache::{RecacheSink, policy::names},
@@ -109,6 +110,15 @@ pub trait Director: Send {
     /// What ends the rollout.
     fn direct(&mut self, ahead: Ahead) -> Result<Option<Cue>>;
 
+    /// Actions of the pictures of the chunk `ahead` ([`super::actions::pictures_of_chunk`]), where the model reads any; asked
+    /// for after [`Director::direct`], once for each chunk.
+    ///
+    /// # Errors
+    /// What ends the rollout.
+    fn actions(&mut self, _ahead: Ahead) -> Result<Option<ActionRows>> {
+        Ok(None)
+    }
+
     /// Latent frames that will be generated, given ones not counted, where that is known before.
     fn generated_frames(&self) -> Option<usize> {
         None
@@ -133,6 +143,7 @@ pub struct Script {
     prompts: Vec<PromptChange>,
     /// Of the second and later prompts.
     on_switch: Vec<OnSwitch>,
+    actions: Option<ActionRows>,
 }
 
 impl Script {
@@ -148,6 +159,7 @@ impl Script {
             frames,
             prompts,
             on_switch: Vec::new(),
+            actions: None,
         })
     }
 
@@ -156,6 +168,13 @@ impl Script {
     #[must_use]
     pub fn on_switch(mut self, rules: Vec<OnSwitch>) -> Self {
         self.on_switch = rules;
+        self
+    }
+
+    /// Actions that steer the video: a row for each picture that its latent frames give.
+    #[must_use]
+    pub fn with_actions(mut self, rows: ActionRows) -> Self {
+        self.actions = Some(rows);
         self
     }
 }
@@ -176,6 +195,11 @@ impl Director for Script {
                 .and_then(|change| self.on_switch.get(change).copied())
                 .unwrap_or_default(),
         }))
+    }
+
+    fn actions(&mut self, ahead: Ahead) -> Result<Option<ActionRows>> {
+        let chunk = pictures_of_chunk(ahead.start, ahead.frames);
+        Ok(self.actions.as_ref().map(|rows| rows.of(chunk)).transpose()?)
     }
 
     fn generated_frames(&self) -> Option<usize> {

@@ -10,6 +10,7 @@
 //! | `spans` | where chunks begin and end |
 //! | `sampler` | flow-matching schedule, few-step denoising |
 //! | `noise` | Gaussian noise, a stream per latent frame |
+//! | `world` | the image that a world begins with, frame by frame |
 //! | `request`, `start` | sizes and lengths that users ask for, images and clips that a video begins with |
 //!
 //! Every loop has one face, [`ChunkLoop`]. Nothing here prints, and a caller may stop between chunks, or take a
@@ -25,6 +26,7 @@ pub mod rolling;
 pub mod sampler;
 pub mod spans;
 pub mod start;
+pub mod world;
 
 use std::sync::{
     Arc,
@@ -45,6 +47,7 @@ pub use history::HistorySnapshot;
 pub use noise::{NoiseSource, RecordedNoise, SeededNoise};
 pub use rolling::{RollingError, RollingRollout};
 pub use spans::{ChunkPlan, LoopKind, RolloutDefaults, SpanError, chunk_plans};
+pub use world::{EncodedImage, ImageLatents, RecordedImage, World};
 
 /// A finished chunk.
 pub struct LatentChunk {
@@ -88,6 +91,8 @@ pub struct Snapshot {
     /// Noisy latents of the chunks after those that are made, `[frames, channels, height, width]`: where a loop works on
     /// several at a time.
     pub window: Option<Tensor>,
+    /// Rows of the pictures before the next chunk that it still sees: where actions steer the video.
+    pub actions: Option<ActionRows>,
 }
 
 /// A loop that makes a video chunk by chunk.

@@ -300,7 +300,7 @@ impl RollingRollout {
     }
 
     fn shape(&self, frames: usize) -> [usize; 4] {
-        let channels = self.model.config().in_channels;
+        let channels = self.model.config().out_channels;
         [frames, channels, self.settings.height, self.settings.width]
     }
 
@@ -507,6 +507,7 @@ impl ChunkLoop for RollingRollout {
             cache: self.cache.snapshot()?,
             history: None,
             window: noisy.map(|noisy| noisy.to_device(&Device::Cpu)).transpose()?,
+            actions: None,
         })
     }
 

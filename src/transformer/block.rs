@@ -1,11 +1,17 @@
-//! One transformer block: self-attention over the cache, cross-attention to the prompt, feed-forward.
+//! One transformer block: self-attention over the cache, cross-attention to the prompt or image, actions where it has a
+//! module for them, feed-forward.
 
 use candle_core::Tensor;
 
-use super::{config::TransformerConfig, linear::Linear, observer::Observer};
+use super::{
+    action::{ActionInputs, ActionModule},
+    config::TransformerConfig,
+    linear::Linear,
+    observer::Observer,
+};
 use crate::{
     Result,
-    cache::{ChunkTokens, KvCache, Pass, Place, rope::Angles},
+    cache::{ChunkTokens, FrameWindow, KvCache, Pass, Place, rope::Angles},
     checkpoint::Weights,
     kernels,
 };
@@ -60,7 +66,8 @@ impl Attention {
     }
 }
 
-/// Keys and values of the prompt for one block, `[text_len, heads, head_dim]`: computed once per prompt.
+/// Keys and values of the prompt or image for one block, `[rows, heads, head_dim]`: computed once per prompt.
+#[derive(Clone)]
 pub struct CrossAttentionTokens {
     pub keys: Tensor,
     pub values: Tensor,
@@ -97,6 +104,17 @@ impl Context<'_> {
         }
     }
 
+    /// The pass, and the caches of a block's action module.
+    fn frame_windows(&mut self, block: usize) -> Result<(Pass, &mut [FrameWindow])> {
+        match self {
+            Self::Cached { cache, pass } => Ok((*pass, cache.frame_windows_mut(block))),
+            Self::Rewritten { .. } => Err(crate::Error::Recache {
+                reason: "keys and values of actions belong to the passes that made them".into(),
+            }),
+            Self::Whole => Err(crate::Error::NoActionCache),
+        }
+    }
+
     /// After the last block.
     pub(super) fn end_pass(&mut self) -> Result<()> {
         match self {
@@ -112,8 +130,10 @@ pub(super) struct Conditioning<'a> {
     pub modulation: &'a Tensor,
     /// Rotation of the input's tokens.
     pub angles: &'a Angles,
-    /// The prompt, as this block sees it.
+    /// The prompt or image, as this block sees it.
     pub prompt: &'a CrossAttentionTokens,
+    /// For blocks with an action module.
+    pub actions: Option<&'a ActionInputs>,
 }
 
 pub(super) struct Block {
@@ -121,6 +141,7 @@ pub(super) struct Block {
     self_attn: Attention,
     norm3: (Tensor, Tensor),
     cross_attn: Attention,
+    action: Option<ActionModule>,
     ffn_in: Linear,
     ffn_out: Linear,
     eps: f64,
@@ -135,6 +156,12 @@ impl Block {
             self_attn: Attention::new(config, weights.pp("self_attn"))?,
             norm3: (weights.get([dim], "norm3.weight")?, weights.get([dim], "norm3.bias")?),
             cross_attn: Attention::new(config, weights.pp("cross_attn"))?,
+            action: match &config.actions {
+                Some(actions) if actions.blocks.contains(&index) => {
+                    Some(ActionModule::new(actions, dim, &weights.pp("action_model"))?)
+                }
+                _ => None,
+            },
             ffn_in: Linear::new(dim, ffn, weights.pp("ffn.0"))?,
             ffn_out: Linear::new(ffn, dim, weights.pp("ffn.2"))?,
             eps: config.eps,
@@ -142,7 +169,7 @@ impl Block {
         })
     }
 
-    /// Keys and values of the prompt `[text_len, dim]` (after the text embedding).
+    /// Keys and values of the prompt or image `[rows, dim]` (after its embedding).
     pub(super) fn cross_tokens(&self, text: &Tensor) -> Result<CrossAttentionTokens> {
         let attention = &self.cross_attn;
         Ok(CrossAttentionTokens {
@@ -164,6 +191,7 @@ impl Block {
             modulation,
             angles,
             prompt,
+            actions,
         } = *conditioning;
         let modulation = modulation.broadcast_add(&self.modulation)?;
         let row = |i: usize| modulation.narrow(1, i, 1)?.squeeze(1)?.contiguous();
@@ -171,14 +199,25 @@ impl Block {
 
         observer.block(self.index, "norm1", || plain_norm(x, self.eps));
         let z = kernels::modulated_norm(x, &scale, &shift, self.eps)?;
-        let Some(y) = self.self_attention(&z, angles, context, depth, observer)? else {
+        // An action module has a cache of its own, behind the attention.
+        let attended = if self.action.is_some() { Depth::Full } else { depth };
+        let Some(y) = self.self_attention(&z, angles, context, attended, observer)? else {
             return Ok(None);
         };
         let x = kernels::gated_residual(x, &y, &gate)?;
 
         let z = kernels::layer_norm(&x, &self.norm3.0, &self.norm3.1, self.eps as f32)?;
         observer.block(self.index, "norm3", || Ok(z.clone()));
-        let x = (x + self.cross_attention(&z, prompt, observer)?)?;
+        let mut x = (x + self.cross_attention(&z, prompt, observer)?)?;
+        if let Some(action) = &self.action {
+            let (pass, windows) = context.frame_windows(self.index)?;
+            let actions = actions.ok_or(crate::Error::NoActions)?;
+            x = action.forward(&x, actions, pass, windows)?;
+            observer.block(self.index, "action", || Ok(x.clone()));
+            if depth == Depth::CacheOnly {
+                return Ok(None);
+            }
+        }
 
         let (shift, scale, gate) = (row(3)?, row(4)?, row(5)?);
         observer.block(self.index, "norm2", || plain_norm(&x, self.eps));

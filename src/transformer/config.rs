@@ -4,7 +4,20 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::action::ActionConfig;
 use crate::{Error, Result, cache::CacheShape, checkpoint::Weights, files};
+
+/// What the cross-attention of a network attends to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContextKind {
+    /// The embedding of a prompt.
+    Text,
+    /// The tokens of the image that a world begins with (docs/algorithms/matrix_game_2.md section 2).
+    Image,
+}
+
+/// Tokens of an image that the published vision tower gives: 16×16 patches of 14×14 pixels and the class token.
+const IMAGE_TOKENS: usize = 257;
 
 /// Sizes of the network.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,12 +28,17 @@ pub struct TransformerConfig {
     pub layers: usize,
     /// Size of the sinusoidal time embedding.
     pub freq_dim: usize,
-    /// Width of the text encoder's output.
-    pub text_dim: usize,
-    /// Rows of the prompt embedding, padding included.
-    pub text_len: usize,
+    /// What cross-attention attends to.
+    pub context: ContextKind,
+    /// Width of what the context's encoder gives.
+    pub context_dim: usize,
+    /// Rows of the context: those of a prompt embedding with its padding, or the tokens of an image.
+    pub context_len: usize,
+    /// Channels of what is denoised, and of what stands beside it.
     pub in_channels: usize,
     pub out_channels: usize,
+    /// The modules that read keyboard and mouse, if there are any.
+    pub actions: Option<ActionConfig>,
     /// Of all norms.
     pub eps: f64,
 }
@@ -93,12 +111,31 @@ impl TransformerConfig {
             ffn_dim: 8960,
             layers: 30,
             freq_dim: 256,
-            text_dim: 4096,
-            text_len: 512,
+            context: ContextKind::Text,
+            context_dim: 4096,
+            context_len: 512,
             in_channels: 16,
             out_channels: 16,
+            actions: None,
             eps: 1e-6,
         }
+    }
+
+    /// Matrix-Game 2.0 with `keys` keys, with a mouse or without (docs/algorithms/matrix_game_2.md section 1).
+    pub fn matrix_game_2(keys: usize, mouse: bool) -> Self {
+        Self {
+            context: ContextKind::Image,
+            context_dim: 1280,
+            context_len: IMAGE_TOKENS,
+            in_channels: 36,
+            actions: Some(ActionConfig::matrix_game_2(keys, mouse)),
+            ..Self::wan_1_3b()
+        }
+    }
+
+    /// Channels that stand beside the noisy latents: mask and latents of the image that a world begins with.
+    pub fn beside_channels(&self) -> usize {
+        self.in_channels.saturating_sub(self.out_channels)
     }
 
     /// Channels of one head.
@@ -136,6 +173,14 @@ impl TransformerConfig {
                 ),
             ));
         }
+        // A network that reads both reads an image beside the prompt: it is none of these.
+        let reads_text = weights.contains("text_embedding.0.weight");
+        let (context, context_dim, context_len) = if !reads_text && weights.contains("img_emb.proj.1.weight") {
+            (ContextKind::Image, dims("img_emb.proj.1.weight", 2)?[1], IMAGE_TOKENS)
+        } else {
+            let rows = file.text_len.unwrap_or(512);
+            (ContextKind::Text, dims("text_embedding.0.weight", 2)?[1], rows)
+        };
         let mut layers = 0;
         while weights.contains(&format!("blocks.{layers}.modulation")) {
             layers += 1;
@@ -146,10 +191,12 @@ impl TransformerConfig {
             ffn_dim: dims("blocks.0.ffn.0.weight", 2)?[0],
             layers,
             freq_dim: dims("time_embedding.0.weight", 2)?[1],
-            text_dim: dims("text_embedding.0.weight", 2)?[1],
-            text_len: file.text_len.unwrap_or(512),
+            context,
+            context_dim,
+            context_len,
             in_channels,
             out_channels: dims("head.head.weight", 2)?[0] / (PATCH * PATCH),
+            actions: ActionConfig::from_weights(weights, dim, layers)?,
             eps: file.eps.unwrap_or(1e-6),
         };
         config.check_against(file, weights)?;

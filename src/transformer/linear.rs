@@ -18,6 +18,14 @@ impl Linear {
         })
     }
 
+    /// The same without a bias in the file: it is zero.
+    pub(super) fn without_bias(inputs: usize, outputs: usize, weights: Weights) -> Result<Self> {
+        Ok(Self {
+            weight: weights.get([outputs, inputs], "weight")?,
+            bias: Tensor::zeros(outputs, weights.dtype(), weights.device())?,
+        })
+    }
+
     /// The same with a weight stored under another shape (a convolution whose kernel equals its stride).
     pub(super) fn from_patches(stored: [usize; 5], weights: Weights) -> Result<Self> {
         let inputs = stored[1..].iter().product();
@@ -25,6 +33,12 @@ impl Linear {
             weight: weights.get_as(stored, "weight", [stored[0], inputs])?,
             bias: weights.get([stored[0]], "bias")?,
         })
+    }
+
+    /// A layer from its weight `[out, in]`, without bias.
+    pub(super) fn from_weight(weight: Tensor) -> Result<Self> {
+        let bias = Tensor::zeros(weight.dim(0)?, weight.dtype(), weight.device())?;
+        Ok(Self { weight, bias })
     }
 
     /// `[rows, in]` to `[rows, out]`.

@@ -5,7 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{DType, Device, Tensor};
 
 use super::{
+    action::ActionInputs,
     block::{Block, Conditioning, Context, CrossAttentionTokens, Depth},
+    conditions::{ContextEmbedding, FrameConditions},
     config::{PATCH, TransformerConfig},
     linear::Linear,
     observer::Observer,
@@ -24,7 +26,7 @@ use crate::{
 pub struct CausalWan {
     config: TransformerConfig,
     patch_embedding: Linear,
-    text_embedding: [Linear; 2],
+    context_embedding: ContextEmbedding,
     time_embedding: [Linear; 2],
     time_projection: Linear,
     blocks: Vec<Block>,
@@ -39,10 +41,24 @@ pub struct CausalWan {
 /// Start, frames, rows and columns of a chunk.
 type AnglesOf = (u64, usize, usize, usize);
 
-/// What the blocks see of a prompt: keys and values per block.
+/// What a pass is told beside latents and timesteps. Cheap to clone.
+#[derive(Clone)]
 pub struct PromptContext {
-    /// One per block.
+    /// Keys and values of the prompt, or of the image that a world begins with: one per block.
     pub blocks: Vec<CrossAttentionTokens>,
+    /// What belongs to the frames of the chunk; nothing for models of text alone.
+    pub frames: FrameConditions,
+}
+
+impl PromptContext {
+    /// The same for a chunk whose frames have conditions of their own.
+    #[must_use]
+    pub fn of_frames(&self, frames: FrameConditions) -> Self {
+        Self {
+            blocks: self.blocks.clone(),
+            frames,
+        }
+    }
 }
 
 /// Embedding of the timesteps of a chunk's frames.
@@ -59,16 +75,13 @@ impl CausalWan {
     /// # Errors
     /// When a tensor is missing, mis-shaped or not finite.
     pub fn new(config: TransformerConfig, weights: Weights) -> Result<Self> {
-        let (dim, text) = (config.dim, weights.pp("text_embedding"));
+        let dim = config.dim;
         let time = weights.pp("time_embedding");
         let patch = [dim, config.in_channels, 1, PATCH, PATCH];
         let head_outputs = PATCH * PATCH * config.out_channels;
         Ok(Self {
             patch_embedding: Linear::from_patches(patch, weights.pp("patch_embedding"))?,
-            text_embedding: [
-                Linear::new(config.text_dim, dim, text.pp(0))?,
-                Linear::new(dim, dim, text.pp(2))?,
-            ],
+            context_embedding: ContextEmbedding::new(&config, &weights)?,
             time_embedding: [
                 Linear::new(config.freq_dim, dim, time.pp(0))?,
                 Linear::new(dim, dim, time.pp(2))?,
@@ -120,34 +133,50 @@ impl CausalWan {
             return Ok(());
         }
         let mut all = sizes.to_vec();
-        all.extend(sizes.iter().map(|(queries, _)| (*queries, self.config.text_len)));
+        all.extend(sizes.iter().map(|(queries, _)| (*queries, self.config.context_len)));
         let (heads, dim) = (self.config.heads, self.config.head_dim());
         Ok(kernels::warm_up_attention(&self.device, &all, heads, dim)?)
     }
 
-    /// Prepares a prompt embedding `[rows ≤ text_len, text_dim]`. Missing rows are zero rows, which are attended to.
+    /// Prepares what cross-attention attends to: a prompt embedding `[rows ≤ context_len, context_dim]`, of which missing
+    /// rows are zero rows that are attended to, or the tokens of an image `[tokens, context_dim]`.
     ///
     /// # Errors
     /// On a shape that is not the model's.
     pub fn prompt_context(&self, embedding: &Tensor) -> Result<PromptContext> {
-        let text = self.text_tokens(embedding)?;
-        let blocks = self.blocks.iter().map(|block| block.cross_tokens(&text));
+        let tokens = self.context_tokens(embedding)?;
+        let blocks = self.blocks.iter().map(|block| block.cross_tokens(&tokens));
         Ok(PromptContext {
             blocks: blocks.collect::<Result<_>>()?,
+            frames: FrameConditions::default(),
         })
     }
 
-    /// Text embedding of a prompt, `[text_len, dim]`.
+    /// What the blocks make their cross-attention's keys and values from, `[rows, dim]`.
     ///
     /// # Errors
     /// As [`CausalWan::prompt_context`].
-    pub fn text_tokens(&self, embedding: &Tensor) -> Result<Tensor> {
-        let rows = embedding.dim(0)?;
-        let missing = self.config.text_len.saturating_sub(rows);
-        let padded = embedding.pad_with_zeros(0, 0, missing)?;
-        let padded = padded.to_device(&self.device)?.to_dtype(self.dtype())?;
-        let hidden = kernels::gelu_tanh(self.text_embedding[0].forward(&padded)?)?;
-        self.text_embedding[1].forward(&hidden)
+    pub fn context_tokens(&self, embedding: &Tensor) -> Result<Tensor> {
+        let embedding = embedding.to_device(&self.device)?.to_dtype(self.dtype())?;
+        self.context_embedding.forward(&embedding)
+    }
+
+    /// Gives `cache` what the action modules attend to: the last `window` latent frames. Nothing for a network without
+    /// such modules.
+    ///
+    /// # Errors
+    /// When a chunk is longer than that, or the device cannot hold it.
+    pub fn add_action_windows(&self, cache: &mut KvCache, window: usize) -> Result<()> {
+        let Some(actions) = &self.config.actions else {
+            return Ok(());
+        };
+        let tokens = cache.shape().tokens_per_frame();
+        for block in &actions.blocks {
+            for items in actions.items(tokens) {
+                cache.add_frame_window(*block, window, [items, actions.head_dim])?;
+            }
+        }
+        Ok(())
     }
 
     /// Embeds one timestep (0 to 1000, fractions allowed) per latent frame, or a single one for all of them.
@@ -295,9 +324,11 @@ impl CausalWan {
         };
         observer.see("time_e", &time.time);
         observer.see("time_e0", &time.modulation);
+        let actions = self.chunk_actions(prompt, context, frames)?;
+        let input = prompt.frames.beside(latents, self.config.beside_channels())?;
         let mut x = self
             .patch_embedding
-            .forward(&patchify(latents)?.to_dtype(self.dtype())?)?;
+            .forward(&patchify(&input)?.to_dtype(self.dtype())?)?;
         observer.see("patch", &x);
         for (i, (block, prompt)) in self.blocks.iter().zip(&prompt.blocks).enumerate() {
             let last = i + 1 == self.blocks.len();
@@ -306,6 +337,7 @@ impl CausalWan {
                 modulation: &time.modulation,
                 angles: &angles,
                 prompt,
+                actions: actions.as_ref(),
             };
             match block.forward(&x, &conditioning, context, depth, observer)? {
                 Some(out) => x = out,
@@ -325,6 +357,22 @@ impl CausalWan {
         let flow = unpatchify(&x, frames, self.config.out_channels, rows, columns)?;
         // Latents keep their own precision: steps of the sampler add up.
         Ok(Some(flow.to_dtype(latents.dtype())?))
+    }
+
+    /// What the action modules read of the chunk, if there are any.
+    fn chunk_actions(
+        &self,
+        prompt: &PromptContext,
+        context: &Context<'_>,
+        frames: usize,
+    ) -> Result<Option<ActionInputs>> {
+        match &self.config.actions {
+            Some(config) => {
+                let rows = prompt.frames.actions.as_ref().ok_or(crate::Error::NoActions)?;
+                ActionInputs::new(config, rows, context.start(), frames, (self.dtype(), &self.device)).map(Some)
+            }
+            None => Ok(None),
+        }
     }
 
     /// Angles of a chunk, computed when it is not the last one again.

@@ -24,7 +24,7 @@ use candle_core::Tensor;
 pub use crate::kernels::convolution::{CausalConv3d, ConvSpec, History, Padding};
 pub use rgb::frames_to_rgb8;
 pub use taew::{TaeConfig, TaeDecoder, TaeState};
-pub use wan::{DecoderState, LATENT_MEAN, LATENT_STD, WanDecoder, WanEncoder, WanVaeConfig};
+pub use wan::{DecoderState, EncoderState, LATENT_MEAN, LATENT_STD, WanDecoder, WanEncoder, WanVaeConfig};
 
 use crate::{
     Result,

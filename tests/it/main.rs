@@ -40,3 +40,4 @@ mod terminal;
 mod tiny;
 mod trace;
 mod video;
+mod worlds;

@@ -41,7 +41,7 @@ fn pictures(count: usize) -> Tensor {
 /// Latents of a whole video that starts with `given`.
 fn continue_video(given: Tensor, generated: usize, first_frame_alone: bool) -> Result<Tensor, Error> {
     let model = transformer();
-    let embedding = Tensor::ones((5, model.config().text_dim), DType::F32, &Device::Cpu)?;
+    let embedding = Tensor::ones((5, model.config().context_dim), DType::F32, &Device::Cpu)?;
     let context = Arc::new(model.prompt_context(&embedding)?);
     let settings = RolloutSettings {
         frames: generated,

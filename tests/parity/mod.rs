@@ -16,6 +16,7 @@ pub mod text;
 pub mod transformer;
 pub mod umt5;
 pub mod vae;
+pub mod world;
 
 use std::{
     cell::{Cell, RefCell},

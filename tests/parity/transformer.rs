@@ -34,7 +34,7 @@ pub fn load_model(case: &Case) -> Result<Arc<CausalWan>> {
         (config.layers, "num_layers"),
         (config.ffn_dim, "ffn_dim"),
         (config.freq_dim, "freq_dim"),
-        (config.text_dim, "text_dim"),
+        (config.context_dim, "text_dim"),
         (config.in_channels, "in_dim"),
         (config.out_channels, "out_dim"),
     ];
@@ -93,7 +93,7 @@ pub fn run_forward(case: &Case) -> Result<()> {
         };
         let start = call["start_frame"].as_u64().context("a call has no start_frame")?;
         let flow = model.forward(&input, &time, &context, start, cache, &mut Observer::new(&mut listen))?;
-        seen.insert("text".into(), model.text_tokens(&prompt)?);
+        seen.insert("text".into(), model.context_tokens(&prompt)?);
         case.close(&format!("expected.{name}"), &flow, tolerance);
         for (key, tensor) in seen {
             let stored = format!("expected.{name}.{key}");

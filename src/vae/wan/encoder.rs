@@ -12,9 +12,12 @@ use crate::{
     checkpoint::{CheckpointError, Weights},
     vae::{
         CausalConv3d, ConvSpec, LATENT_CHANNELS, PICTURE_CHANNELS, Padding, Probe, SPATIAL_FACTOR, TEMPORAL_FACTOR,
-        check_frames,
+        VaeError, check_frames,
     },
 };
+
+/// Frames that a convolution over three frames remembers.
+const REMEMBERED: usize = 2;
 
 /// Halves rows and columns, and frames if temporal.
 #[derive(Debug)]
@@ -60,6 +63,14 @@ impl Downsample {
 struct Stage {
     blocks: Vec<ResidualBlock>,
     downsample: Option<Downsample>,
+}
+
+/// What an encoder remembers of one stream of pictures.
+#[derive(Debug, Clone, Default)]
+pub struct EncoderState {
+    histories: Histories,
+    /// Latent frames made.
+    groups: usize,
 }
 
 /// The Wan 2.1 encoder: the mean of the latent distribution, without sampling.
@@ -127,16 +138,37 @@ impl WanEncoder {
     /// # Errors
     /// As [`Self::encode`].
     pub fn encode_observed(&self, pictures: &Tensor, probe: &mut Probe) -> Result<Tensor> {
+        self.encode_next(&mut EncoderState::default(), pictures, probe)
+    }
+
+    /// The next pictures of a stream, `[T, 3, H, W]` in −1…1, to latents `[F, 16, H/8, W/8]`: 1 + 4(F − 1) pictures at its
+    /// start, 4F later. How a stream is cut into calls does not change its latents.
+    ///
+    /// # Errors
+    /// As [`Self::encode`]; also when a stream goes on with fewer than four pictures. The state is then of no more use.
+    pub fn encode_stream(&self, state: &mut EncoderState, pictures: &Tensor) -> Result<Tensor> {
+        self.encode_next(state, pictures, &mut Probe::none())
+    }
+
+    fn encode_next(&self, state: &mut EncoderState, pictures: &Tensor, probe: &mut Probe) -> Result<Tensor> {
         check_frames("pictures", pictures, PICTURE_CHANNELS, SPATIAL_FACTOR)?;
-        let mut histories = Histories::default();
-        let groups = 1 + (pictures.dim(0)? - 1) / TEMPORAL_FACTOR;
+        let alone = usize::from(state.groups == 0);
+        let groups = alone + (pictures.dim(0)? - alone) / TEMPORAL_FACTOR;
         let mut moments = Vec::with_capacity(groups);
-        for group in 0..groups {
-            let chunk = match group {
-                0 => pictures.narrow(0, 0, 1)?,
-                _ => pictures.narrow(0, 1 + (group - 1) * TEMPORAL_FACTOR, TEMPORAL_FACTOR)?,
-            };
-            moments.push(self.encode_group(&chunk, group, &mut histories, probe)?);
+        let mut begin = 0;
+        for _ in 0..groups {
+            let size = if state.groups == 0 { 1 } else { TEMPORAL_FACTOR };
+            moments.push(self.encode_group(&pictures.narrow(0, begin, size)?, state, probe)?);
+            begin += size;
+        }
+        if moments.is_empty() {
+            return Err(VaeError::Shape {
+                what: "pictures that go on",
+                found: pictures.dims().to_vec(),
+                channels: PICTURE_CHANNELS,
+                detail: format!(" with at least {TEMPORAL_FACTOR} frames"),
+            }
+            .into());
         }
         let moments = self.to_moments.forward(&Tensor::cat(&moments, 0)?)?;
         let moments = moments.to_dtype(DType::F32)?;
@@ -148,13 +180,35 @@ impl WanEncoder {
             .broadcast_div(&std)?)
     }
 
+    /// Latent frames after which a picture that is repeated gives the same latents for ever, whatever came before: all
+    /// that the convolutions remember is then of that picture.
+    pub fn settles_after(&self) -> usize {
+        // What the widest convolutions of a stage remember, in pictures.
+        let convolutions = |count: usize, pictures: usize| count * REMEMBERED * pictures;
+        let mut pictures = 1;
+        let mut reach = convolutions(1, pictures);
+        for stage in &self.stages {
+            reach += convolutions(2 * stage.blocks.len(), pictures);
+            if stage.downsample.as_ref().is_some_and(|down| down.time_conv.is_some()) {
+                reach += convolutions(1, pictures);
+                pictures *= 2;
+            }
+        }
+        // Two blocks in the middle, and the head.
+        reach += convolutions(5, pictures);
+        // One more for the group that is not whole, and one for the first picture, which is alone.
+        reach.div_ceil(TEMPORAL_FACTOR) + 2
+    }
+
     fn encode_group(
         &self,
         pictures: &Tensor,
-        group: usize,
-        histories: &mut Histories,
+        state: &mut EncoderState,
         probe: &mut Probe,
     ) -> candle_core::Result<Tensor> {
+        let group = state.groups;
+        state.groups += 1;
+        let histories = &mut state.histories;
         histories.rewind();
         let pictures = pictures.to_dtype(self.conv1.dtype())?;
         let mut x = self.conv1.stream(&pictures, histories.next(), None)?;

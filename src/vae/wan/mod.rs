@@ -10,7 +10,7 @@ mod encoder;
 
 pub use config::WanVaeConfig;
 pub use decoder::{DecoderState, WanDecoder};
-pub use encoder::WanEncoder;
+pub use encoder::{EncoderState, WanEncoder};
 
 use candle_core::{Device, Tensor};
 

@@ -132,11 +132,11 @@ pub fn transformer_of(in_channels: usize, text_dim: usize) -> Tensors {
         ffn_dim: 96,
         layers: 2,
         freq_dim: 32,
-        text_dim,
-        text_len: 16,
+        context_dim: text_dim,
+        context_len: 16,
         in_channels,
         out_channels: 16,
-        eps: 1e-6,
+        ..TransformerConfig::wan_1_3b()
     };
     random(CausalWan::expected_tensors(config).unwrap())
 }

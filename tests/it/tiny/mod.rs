@@ -6,13 +6,17 @@ use std::{collections::HashMap, sync::Arc};
 use candle_core::{DType, Device, Tensor};
 use deepforcing::{
     checkpoint::Weights,
-    transformer::{CausalWan, PromptContext, TransformerConfig},
+    transformer::{CausalWan, ContextKind, PromptContext, TransformerConfig, action::ActionConfig},
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 pub const CHANNELS: usize = 4;
+/// Channels beside the noisy ones of a world.
+pub const BESIDE: usize = 3;
+/// Keys of a world.
+pub const KEYS: usize = 3;
 const TEXT: [usize; 2] = [4, 8];
 
 pub fn random(seed: u64, shape: &[usize], scale: f32, offset: f32) -> Tensor {
@@ -26,18 +30,42 @@ pub fn random(seed: u64, shape: &[usize], scale: f32, offset: f32) -> Tensor {
 
 /// A network whose self-attention matters: matrices keep the size of what goes through them.
 pub fn model() -> Arc<CausalWan> {
-    let config = TransformerConfig {
+    of_config(config())
+}
+
+fn config() -> TransformerConfig {
+    TransformerConfig {
         dim: 16,
         heads: 2,
         ffn_dim: 32,
         layers: 2,
         freq_dim: 8,
-        text_dim: TEXT[1],
-        text_len: TEXT[0],
+        context_dim: TEXT[1],
+        context_len: TEXT[0],
         in_channels: CHANNELS,
         out_channels: CHANNELS,
-        eps: 1e-6,
-    };
+        ..TransformerConfig::wan_1_3b()
+    }
+}
+
+/// A world of 3 keys and a mouse, with action modules in both blocks.
+pub fn world() -> Arc<CausalWan> {
+    of_config(TransformerConfig {
+        context: ContextKind::Image,
+        in_channels: CHANNELS + BESIDE,
+        actions: Some(ActionConfig {
+            blocks: vec![0, 1],
+            keys: KEYS,
+            mouse: true,
+            key_dim: 4,
+            heads: 2,
+            head_dim: 8,
+        }),
+        ..config()
+    })
+}
+
+fn of_config(config: TransformerConfig) -> Arc<CausalWan> {
     let specs = CausalWan::expected_tensors(config.clone()).unwrap();
     let tensors: HashMap<String, Tensor> = specs
         .into_iter()
