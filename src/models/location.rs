@@ -181,6 +181,8 @@ fn named(name: &str, settings: Option<&str>) -> Result<Located> {
             let preset = Preset {
                 files: model.files,
                 sources: model.sources,
+                // What the network reads is no setting.
+                controls: model.controls,
                 ..Preset::load(settings)?
             };
             (settings, preset)

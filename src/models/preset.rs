@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     cache::{CacheSettings, RecacheSink},
+    prompts::actions::Controls,
     rollout::sampler::SamplerSettings,
     rollout::{RolloutDefaults, SwitchRule},
 };
@@ -28,6 +29,9 @@ pub struct Preset {
     /// What the sink becomes where the cache is encoded again, unless it is what the policy wants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recache_sink: Option<RecacheSink>,
+    /// How its worlds are steered; absent for models that make videos from prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controls: Option<Controls>,
     /// What the files are called in a folder.
     #[serde(default)]
     pub files: FileNames,

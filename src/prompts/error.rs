@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{file, jsonl::KEYS, moment::MomentError};
+use super::{file, moment::MomentError};
 use crate::text::nearest;
 
 /// What is wrong with a prompt file. `origin` is its path, or "standard input".
@@ -105,9 +105,9 @@ const SHOWN: usize = 40;
 
 impl LineProblem {
     /// A key that is none, with the one that was probably meant.
-    pub(super) fn unknown_key(key: &str) -> Self {
+    pub(super) fn unknown_key(key: &str, known: &[&'static str]) -> Self {
         Self::UnknownKey {
-            hint: nearest::hint(key, KEYS),
+            hint: nearest::hint(key, known.iter().copied()),
             key: shown(key),
         }
     }

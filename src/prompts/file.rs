@@ -101,7 +101,7 @@ pub fn read_prompts_from(
 ) -> Result<PromptList, PromptError> {
     let mut found = Found::new(origin);
     if format == Format::Table {
-        let table = table::rows(input).map_err(|error| match error {
+        let table = table::rows(input, &table::PROMPTS).map_err(|error| match error {
             table::TableError::Io(error) => found.unreadable(&error),
             table::TableError::Problem { line, problem } => at_line(origin, line, problem),
         })?;
@@ -222,14 +222,14 @@ pub(super) fn check(number: usize, prompt: &str) -> Result<(), LineProblem> {
     check_prompt(prompt).map_err(|_| LineProblem::EmptyPrompt { number })
 }
 
-enum LineError {
+pub(super) enum LineError {
     Io(io::Error),
     Problem { line: usize, problem: LineProblem },
 }
 
 /// Lines of a stream with their numbers, trimmed; holds one line at a time. A line ends with a line feed, a carriage
 /// return or both, as every system writes one of them.
-struct Lines<R> {
+pub(super) struct Lines<R> {
     input: BufReader<R>,
     buffer: Vec<u8>,
     line: usize,
@@ -238,7 +238,7 @@ struct Lines<R> {
 }
 
 impl<R: Read> Lines<R> {
-    fn new(input: R) -> Self {
+    pub(super) fn new(input: R) -> Self {
         Self {
             input: BufReader::new(input),
             buffer: Vec::new(),
@@ -247,7 +247,7 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    fn next(&mut self) -> Result<Option<(usize, &str)>, LineError> {
+    pub(super) fn next(&mut self) -> Result<Option<(usize, &str)>, LineError> {
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
         // Line end and byte order mark on top of the limit, and one byte to notice what is too long.

@@ -8,7 +8,10 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::{LineProblem, Moment, MomentError, Scene, Segment, error::shown, file::check, moment::parse_moment};
+use super::{
+    LineProblem, Moment, MomentError, Scene, Segment, actions::ActionSource, error::shown, file::check,
+    moment::parse_moment,
+};
 use crate::rollout::{SwitchRule, request::draw_seed};
 
 const PROMPT: &str = "prompt";
@@ -20,13 +23,14 @@ pub(super) const SEED: &str = "seed";
 pub(super) const SECONDS: &str = "seconds";
 pub(super) const ID: &str = "id";
 pub(super) const IMAGE: &str = "image";
+pub(super) const ACTIONS: &str = "actions";
 /// Settings of the batch that could not make a video.
 pub(super) const SETTINGS: &str = "settings";
 /// Why a video could not be made, for people.
 pub(super) const FAILURE: &str = "error";
 /// Which videos of a sweep could not be made, for the sweep.
 pub(crate) const VIDEOS: &str = "videos";
-pub(super) const KEYS: [&str; 12] = [
+pub(super) const KEYS: [&str; 13] = [
     PROMPT,
     PROMPTS,
     SWITCH,
@@ -36,6 +40,7 @@ pub(super) const KEYS: [&str; 12] = [
     SECONDS,
     ID,
     IMAGE,
+    ACTIONS,
     SETTINGS,
     FAILURE,
     VIDEOS,
@@ -49,8 +54,10 @@ pub(super) fn scene(line: &str, folder: &Path) -> Result<Scene, LineProblem> {
     for (index, text) in texts.iter().enumerate() {
         check(index + 1, text)?;
     }
-    let starts = fields.starts(texts.len())?;
-    let rules = fields.on_switch(texts.len())?;
+    let (starts, rules) = match texts.len() {
+        0 => (Vec::new(), Vec::new()),
+        count => (fields.starts(count)?, fields.on_switch(count)?),
+    };
     let segments = texts.into_iter().zip(starts).zip(rules);
     let (seed, seed_drawn) = fields.seed()?;
     Ok(Scene {
@@ -62,6 +69,7 @@ pub(super) fn scene(line: &str, folder: &Path) -> Result<Scene, LineProblem> {
         seed_drawn,
         seconds: fields.seconds()?,
         image: fields.text(IMAGE)?.map(|image| folder.join(image)),
+        actions: fields.text(ACTIONS)?.map(|text| ActionSource::new(&text, folder)),
         settings: fields.settings()?,
         line: None,
     })
@@ -112,7 +120,7 @@ impl Fields {
         let mut fields: Vec<(&'static str, Value)> = Vec::new();
         for (key, value) in object.0 {
             let Some(known) = KEYS.into_iter().find(|known| *known == key) else {
-                return Err(LineProblem::unknown_key(&key));
+                return Err(LineProblem::unknown_key(&key, &KEYS));
             };
             if fields.iter().any(|(key, _)| *key == known) {
                 return Err(LineProblem::RepeatedKey { key: known });
@@ -161,6 +169,8 @@ impl Fields {
         }
         let expected = "a list of at least one text";
         let list = match self.get(PROMPTS) {
+            // A world has none; whether the model makes worlds is not known here.
+            None if self.is_of_a_world() => return Ok(Vec::new()),
             None => return Err(LineProblem::NoPrompt),
             Some(Value::Array(list)) if !list.is_empty() => list,
             Some(other) => return Err(wrong(PROMPTS, other, expected)),
@@ -170,6 +180,12 @@ impl Fields {
             other => Err(wrong(PROMPTS, other, expected)),
         });
         texts.collect()
+    }
+
+    /// Whether it may be a world, and no prompt is missing.
+    fn is_of_a_world(&self) -> bool {
+        let has = |key| self.get(key).is_some();
+        (has(IMAGE) || has(ACTIONS)) && !has(SWITCH) && !has(SWITCH_FRAMES) && !has(ON_SWITCH)
     }
 
     /// Where each of `count` prompts starts.

@@ -7,6 +7,7 @@
 //! | `written` | a video as a line of a `.jsonl` file |
 //! | `jsonl` | one line of a `.jsonl` file |
 //! | `moment` | points in time as people write them, and `--switch` |
+//! | `actions/` | what keys and mouse do in a world: controls, trajectories as text, as files and at random |
 //! | `resolve` | from points in time to the chunks at which prompts take over |
 //! | `names` | a file name for each of several videos |
 //!
@@ -30,16 +31,18 @@
 //! | `seconds` | length of the video: a number, or a text such as `"90s"` or `"1:30"` |
 //! | `id` | name of the video, for its file name; each only once in a file |
 //! | `image` | picture that the video starts from; relative to the folder of the prompt file |
+//! | `actions` | what is done in a world, as text or as the name of a file (see [`actions`]); relative as `image` |
 //! | `error` | why a batch could not make the video, in its `failed.jsonl`; not read |
 //! | `settings` | settings of that batch, its model among them, as an object of texts; under flags, over the config file |
 //! | `videos` | which videos of the prompt a sweep could not make, in its `failed.jsonl`; not read |
 //!
-//! Other keys are refused.
+//! Other keys are refused. A line with `image` or `actions` need not have a prompt: worlds read none.
 //!
 //! `.csv`: the first line names the columns, which are keys of a `.jsonl` file in capitals or not; lists are written as
 //! JSON (`"[""a"", ""b""]"`), and an empty cell is as if the column were not there. Columns are parted by commas,
 //! semicolons or tabs, as the first line has them; columns without a name and without content are left out.
 
+pub mod actions;
 mod error;
 mod file;
 mod jsonl;
@@ -51,6 +54,7 @@ mod written;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use self::actions::ActionSource;
 use crate::rollout::SwitchRule;
 
 pub use error::{LineProblem, PromptError};
@@ -74,7 +78,7 @@ pub struct Segment {
 pub struct Scene {
     /// Name for the file; unique in a prompt file.
     pub id: Option<String>,
-    /// At least one; the first starts at 0.
+    /// The first starts at 0; none for a world.
     pub segments: Vec<Segment>,
     pub seed: Option<u64>,
     /// Whether the seed was drawn, because any will do.
@@ -82,6 +86,8 @@ pub struct Scene {
     pub seconds: Option<f64>,
     /// Picture that the video starts from.
     pub image: Option<PathBuf>,
+    /// What is done in it, if it is a world.
+    pub actions: Option<ActionSource>,
     /// Settings by name, of a batch whose failures the file lists.
     pub settings: BTreeMap<String, String>,
     /// Line of the prompt file, from 1.
@@ -101,9 +107,14 @@ impl Scene {
         }
     }
 
-    /// The first prompt; empty when there is none.
+    /// The first prompt; of a world what is done in it.
     pub fn title(&self) -> &str {
-        self.segments.first().map_or("", |segment| &segment.text)
+        match (self.segments.first(), &self.actions) {
+            (Some(segment), _) => &segment.text,
+            (None, Some(ActionSource::Text(text))) => text,
+            (None, Some(ActionSource::File(path))) => path.to_str().unwrap_or_default(),
+            (None, None) => "",
+        }
     }
 
     /// How messages call the video: its id, its line, or its number (`index` counts from 0).

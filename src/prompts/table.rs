@@ -1,4 +1,4 @@
-//! Prompt files of the kind `.csv`: the columns are the keys of a `.jsonl` file.
+//! Files of the kind `.csv`: the columns are the keys of a `.jsonl` file.
 
 use std::{borrow::Cow, io::Read, path::Path};
 
@@ -8,6 +8,43 @@ use super::{LineProblem, jsonl};
 
 /// Largest table: 100,000 prompts of a thousand letters.
 const LARGEST: u64 = 100 << 20;
+
+/// What the columns of a table may be.
+pub(super) struct Schema {
+    /// Their names.
+    pub keys: &'static [&'static str],
+    /// What a cell of a column holds; `None` when it is text. The number is the sign that parts the columns.
+    pub value: fn(key: &str, cell: &str, separator: u8) -> Option<Value>,
+}
+
+/// The columns of a prompt file. Lists are written as JSON.
+pub(super) const PROMPTS: Schema = Schema {
+    keys: &jsonl::KEYS,
+    value: |key, cell, separator| match key {
+        "prompts" | "switch" | "switch_frame_indices" | "on_switch" => list(cell),
+        // A column of whole numbers with gaps comes out as 7.0 of many programs.
+        "seed" => number(cell.strip_suffix(".0").unwrap_or(cell)),
+        "seconds" if separator != b',' => number(&cell.replace(',', ".")),
+        "seconds" => number(cell),
+        _ => None,
+    },
+};
+
+/// A cell that is a number.
+pub(super) fn number(cell: &str) -> Option<Value> {
+    match serde_json::from_str(cell) {
+        Ok(number @ Value::Number(_)) => Some(number),
+        _ => None,
+    }
+}
+
+/// A cell that is a list.
+pub(super) fn list(cell: &str) -> Option<Value> {
+    match serde_json::from_str(cell) {
+        Ok(list @ Value::Array(_)) => Some(list),
+        _ => None,
+    }
+}
 
 /// Why a table cannot be read.
 pub(super) enum TableError {
@@ -24,14 +61,14 @@ pub(super) struct Table {
 }
 
 /// Reads all rows.
-pub(super) fn rows(input: impl Read) -> Result<Table, TableError> {
+pub(super) fn rows(input: impl Read, schema: &'static Schema) -> Result<Table, TableError> {
     let mut bytes = Vec::new();
     input
         .take(LARGEST + 1)
         .read_to_end(&mut bytes)
         .map_err(TableError::Io)?;
     let text = with_line_feeds(checked(&bytes)?);
-    let (separator, skipped) = separator(&text);
+    let (separator, skipped) = separator(&text, schema);
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .comment(Some(b'#'))
@@ -58,7 +95,7 @@ pub(super) fn rows(input: impl Read) -> Result<Table, TableError> {
         let line = line + before + gap.lines;
         let at_line = |problem| TableError::Problem { line, problem };
         match &columns {
-            None => columns = Some(Columns::new(&record, separator).map_err(at_line)?),
+            None => columns = Some(Columns::new(&record, separator, schema).map_err(at_line)?),
             Some(columns) => rows.push((line, columns.object(&record).map_err(at_line)?)),
         }
     }
@@ -98,7 +135,7 @@ fn with_line_feeds(text: &str) -> Cow<'_, str> {
 
 /// What parts the columns, and the bytes before the table: spreadsheets write a first line `sep=;`. Without one, it is
 /// the sign that makes the most known keys of the first line.
-fn separator(text: &str) -> (u8, usize) {
+fn separator(text: &str, schema: &Schema) -> (u8, usize) {
     let first = text.lines().next().unwrap_or_default();
     if let Some(sign) = first.trim_end().strip_prefix("sep=")
         && let [sign @ (b',' | b';' | b'\t' | b'|')] = sign.as_bytes()
@@ -110,7 +147,7 @@ fn separator(text: &str) -> (u8, usize) {
     let header = header.unwrap_or_default();
     let known = |sign: char| {
         let names = header.split(sign).map(|name| name.trim().trim_matches('"'));
-        names.filter(|name| key(name).is_some()).count()
+        names.filter(|name| key(name, schema).is_some()).count()
     };
     let mut best = (',', known(','));
     for sign in [';', '\t', '|'] {
@@ -123,24 +160,25 @@ fn separator(text: &str) -> (u8, usize) {
 }
 
 /// The key that a column's name stands for; spreadsheets like capitals.
-fn key(name: &str) -> Option<&'static str> {
+fn key(name: &str, schema: &Schema) -> Option<&'static str> {
     let name = name.trim().to_lowercase();
-    jsonl::KEYS.into_iter().find(|key| *key == name)
+    schema.keys.iter().copied().find(|key| *key == name)
 }
 
 /// What the columns hold; none for those without a name.
 struct Columns {
     keys: Vec<Option<&'static str>>,
     separator: u8,
+    schema: &'static Schema,
 }
 
 impl Columns {
-    fn new(header: &csv::StringRecord, separator: u8) -> Result<Self, LineProblem> {
+    fn new(header: &csv::StringRecord, separator: u8, schema: &'static Schema) -> Result<Self, LineProblem> {
         let mut keys: Vec<Option<&'static str>> = Vec::new();
         for name in header {
-            let known = key(name);
+            let known = key(name, schema);
             if known.is_none() && !name.is_empty() {
-                return Err(LineProblem::unknown_key(name));
+                return Err(LineProblem::unknown_key(name, schema.keys));
             }
             if let Some(known) = known
                 && keys.contains(&Some(known))
@@ -150,7 +188,11 @@ impl Columns {
             }
             keys.push(known);
         }
-        Ok(Self { keys, separator })
+        Ok(Self {
+            keys,
+            separator,
+            schema,
+        })
     }
 
     /// A row as a JSON object. Lists are written as JSON; an empty cell is as if the column were not there.
@@ -182,22 +224,10 @@ impl Columns {
     }
 
     fn value(&self, key: &str, cell: &str) -> Value {
-        let number = |cell: &str| match serde_json::from_str(cell) {
-            Ok(number @ Value::Number(_)) => Some(number),
-            _ => None,
-        };
-        let found = match key {
-            _ if cell.is_empty() => Some(Value::Null),
-            "prompts" | "switch" | "switch_frame_indices" | "on_switch" => match serde_json::from_str(cell) {
-                Ok(list @ Value::Array(_)) => Some(list),
-                _ => None,
-            },
-            // A column of whole numbers with gaps comes out as 7.0 of many programs.
-            "seed" => number(cell.strip_suffix(".0").unwrap_or(cell)),
-            "seconds" if self.separator != b',' => number(&cell.replace(',', ".")),
-            "seconds" => number(cell),
-            _ => None,
-        };
+        if cell.is_empty() {
+            return Value::Null;
+        }
+        let found = (self.schema.value)(key, cell, self.separator);
         found.unwrap_or_else(|| Value::from(cell))
     }
 }

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Moment, Scene,
-    jsonl::{FAILURE, ID, IMAGE, ON_SWITCH, PROMPTS, SECONDS, SEED, SETTINGS, SWITCH},
+    actions::ActionSource,
+    jsonl::{ACTIONS, FAILURE, ID, IMAGE, ON_SWITCH, PROMPTS, SECONDS, SEED, SETTINGS, SWITCH},
 };
 
 impl Scene {
@@ -16,7 +17,9 @@ impl Scene {
             object.insert(ID.into(), json!(id));
         }
         let texts: Vec<_> = self.segments.iter().map(|segment| segment.text.as_str()).collect();
-        object.insert(PROMPTS.into(), json!(texts));
+        if !texts.is_empty() {
+            object.insert(PROMPTS.into(), json!(texts));
+        }
         let moments = self.segments.iter().skip(1).map(|segment| match segment.start {
             Moment::Seconds(seconds) => Some(json!(seconds)),
             Moment::LatentFrame(frame) => Some(json!(format!("{frame}f"))),
@@ -41,6 +44,16 @@ impl Scene {
         if let Some(image) = &self.image {
             let path = std::path::absolute(image).unwrap_or_else(|_| image.clone());
             object.insert(IMAGE.into(), json!(path.to_string_lossy()));
+        }
+        let actions = self.actions.as_ref().map(|actions| match actions {
+            ActionSource::Text(text) => text.clone(),
+            ActionSource::File(path) => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                path.to_string_lossy().into_owned()
+            }
+        });
+        if let Some(actions) = actions {
+            object.insert(ACTIONS.into(), json!(actions));
         }
         if !self.settings.is_empty() {
             object.insert(SETTINGS.into(), json!(self.settings));
@@ -67,6 +80,9 @@ mod tests {
             r#"{"prompt": "a", "settings": {"model": "toy", "cache.sink": "4"}}"#,
             r#"{"prompts": ["a", "b", "c"], "switch": [1, 2], "on_switch": ["flush", null]}"#,
             r#"{"prompts": ["a \"b\"", "c"], "on_switch": "recache"}"#,
+            r#"{"image": "/x.png", "actions": "w*48, none*"}"#,
+            r#"{"image": "/x.png", "actions": "/walks/a.csv"}"#,
+            r#"{"image": "/x.png"}"#,
         ];
         let read = |text: &str| {
             let list = read_prompts_from(text.as_bytes(), "x", Format::JsonLines, Path::new(""));
