@@ -55,6 +55,7 @@ const KINDS: &[Kind] = &[
     on_device("mg2_image_condition", parity::world::run_condition),
     on_cpu("mg2_image_preprocess", parity::world::run_preprocess),
     on_device("mg2_rollout", parity::world::run_rollout),
+    on_cpu("mg2_streaming_actions", parity::actions::run),
     on_device("rollout", parity::rollout::run),
     on_device("rope", parity::transformer::run_rope),
     on_cpu("schedule_examples", parity::schedule::run_examples),
@@ -69,7 +70,6 @@ const KINDS: &[Kind] = &[
 
 /// Kinds of what is still to come.
 const PENDING: &[&str] = &[
-    "mg2_streaming_actions",
     "policy",
     "weights_end_to_end",
     "weights_fp8",

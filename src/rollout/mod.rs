@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `actions` | rows of actions, one per picture, and the rows that a latent frame sees |
+//! | `action_buffer` | the rows of a world that is steered while it is made |
 //! | `director` | who is asked before each chunk for the prompt, and whether there is a chunk |
 //! | `chunked` | the loop of the Self Forcing family: chunk by chunk, each denoised in a few steps against the cache |
 //! | `rolling` | the loop of Rolling Forcing: a window of chunks at different noise levels moves through the video |
@@ -16,6 +17,7 @@
 //! Every loop has one face, [`ChunkLoop`]. Nothing here prints, and a caller may stop between chunks, or take a
 //! [`Snapshot`] there and go on from it later.
 
+pub mod action_buffer;
 pub mod actions;
 pub mod chunked;
 pub mod director;
@@ -40,6 +42,7 @@ use crate::{
     cache::{CacheSnapshot, KvCache},
 };
 
+pub use action_buffer::{ActionBuffer, ActionRow};
 pub use actions::{ActionRows, ActionRowsError, ActionWindow};
 pub use chunked::{Rollout, RolloutSettings};
 pub use director::{Ahead, Cue, Director, OnSwitch, PromptChange, Script, SwitchRule};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 
 use super::{
-    Ahead, Director, Snapshot,
+    ActionBuffer, Ahead, Director, Snapshot,
     actions::{ActionRows, ActionWindow, MOUSE_COLUMNS, WINDOW_ROWS},
 };
 use crate::{
@@ -39,14 +39,14 @@ pub struct World {
 /// The image of a world in the making, and the actions so far that frames to come see.
 pub(super) struct WorldState {
     image: Box<dyn ImageLatents>,
-    actions: ActionRows,
+    actions: ActionBuffer,
 }
 
 impl WorldState {
     pub(super) fn new(image: Box<dyn ImageLatents>) -> Self {
         Self {
             image,
-            actions: ActionRows::default(),
+            actions: ActionBuffer::recent(),
         }
     }
 
@@ -63,10 +63,9 @@ impl WorldState {
         let (start, frames) = (ahead.start, ahead.frames);
         let actions = match &config.actions {
             Some(config) => {
-                self.actions.forget_before(start);
-                self.actions.extend(director.actions(ahead)?.ok_or(Error::NoActions)?)?;
-                self.actions.check(config.keys, config.mouse)?;
-                Some(frame_actions(&self.actions, start, frames)?)
+                let rows = self.actions.ask(director, ahead)?;
+                rows.check(config.keys, config.mouse)?;
+                Some(frame_actions(rows, start, frames)?)
             }
             None => None,
         };
@@ -79,7 +78,7 @@ impl WorldState {
 
     /// The rows that the latent frames from `next` on see, of those that there are.
     pub(super) fn rows_before(&self, next: usize) -> ActionRows {
-        let mut rows = self.actions.clone();
+        let mut rows = self.actions.rows().clone();
         rows.forget_before(next);
         rows
     }
@@ -101,7 +100,7 @@ impl WorldState {
         if end != expected {
             return Err(wrong(format!("its actions end at picture {end}, expected {expected}")));
         }
-        self.actions = rows;
+        self.actions = ActionBuffer::after(rows);
         Ok(())
     }
 }

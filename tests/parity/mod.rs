@@ -3,6 +3,7 @@
 //! Add a file per kind, each with a function `run(case: &Case) -> anyhow::Result<()>`, and give it a row in the table of
 //! `golden.rs`.
 
+pub mod actions;
 pub mod causal_forcing;
 pub mod causvid;
 pub mod checkpoint;
