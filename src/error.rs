@@ -13,6 +13,7 @@ use crate::{
     memory::MemoryError,
     metrics::MetricsError,
     models::bundled::BundledError,
+    prompts::actions::ActionError,
     prompts::{MomentError, NameError, PromptError, SwitchError},
     recipe::RecipeError,
     render::state::StateError,
@@ -82,6 +83,9 @@ pub enum Error {
     /// Prompt switches that cannot be.
     #[error("{0}")]
     Switch(#[from] SwitchError),
+    /// Actions that cannot steer a video, or a world without what it begins with.
+    #[error(transparent)]
+    Trajectory(#[from] ActionError),
     /// File names for several videos that cannot be.
     #[error("{0}")]
     Name(#[from] NameError),
@@ -386,6 +390,9 @@ impl Error {
             return error.is_usage();
         }
         if let Self::Video(error) = self {
+            return error.is_usage();
+        }
+        if let Self::Trajectory(error) = self {
             return error.is_usage();
         }
         matches!(

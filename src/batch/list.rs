@@ -12,6 +12,7 @@ use crate::{
         Event,
         jobs::{read_start, recipe},
         session::Session,
+        world,
     },
     rollout::sampler::SamplerSettings,
     rollout::start::StartFile,
@@ -119,7 +120,10 @@ impl List<'_> {
     /// # Errors
     /// As a prompt without anything special has them.
     pub fn check_settings(&self, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let plain = Scene::of_prompt("a");
+        let plain = match self.session.located.preset.controls {
+            Some(_) => Scene::default(),
+            None => Scene::of_prompt("a"),
+        };
         recipe(&plain, None, self.form, self.session, observe).map(drop)
     }
 
@@ -173,6 +177,8 @@ impl List<'_> {
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Recipe> {
         let file = self.start(scene);
+        let label = || scene.label(scene.line.unwrap_or(0));
+        world::check(scene, &label, file.as_ref(), &self.session.located)?;
         let pictures = match &file {
             Some(file) => Some(read_start(file, self.session, observe)?),
             None => None,

@@ -149,6 +149,7 @@ fn is_repeat(one: &Scene, other: &Scene, seed: u64) -> bool {
         && one.seed.unwrap_or(seed) == other.seed.unwrap_or(seed)
         && one.seconds == other.seconds
         && one.image == other.image
+        && one.actions == other.actions
 }
 
 fn stem(scene: &Scene, index: usize, sample: u32, samples: u32, naming: Naming, extension: &str) -> String {

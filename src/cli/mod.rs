@@ -12,6 +12,7 @@
 //! | `bench` | `deepforcing bench`: how fast this machine is |
 //! | `rerun`, `decode`, `inspect` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
+//! | `actions` | what the keys of a world do, random trajectories |
 //! | `prompt_list` | prompt files of `generate`, `batch` and `sweep` |
 //! | `metrics/` | `deepforcing metrics`: measures of videos |
 //! | `report` | `deepforcing report`: a folder of videos set side by side |
@@ -35,6 +36,7 @@
 //! | `threads` | how many threads compute |
 //! | `terminal` | what the terminal is and can do |
 
+mod actions;
 mod batch;
 mod bench;
 mod cache_flags;
@@ -126,6 +128,8 @@ enum Command {
     Models(models::Models),
     /// Print example prompts and the vocabulary of the bundled model
     Prompts(prompts::Prompts),
+    /// Print the keys that steer a world, or make random actions for it
+    Actions(actions::Actions),
     /// Settings and where they come from
     Config(config::Config),
     /// Check what is there: processor, FFmpeg, caches, models, variables
@@ -215,6 +219,7 @@ pub fn main() -> ExitCode {
         Command::Bench(bench) => bench.run(&printer),
         Command::Models(models) => models.run(&printer),
         Command::Prompts(prompts) => prompts.run(),
+        Command::Actions(actions) => actions.run(&printer),
         Command::Config(config) => config.run(&printer),
         Command::Doctor(doctor) => doctor.run(&printer),
         Command::Completions(completions) => completions.run(),

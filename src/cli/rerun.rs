@@ -204,7 +204,8 @@ impl Rerun {
         };
         let most = recipe.cache.window.saturating_sub(recipe.rollout.chunk);
         let pictures = StartPictures::read(&file, size, recipe.video.fps, recipe.rollout, most)?;
-        if pictures.latent_frames != record.latent_frames {
+        // The image of a world is none of its latent frames.
+        if recipe.actions.is_none() && pictures.latent_frames != record.latent_frames {
             return Err(Error::Recipe(RecipeError::StartLength {
                 path: file.path().into(),
                 found: pictures.latent_frames,

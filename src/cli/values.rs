@@ -11,6 +11,7 @@ use crate::{
     config::{Key, PreviewMode},
     device::{DeviceChoice, DtypeChoice},
     models::{DecoderKind, preset::Preset},
+    prompts::actions::Controls,
     text::nearest::nearest,
     video::{self, EncoderChoice, Form},
 };
@@ -29,6 +30,7 @@ fn words(name: &str) -> Option<Vec<&'static str>> {
         "preview" => PreviewMode::NAMES.to_vec(),
         "format" => Form::ALL.map(Form::as_str).to_vec(),
         "vae" => DecoderKind::NAMES.to_vec(),
+        "controls" => Controls::ALL.map(|controls| controls.scheme().name).to_vec(),
         "naming" => vec!["index", "vbench"],
         "illegal" => vec!["skip", "refuse"],
         "scale" => vec!["full", "tiny"],

@@ -10,6 +10,8 @@ use crate::{
     rollout::{LoopKind, OnSwitch, sampler::SamplerSettings},
 };
 
+/// Changes of the action that are shown.
+const RUNS_SHOWN: usize = 100;
 /// Letters of a hash that are shown.
 const HASH_SHOWN: usize = 12;
 
@@ -57,6 +59,10 @@ impl Recipe {
                     text += &row("prompt", &format!("{place}: {prompt_text}"));
                 }
             }
+        }
+        if let Some(actions) = &self.actions {
+            text += &row("controls", actions.controls.scheme().name);
+            text += &row("actions", &actions.summary(RUNS_SHOWN));
         }
         text += &row("seed", &self.seed.to_string());
         let size = format!(

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | 1 | |
 //! | 2 | `on-switch` of a prompt: what becomes of the cache where it takes over |
+//! | 3 | `actions`: what is done in a world, which has no prompts |
 //!
 //! A recipe is written in the lowest format that can say it, so that older programs read what they can repeat.
 
@@ -30,7 +31,7 @@ use crate::{
     cache::{CacheSettings, Policy},
     hub::file_hash::is_sha256,
     models::{DecoderKind, Role},
-    prompts::PromptSpan,
+    prompts::{PromptSpan, actions::ActionRecord},
     rollout::LoopKind,
     rollout::RolloutDefaults,
     rollout::RolloutSettings,
@@ -44,10 +45,14 @@ use crate::{
 
 /// The highest number of the format that this program reads. It writes the lowest that says all of a recipe
 /// ([`Recipe::needed_format`]), so that older programs read what they can repeat.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Format of recipes with nothing that came later.
 const FIRST_FORMAT: u32 = 1;
+/// First format with LoRAs, loops of other kinds and caches that change at a switch.
+const SWITCH_FORMAT: u32 = 2;
+/// First format with actions.
+const ACTION_FORMAT: u32 = 3;
 
 /// The resolved description of one video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,8 +64,12 @@ pub struct Recipe {
     #[serde(rename = "deepforcing")]
     pub version: String,
     pub model: ModelRecord,
-    /// In order, the first at latent frame 0.
+    /// In order, the first at latent frame 0; none in a world.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prompts: Vec<PromptSpan>,
+    /// What is done in a world: one action for each of its pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actions: Option<ActionRecord>,
     pub seed: u64,
     pub sampler: SamplerSettings,
     pub cache: CacheSettings,
@@ -258,6 +267,7 @@ impl Recipe {
             version: env!("CARGO_PKG_VERSION").into(),
             model,
             prompts: Vec::new(),
+            actions: None,
             seed: 0,
             sampler: SamplerSettings::default(),
             cache: CacheSettings::default(),
@@ -285,14 +295,16 @@ impl Recipe {
         recipe
     }
 
-    /// The lowest format that has all that this recipe says: 2 for a model with a LoRA or a cache that does not stay as it
-    /// is where the prompt changes, else 1.
+    /// The lowest format that has all that this recipe says: 3 for a world, 2 for a model with a LoRA or a cache that does
+    /// not stay as it is where the prompt changes, else 1.
     pub fn needed_format(&self) -> u32 {
         let has_lora = self.model.files.iter().any(|file| file.role == Role::Lora.name());
         let switches = self.prompts.iter().any(|prompt| !prompt.on_switch.keeps());
         let rolling = self.rollout.kind != LoopKind::Chunks;
-        if has_lora || switches || rolling {
-            2
+        if self.actions.is_some() {
+            ACTION_FORMAT
+        } else if has_lora || switches || rolling {
+            SWITCH_FORMAT
         } else {
             FIRST_FORMAT
         }
@@ -366,12 +378,16 @@ impl Recipe {
         if let Some((name, value)) = positive.into_iter().find(|(_, value)| !(1..=MOST).contains(value)) {
             return Err(format!("`{name}` is {value}, expected a number from 1 to {MOST}"));
         }
-        if self.prompts.first().is_none_or(|prompt| prompt.latent_frame != 0) {
-            return Err("`prompts` has none at latent frame 0".into());
+        match &self.actions {
+            None if self.prompts.first().is_none_or(|prompt| prompt.latent_frame != 0) => {
+                return Err("`prompts` has none at latent frame 0".into());
+            }
+            None => {}
+            Some(actions) => self.check_actions(actions)?,
         }
         if self.format == FIRST_FORMAT && self.prompts.iter().any(|prompt| !prompt.on_switch.keeps()) {
             return Err(format!(
-                "`on-switch` of a prompt belongs to format {FORMAT}, and the recipe has format {FIRST_FORMAT}"
+                "`on-switch` of a prompt belongs to format {SWITCH_FORMAT}, and the recipe has format {FIRST_FORMAT}"
             ));
         }
         if !self.prompts.is_sorted_by(|a, b| a.latent_frame < b.latent_frame) {
@@ -399,6 +415,25 @@ impl Recipe {
             Some(hash) => Err(format!("`{hash}` is no SHA-256")),
             None => Ok(()),
         }
+    }
+
+    fn check_actions(&self, actions: &ActionRecord) -> Result<(), String> {
+        if self.format < ACTION_FORMAT {
+            let format = self.format;
+            return Err(format!(
+                "`actions` belong to format {ACTION_FORMAT}, and the recipe has format {format}"
+            ));
+        }
+        if !self.prompts.is_empty() {
+            return Err("it has `prompts` and `actions`; a world has no prompts".into());
+        }
+        let (actions, pictures) = (actions.trajectory.pictures(), self.video.pictures);
+        if actions != pictures {
+            return Err(format!(
+                "`actions` are for {actions} pictures, and the video has {pictures}"
+            ));
+        }
+        Ok(())
     }
 
     /// Checks, before anything is made of it, that the numbers of a recipe go together and lie within what this program

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     cache::RecacheSink,
+    prompts::actions::{ActionPlan, Controls},
     rollout::{OnSwitch, start::StartFile},
 };
 
@@ -101,7 +102,7 @@ fn later_formats_are_refused_and_unknown_keys_are_not() {
     });
     let message = error.unwrap_err().to_string();
     assert!(
-        message.contains("format 3") && message.contains("9.0.0") && message.contains("update"),
+        message.contains("format 4") && message.contains("9.0.0") && message.contains("update"),
         "{message}"
     );
     let more = read(|value| {
@@ -165,6 +166,79 @@ fn only_a_recipe_that_says_what_becomes_of_the_cache_has_the_second_format() {
     let contradiction = read(|value| value["prompts"][1]["on-switch"] = json!("flush"));
     let message = contradiction.unwrap_err().to_string();
     assert!(message.contains("format 2"), "{message}");
+}
+
+fn world() -> Recipe {
+    let plan = ActionPlan::parse("w*300, j=0.05*20", Controls::Universal).unwrap();
+    let mut recipe = Recipe {
+        actions: Some(ActionRecord {
+            controls: Controls::Universal,
+            trajectory: plan.for_pictures(320).unwrap(),
+        }),
+        start: None,
+        ..example()
+    };
+    recipe = recipe.with_prompts(Vec::new());
+    recipe
+}
+
+#[test]
+fn a_world_keeps_what_was_done_in_it() {
+    let recipe = world();
+    assert_eq!(recipe.format, 3);
+    let json: Value = serde_json::from_str(&recipe.to_json()).unwrap();
+    assert_eq!(
+        json["actions"],
+        json!({"controls": "universal", "trajectory": "forward*300, turn-left=0.05*20"})
+    );
+    assert_eq!(json.get("prompts"), None);
+    assert_eq!(Recipe::from_json(&recipe.to_json()).unwrap(), recipe);
+    recipe.check_makable().unwrap();
+    assert_eq!(recipe.actions.as_ref().unwrap().rows(81).unwrap().pictures(), 0..321);
+    let human = recipe.human();
+    for part in [
+        "controls      universal\n",
+        "actions       forward*300, turn-left=0.05*20\n",
+    ] {
+        assert!(human.contains(part) && !human.contains("prompt  "), "{human}");
+    }
+}
+
+#[test]
+fn damaged_actions_are_refused() {
+    type Change = fn(&mut Value);
+    let damages: &[(Change, &str)] = &[
+        (|v| v["format"] = json!(2), "belong to format 3"),
+        (
+            |v| v["actions"]["controls"] = json!("gamepad"),
+            "unknown controls `gamepad`",
+        ),
+        (
+            |v| v["actions"]["trajectory"] = json!("forward*319"),
+            "319 pictures, and the video has 320",
+        ),
+        (
+            |v| v["actions"]["trajectory"] = json!("forward"),
+            "no number of pictures",
+        ),
+        (|v| v["actions"]["trajectory"] = json!("jump*320"), "templerun"),
+        (|v| v["actions"]["mood"] = json!(1), "unknown field `mood`"),
+        (
+            |v| v["prompts"] = json!([{"latent-frame": 0, "seconds": 0.0, "text": "a"}]),
+            "has no prompts",
+        ),
+        (
+            |v| drop(v.as_object_mut().unwrap().remove("actions")),
+            "`prompts` has none",
+        ),
+    ];
+    for (change, part) in damages {
+        let mut value: Value = serde_json::from_str(&world().to_json()).unwrap();
+        change(&mut value);
+        let error = Recipe::from_json(&value.to_string()).unwrap_err();
+        assert!(matches!(error, RecipeError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains(part), "{error} should say {part}");
+    }
 }
 
 #[test]

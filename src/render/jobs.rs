@@ -9,12 +9,13 @@ use std::{
 use crate::{
     Error, Result,
     models::ModelFiles,
-    prompts::{Scene, check_recaches, output_names, resolve_switches},
+    prompts::{Resolved, Scene, check_recaches, output_names, resolve_switches},
     recipe::{Encoding, Recipe, StartRecord, VideoRecord},
     render::{
         Event, Job,
         session::Session,
         state::{Resume, StateError, StateOptions, StatePaths},
+        world::{self, Steered},
     },
     rollout::request::VideoLength,
     rollout::start::{StartFile, StartPictures},
@@ -132,6 +133,8 @@ fn work(
     if !request.dry_run {
         target.check(overwrite)?;
     }
+    let label = || scene.label(index);
+    world::check(scene, &label, start_file(request, scene).as_ref(), &session.located)?;
     let start = start_pictures(request, scene, session, observe)?;
     let recipe = recipe(
         scene,
@@ -225,8 +228,13 @@ fn described(
     let rollout = preset.rollout;
     let size = settings.size.value.checked()?;
     let fps = settings.fps.value;
-    let seconds = scene.seconds.unwrap_or(settings.seconds.value);
-    let given = start.map_or(0, |(_, pictures)| pictures.latent_frames);
+    let steered = Steered::of(scene, &session.located)?;
+    let seconds = world::seconds(scene, settings, steered.as_ref());
+    // The image of a world is what it continues, and none of its latent frames.
+    let given = match (&steered, start) {
+        (None, Some((_, pictures))) => pictures.latent_frames,
+        _ => 0,
+    };
     let length = VideoLength::after_start(given, seconds, fps, rollout.chunk, rollout.first_frame_alone)?;
     let sampler = settings.sampler(&preset.sampler);
     sampler.validate()?;
@@ -238,7 +246,14 @@ fn described(
         rollout.chunk,
         rollout.first_frame_alone,
     )?;
-    let resolved = resolve_switches(&scene.segments, &plans, length.pictures, fps)?;
+    let actions = match steered {
+        Some(steered) => Some(steered.record(length.pictures)?),
+        None => None,
+    };
+    let resolved = match &actions {
+        Some(_) => Resolved::default(),
+        None => resolve_switches(&scene.segments, &plans, length.pictures, fps)?,
+    };
     let mut tell = |text: &str| observe(Event::Note(text));
     resolved.moved.iter().for_each(|moved| tell(&moved.to_string()));
     if settings.encoder.value != EncoderChoice::Auto {
@@ -250,7 +265,7 @@ fn described(
         find_encoder(form, &video)?;
     }
     let start = match start {
-        Some((file, pictures)) => Some(StartRecord::of(file, pictures.latent_frames)?),
+        Some((file, _)) => Some(StartRecord::of(file, given)?),
         None => None,
     };
     let mut prompts = resolved.prompts;
@@ -263,6 +278,7 @@ fn described(
         sampler,
         cache,
         rollout,
+        actions,
         video: VideoRecord::new(size, fps, length),
         start,
         encoding: Encoding {
@@ -281,6 +297,12 @@ fn described(
     Ok(recipe)
 }
 
+/// The file that a scene begins with.
+fn start_file(request: &Request, scene: &Scene) -> Option<StartFile> {
+    let of_scene = scene.image.clone().map(StartFile::Image);
+    of_scene.or_else(|| request.start.clone())
+}
+
 /// The pictures that a scene begins with, scaled to the video.
 fn start_pictures(
     request: &Request,
@@ -288,8 +310,7 @@ fn start_pictures(
     session: &Session,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<(StartFile, StartPictures)>> {
-    let of_scene = scene.image.clone().map(StartFile::Image);
-    let Some(file) = of_scene.or_else(|| request.start.clone()) else {
+    let Some(file) = start_file(request, scene) else {
         return Ok(None);
     };
     let pictures = read_start(&file, session, observe)?;

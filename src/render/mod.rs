@@ -10,6 +10,7 @@
 //! | [`pipeline`] | denoising and decoding side by side |
 //! | [`decode`] | saved latents to a video |
 //! | [`state`] | what is kept beside a video in the making, so that it can be continued |
+//! | `world` | what a world needs in place of prompts |
 //!
 //! The caller hears of everything through [`Event`]s; nothing is printed here.
 //!
@@ -49,6 +50,7 @@ pub mod session;
 pub mod speed;
 pub mod state;
 mod state_file;
+pub(crate) mod world;
 
 use std::{
     path::PathBuf,

@@ -61,6 +61,9 @@ pub enum SweepError {
     /// A preset file that cannot be read.
     #[error("cannot read the sweep preset `{}`: {reason}", path.display())]
     Unreadable { path: PathBuf, reason: String },
+    /// A list of trajectories that cannot be read.
+    #[error("cannot read the list of trajectories `{}`: {reason}", path.display())]
+    Trajectories { path: PathBuf, reason: String },
     /// A preset file that is not TOML or has something wrong.
     #[error("`{place}`: {reason}")]
     Preset {
@@ -89,6 +92,7 @@ impl SweepError {
         !matches!(
             self,
             Self::Unreadable { .. }
+                | Self::Trajectories { .. }
                 | Self::PlanUnreadable { .. }
                 | Self::PlanUnwritten { .. }
                 | Self::OtherSweep { .. }

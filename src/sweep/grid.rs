@@ -217,7 +217,7 @@ fn broken(settings: &PointSettings, chunk: usize) -> Option<String> {
 }
 
 /// A value or label as part of the name of a folder.
-fn folder_name(text: &str) -> String {
+pub(super) fn folder_name(text: &str) -> String {
     let mut name = String::new();
     for c in text.chars() {
         match c {

@@ -8,6 +8,7 @@
 //! | `plan` | [`SweepPlan`]: points, prompts and seeds of a sweep, as its folder keeps them |
 //! | `extend` | a sweep in a folder that holds one already |
 //! | `items` | the videos of a plan |
+//! | `trajectories` | worlds: every start with each of several trajectories |
 
 mod error;
 mod extend;
@@ -15,6 +16,7 @@ mod grid;
 mod items;
 mod plan;
 mod preset;
+mod trajectories;
 mod values;
 
 pub use crate::batch::PointSettings;
@@ -24,4 +26,5 @@ pub use grid::{Assignments, Grid, NamedPoint, Points, has_meaning, parameters};
 pub use items::{items, prompts};
 pub use plan::{Axis, FORMAT, PLAN_FILE, Point, SweepPlan, SweepPrompt};
 pub use preset::SweepPreset;
+pub use trajectories::{read_trajectories, with_trajectories};
 pub use values::values;

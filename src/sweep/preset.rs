@@ -9,6 +9,8 @@
 //! sink = [0, 4, 9]
 //! ```
 //!
+//! Sweeps of worlds have `actions`: a trajectory or a list of them, each walked from every start.
+//!
 //! Parameters are written as in the config file, with lists and ranges in place of single values; a list of
 //! `sampler.steps` is one value, a list of lists several. `[[points]]` with a `label` and parameters of their own give
 //! points one by one; each is combined with all values of the parameters outside.
@@ -41,6 +43,8 @@ pub struct SweepPreset {
     /// Each parameter that the file sets, in any order.
     pub axes: Vec<Axis>,
     pub points: Vec<NamedPoint>,
+    /// What is done in worlds, one after the other; names of files are relative to the folder of the program.
+    pub actions: Vec<String>,
 }
 
 impl SweepPreset {
@@ -100,6 +104,7 @@ impl SweepPreset {
                     }
                 }
                 ("cache" | "sampler", DeValue::Table(table)) => preset.axes.extend(reader.axes(name, table)?),
+                ("actions", value) => preset.actions = reader.actions(value, at)?,
                 ("description", _) => return Err(reader.wrong(at, "`description` is no text in quotes")),
                 ("points", _) => return Err(reader.wrong(at, "`points` is no list of tables, written as [[points]]")),
                 ("cache" | "sampler", _) => {
@@ -141,7 +146,7 @@ impl Reader<'_> {
         let known = || {
             parameters()
                 .map(|key| key.name)
-                .chain(["seed", "seconds", "description", "points"])
+                .chain(["seed", "seconds", "description", "points", "actions"])
         };
         // A parameter outside of its table is nearer than any slip.
         let last = name.rsplit('.').next().unwrap_or(name);
@@ -159,6 +164,23 @@ impl Reader<'_> {
             _ => None,
         };
         number.ok_or_else(|| self.wrong(at, "`seconds` is no single number: all videos of a sweep are as long"))
+    }
+
+    /// Trajectories: a text, or a list of them.
+    fn actions(&self, value: &DeValue<'_>, at: usize) -> Result<Vec<String>, SweepError> {
+        let text = |value: &DeValue<'_>| match value {
+            DeValue::String(text) if !text.trim().is_empty() => Some(text.to_string()),
+            _ => None,
+        };
+        let texts = match value {
+            DeValue::Array(items) => items.iter().map(|item| text(item.get_ref())).collect(),
+            value => text(value).map(|text| vec![text]),
+        };
+        let texts: Option<Vec<_>> = texts;
+        texts.filter(|texts| !texts.is_empty()).ok_or_else(|| {
+            let expected = "`actions` is no text and no list of texts, such as [\"w*48, none*\", \"walk.jsonl\"]";
+            self.wrong(at, expected)
+        })
     }
 
     fn seeds(&self, value: &DeValue<'_>, at: usize) -> Result<Vec<u64>, SweepError> {

@@ -49,6 +49,8 @@ Examples:
   deepforcing generate \"a red ball\" --model toy --format y4m -o - \\
     | ffmpeg -i - ball.mov
   deepforcing generate \"a lighthouse in a storm\" --seconds 60 --dry-run
+  deepforcing generate --image start.png --model matrix-game-2 \\
+    --actions 'w*48, w+turn-left*24, none*48' -o walk.mp4
   deepforcing generate \"a red ball\" --model toy --seconds 12 \\
     --trace ball.jsonl -o ball.mp4
 
@@ -61,6 +63,9 @@ off what sticks out, evenly on both sides. An image becomes the first latent
 frame; models that work in chunks of several frames get it held for one chunk (9
 pictures). Of a clip the end is taken, as much as the cache's window holds, at
 the video's rate. --seconds is what is generated after the start.
+
+Worlds (models with controls) read no prompt: they continue --image and are
+steered by --actions; without these nothing is done in them.
 
 Cache rules, in latent frames:
   chunk <= recent, sink + recent <= budget <= window, sink + chunk <= window.

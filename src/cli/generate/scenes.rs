@@ -8,18 +8,19 @@ use crate::{
     Error, Result,
     cli::{printer::Printer, prompt_list},
     config::Layers,
-    prompts::{Scene, parse_switch},
+    prompts::{Scene, SwitchError, actions::ActionSource, parse_switch},
     text::check_prompt,
 };
 
 /// What the videos show.
 #[derive(Args)]
 pub(super) struct PromptFlags {
-    /// What the video shows, in quotes. Several prompts make several videos; `-` reads prompts from standard input
-    #[arg(value_name = "PROMPT", required_unless_present = "prompt_file")]
+    /// What the video shows, in quotes. Several prompts make several videos; `-` reads prompts from standard input. A
+    /// world has none: it begins with --image
+    #[arg(value_name = "PROMPT", required_unless_present_any = ["prompt_file", "actions", "image"])]
     prompts: Vec<String>,
     /// Prompts from a file: .txt with one per line, .jsonl with one video per line (keys prompt or prompts, switch,
-    /// on_switch, seed, seconds, id, image), or .csv with these as columns. Lines that begin with # are comments
+    /// on_switch, seed, seconds, id, image, actions), or .csv with these as columns. Lines that begin with # are comments
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     prompt_file: Option<PathBuf>,
     /// From TIME on another prompt, for example '12s: a storm comes'; TIME is 12s, 1:30, or 40f for latent frame 40.
@@ -27,6 +28,11 @@ pub(super) struct PromptFlags {
     /// given several times
     #[arg(long = "switch", value_name = "TIME: PROMPT")]
     switches: Vec<String>,
+    /// What keys and mouse do in a world: ACTION*PICTURES, one after the other, for example 'w*48, w+turn-left*24, none*';
+    /// the last may last to the end. Or a file with these words (.txt), or with rows of action and frames (.jsonl, .csv).
+    /// Without --seconds, the video is as long as its actions. `deepforcing actions --model NAME` prints the keys
+    #[arg(long, value_name = "TEXT|FILE")]
+    actions: Option<String>,
 }
 
 impl PromptFlags {
@@ -45,9 +51,19 @@ impl PromptFlags {
                         prompt => scenes.push(Scene::of_prompt(prompt)),
                     }
                 }
+                if self.prompts.is_empty() {
+                    // A world, unless the model says otherwise.
+                    scenes.push(Scene::default());
+                }
                 scenes
             }
         };
+        if let Some(actions) = &self.actions {
+            let actions = ActionSource::new(actions, Path::new(""));
+            for scene in &mut scenes {
+                scene.actions.get_or_insert_with(|| actions.clone());
+            }
+        }
         self.tell_unquoted(printer);
         self.add_switches(&mut scenes)?;
         for segment in scenes.iter().flat_map(|scene| &scene.segments) {
@@ -86,6 +102,9 @@ impl PromptFlags {
         let [scene] = scenes else {
             return Err(Error::SwitchForMany { videos: scenes.len() });
         };
+        if scene.segments.is_empty() {
+            return Err(SwitchError::NoPrompt.into());
+        }
         if scene.segments.len() > 1 {
             return Err(Error::SwitchTwice);
         }

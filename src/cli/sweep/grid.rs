@@ -31,6 +31,8 @@ pub(super) struct Spec {
     /// Empty when nobody says.
     pub seeds: Vec<u64>,
     pub seconds: Option<f64>,
+    /// Trajectories of the preset.
+    pub actions: Vec<String>,
 }
 
 impl GridFlags {
@@ -83,6 +85,7 @@ impl GridFlags {
                 true => preset.seeds,
             },
             seconds: preset.seconds,
+            actions: preset.actions,
             grid: Grid {
                 axes,
                 named: preset.points,

@@ -6,7 +6,10 @@
 
 mod grid;
 
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use clap::Args;
 
@@ -28,12 +31,15 @@ use crate::{
     cache::CacheSettings,
     config::{Environment, Layer, Layers},
     models::Locator,
-    prompts::Scene,
+    prompts::{Scene, actions::ActionSource},
     render::{Event, session::Session},
     rollout::CancelToken,
     rollout::request::PictureSize,
     rollout::sampler::SamplerSettings,
-    sweep::{self, Assignments, Extended, Points, SweepError, SweepPlan, SweepPreset, items, prompts},
+    sweep::{
+        self, Assignments, Extended, Points, SweepError, SweepPlan, SweepPreset, items, prompts, read_trajectories,
+        with_trajectories,
+    },
 };
 
 const EXAMPLES: &str = "\
@@ -45,6 +51,8 @@ Examples:
   deepforcing sweep prompts.txt -o grid --window 18..24..3 --sink 4,10 \\
     --scorer both,random
   deepforcing sweep prompts.txt -o grid --preset my-sweep.toml --dry-run
+  deepforcing sweep starts.jsonl -o worlds --model matrix-game-2 \\
+    --policy fifo,deep-sink --actions 'w*' --actions 'j*60, l*'
 
 Every prompt is rendered with every seed at every point of the grid, which is
 the product of all lists. A range holds both of its ends, as in a shell: 0..4 is
@@ -95,6 +103,8 @@ pub(super) struct Sweep {
     #[command(flatten)]
     video: LengthFlags,
     #[command(flatten)]
+    worlds: WorldFlags,
+    #[command(flatten)]
     network: NetworkFlags,
     #[command(flatten)]
     lora: LoraFlags,
@@ -117,6 +127,34 @@ struct LengthFlags {
     /// Picture size in pixels, multiples of 16 [default: the model's]
     #[arg(long, value_name = "WxH")]
     size: Option<PictureSize>,
+}
+
+/// What is done in worlds.
+#[derive(Args)]
+#[command(next_help_heading = "Worlds")]
+struct WorldFlags {
+    /// A trajectory, as in `generate --actions`: text or a file. May be given several times: every line of PROMPTS without
+    /// `actions` of its own is rendered with each of them
+    #[arg(long, value_name = "TEXT|FILE")]
+    actions: Vec<String>,
+    /// Trajectories from a list: one in each line, as text or as the name of a file beside the list
+    #[arg(long, value_name = "FILE")]
+    actions_list: Option<PathBuf>,
+}
+
+impl WorldFlags {
+    /// What was typed, or what the preset says.
+    fn over(&self, preset: &[String]) -> Result<Vec<ActionSource>, SweepError> {
+        let source = |text: &String| ActionSource::new(text, Path::new(""));
+        let mut typed: Vec<_> = self.actions.iter().map(source).collect();
+        if let Some(list) = &self.actions_list {
+            typed.extend(read_trajectories(list)?);
+        }
+        if typed.is_empty() {
+            typed.extend(preset.iter().map(source));
+        }
+        Ok(typed)
+    }
 }
 
 /// What becomes of points that break a rule.
@@ -158,7 +196,7 @@ impl Sweep {
         self.encoding.over(self.lora.over(layer))
     }
 
-    fn scenes(&self, printer: &Printer) -> Result<Vec<Scene>> {
+    fn scenes(&self, spec: &Spec, printer: &Printer) -> Result<Vec<Scene>> {
         let mut scenes = prompt_list::read(&self.file, printer)?;
         if let Some(limit) = self.folder.limit {
             scenes.truncate(limit as usize);
@@ -167,7 +205,7 @@ impl Sweep {
             printer
                 .note("seeds in the prompt file do not count in a sweep: every prompt is rendered with every --seed");
         }
-        Ok(scenes)
+        Ok(with_trajectories(scenes, &self.worlds.over(&spec.actions)?))
     }
 
     pub(super) fn run(&self, printer: &Printer) -> Result<(), Failure> {
@@ -175,7 +213,7 @@ impl Sweep {
         self.folder.check_form().map_err(Error::from)?;
         let shard = self.folder.part(printer)?;
         let mut spec = self.spec().map_err(Error::from)?;
-        let scenes = self.scenes(printer)?;
+        let scenes = self.scenes(&spec, printer)?;
         let layers = Layers::load(self.layer(&spec), &Environment::of_process()).map_err(Error::from)?;
         layers.warnings.iter().for_each(|warning| printer.warning(warning));
         let cancel = CancelToken::default();
@@ -310,7 +348,7 @@ fn tell(points: &Points, printer: &Printer) {
 }
 
 /// Writes the plan, unless the folder has the same one made by another command (a part of the sweep).
-fn write_plan(plan: &SweepPlan, folder: &std::path::Path) -> Result<()> {
+fn write_plan(plan: &SweepPlan, folder: &Path) -> Result<()> {
     let same = |there: SweepPlan| {
         let command = plan.command.clone();
         SweepPlan { command, ..there } == *plan

@@ -23,3 +23,4 @@ mod starts;
 mod strangers;
 mod streams;
 mod switches;
+mod worlds;

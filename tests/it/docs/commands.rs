@@ -19,6 +19,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("bench ", "takes minutes"),
     ("--lora ", "needs a LoRA"),
     ("--resume", "needs a run that was stopped"),
+    ("--model matrix-game-2", "needs downloaded files"),
     ("models pull", "downloads"),
     ("models verify", "needs downloaded files"),
     ("models path", "needs downloaded files"),
