@@ -55,6 +55,6 @@ class Preset:
 PRESETS = dict(
     cpu=Preset(clips=2000, layouts=20),
     gpu=Preset(clips=6000, layouts=60, windows=16),
-    smoke=Preset(clips=6, layouts=1, dim=64, layers=2, heads=1, hidden=64, actions=1, action_heads=1, key_width=4,
+    smoke=Preset(clips=2, layouts=1, dim=64, layers=2, heads=1, hidden=64, actions=1, action_heads=1, key_width=4,
                  vision=dict(side=42, patch=14, dim=16, heads=1, layers=2, out=8), vae=dict(dim=4, dim_mult=(1, 1, 2, 2)), crop=32, windows=1, copies=1),
 )

@@ -101,7 +101,7 @@ def test_a_step_shows_on_the_ground(place):
     for sky in SKIES:
         world = World(place, sky, seed=0)
         rng, changes = np.random.default_rng(9), []
-        for _ in range(6):
+        for _ in range(3):
             poses = walk(world.free_start(rng), *parse("w*4, none"))
             lower = world.pictures(poses)[:, 64:].astype(float)
             changes.append(abs(lower[4] - lower[0]).mean())
