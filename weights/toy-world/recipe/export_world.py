@@ -24,19 +24,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", default="runs")
     parser.add_argument("--preset", default="cpu", choices=PRESETS)
-    parser.add_argument("--weights", default="fewstep.pt", help="file in runs: fewstep.pt, or world.pt for the flow model")
+    parser.add_argument("--weights", default="fewstep.pt", choices=["fewstep.pt", "world.pt", "none"],
+                        help="file in runs: of the few-step stage, of the flow model, or none: the autoencoder only")
     parser.add_argument("--out", default="..")
     args = parser.parse_args()
-    os.makedirs(f"{args.out}/{os.path.dirname(WORLD_FILE)}", exist_ok=True)
-    ema = {name: value.to(torch.float16).contiguous() for name, value in load(f"{args.runs}/{args.weights}")["ema"].items()}
-    save_file({name: value for name, value in ema.items() if name.startswith("model.")}, f"{args.out}/{WORLD_FILE}", metadata={"format": "pt"})
-    torch.save({name: value for name, value in ema.items() if name.startswith("visual.")}, f"{args.out}/{CLIP_FILE}")
+    os.makedirs(f"{args.out}/{os.path.dirname(WORLD_FILE)}" if args.weights != "none" else args.out, exist_ok=True)
+    written = [VAE_FILE]
+    if args.weights != "none":
+        ema = {name: value.to(torch.float16).contiguous() for name, value in load(f"{args.runs}/{args.weights}")["ema"].items()}
+        save_file({name: value for name, value in ema.items() if name.startswith("model.")}, f"{args.out}/{WORLD_FILE}", metadata={"format": "pt"})
+        torch.save({name: value for name, value in ema.items() if name.startswith("visual.")}, f"{args.out}/{CLIP_FILE}")
+        written += [WORLD_FILE, CLIP_FILE]
     vae = load(f"{args.runs}/vae.pt")["model"]
     mean, scale = torch.zeros(16), torch.ones(16)  # the transformer's latents are the raw ones
     folded = fold_normalisation(vae, mean, scale)
     print(f"fold: relative difference {check_fold(vae, folded, mean, scale, PRESETS[args.preset].vae):.1e}")
     torch.save({name: value.to(torch.float16).contiguous() for name, value in folded.items()}, f"{args.out}/{VAE_FILE}")
-    sizes = [os.path.getsize(f"{args.out}/{name}") / 1e6 for name in (WORLD_FILE, CLIP_FILE, VAE_FILE)]
+    sizes = [os.path.getsize(f"{args.out}/{name}") / 1e6 for name in written]
     print("MB:", " + ".join(f"{size:.2f}" for size in sizes), f"= {sum(sizes):.2f}")
 
 

@@ -44,7 +44,8 @@ class Preset:
     vision: dict = field(default_factory=lambda: dict(side=84, patch=14, dim=80, heads=1, layers=2, out=64))
     vae: dict = field(default_factory=lambda: dict(dim=16, dim_mult=(1, 2, 3, 4)))
     crop: int = 64              # side of the crops that the autoencoder is trained with
-    windows: int = 2            # clean windows of a step
+    crops: int = 1              # whole walks in a step of the autoencoder, or twice as many short ones
+    windows: int = 2            # clean windows of a step of the transformer
     copies: int = 2             # noisy copies of each
 
     @property
@@ -54,7 +55,7 @@ class Preset:
 
 PRESETS = dict(
     cpu=Preset(clips=2000, layouts=20),
-    gpu=Preset(clips=6000, layouts=60, windows=16),
+    gpu=Preset(clips=6000, layouts=60, crops=8, windows=16),
     smoke=Preset(clips=2, layouts=1, dim=64, layers=2, heads=1, hidden=64, actions=1, action_heads=1, key_width=4,
                  vision=dict(side=42, patch=14, dim=16, heads=1, layers=2, out=8), vae=dict(dim=4, dim_mult=(1, 1, 2, 2)), crop=32, windows=1, copies=1),
 )

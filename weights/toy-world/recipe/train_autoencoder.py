@@ -45,7 +45,6 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=30, help="training time, restarts included")
     parser.add_argument("--begin-from", default=os.path.join(SHARED, ".."), help="folder of exported files to start from; '' for a fresh network")
-    parser.add_argument("--batch", type=int, default=1)
     args = parser.parse_args()
     preset = PRESETS[args.preset]
     start_workers(args.device)
@@ -83,7 +82,7 @@ def main():
         for group in adam.param_groups:
             group["lr"] = ADAM_LR * scale
         frames = SHORT if progress < WHOLE_FROM or step % 2 else PICTURES
-        video = torch.stack([walks.draw(rng, frames, preset.crop) for _ in range(args.batch * (2 if frames == SHORT else 1))])
+        video = torch.stack([walks.draw(rng, frames, preset.crop) for _ in range(preset.crops * (2 if frames == SHORT else 1))])
         video = video.contiguous(memory_format=torch.channels_last_3d)
         with autocast():
             z = model.encode(video)
