@@ -9,6 +9,7 @@
 mod download;
 mod error;
 pub mod file_hash;
+mod headers;
 mod layout;
 mod remote;
 mod removal;

@@ -1,6 +1,6 @@
 //! Tests of recipes: they survive as JSON, and damaged ones are refused.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     cache::RecacheSink,
+    models::DecoderKind,
     prompts::actions::{ActionPlan, Controls},
     rollout::{OnSwitch, start::StartFile},
 };

@@ -38,6 +38,7 @@ pub mod attended;
 pub mod attention;
 mod error;
 pub mod format;
+mod line_file;
 mod pack;
 mod page;
 mod reader;
@@ -49,9 +50,10 @@ use crate::video::check_folder_of;
 
 pub use attention::{Every, HeadChoice, Numbers};
 pub use error::TraceError;
+pub use line_file::partial_of;
 pub use page::{Page, Pictures};
 pub use reader::{Damage, Trace};
-pub use recorder::{Tracing, partial_of};
+pub use recorder::Tracing;
 
 /// Number of the format that this program writes, the highest that it reads. It rises when a reader of the old one would
 /// misunderstand the new one.
