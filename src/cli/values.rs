@@ -7,11 +7,14 @@ use clap::{
 };
 
 use crate::{
-    cache::{PolicyName, Positions, Scorer},
+    bench::Scale,
+    cache::{Parameter, RecacheSink, parameters::Kind},
     config::{Key, PreviewMode},
     device::{DeviceChoice, DtypeChoice},
     models::{DecoderKind, preset::Preset},
     prompts::actions::Controls,
+    rollout::SwitchRule,
+    sweep::SweepPreset,
     text::nearest::nearest,
     video::{self, EncoderChoice, Form},
 };
@@ -19,10 +22,16 @@ use crate::{
 /// The words that the flag (without dashes) or argument of this name takes; none where any text may stand. A list may not
 /// be all: presets and models can be files.
 fn words(name: &str) -> Option<Vec<&'static str>> {
+    let parameter = Parameter::ALL.iter().find(|parameter| parameter.name == name);
+    if let Some(parameter) = parameter {
+        return match parameter.kind {
+            Kind::Word { names, .. } => Some(names.to_vec()),
+            _ => None,
+        };
+    }
     Some(match name {
-        "policy" => PolicyName::NAMES.to_vec(),
-        "positions" => Positions::NAMES.to_vec(),
-        "scorer" => Scorer::NAMES.to_vec(),
+        "on-switch" => SwitchRule::NAMES.to_vec(),
+        "recache-sink" => RecacheSink::NAMES.to_vec(),
         "device" => DeviceChoice::NAMES.to_vec(),
         "dtype" => DtypeChoice::NAMES.to_vec(),
         "encoder" => EncoderChoice::NAMES.to_vec(),
@@ -33,7 +42,7 @@ fn words(name: &str) -> Option<Vec<&'static str>> {
         "controls" => Controls::ALL.map(|controls| controls.scheme().name).to_vec(),
         "naming" => vec!["index", "vbench"],
         "illegal" => vec!["skip", "refuse"],
-        "scale" => vec!["full", "tiny"],
+        "scale" => Scale::NAMES.to_vec(),
         "model" | "preset" | "model-preset" => Preset::names(),
         "key" => Key::all().iter().map(|key| key.name).collect(),
         _ => return None,
@@ -49,7 +58,7 @@ pub(super) fn completed(command: Command) -> Command {
             .get_long()
             .map_or_else(|| argument.get_id().to_string(), str::to_owned);
         let words = match (name.as_str(), of_sweep) {
-            ("preset", true) => Some(vec!["paper-sink", "paper-components", "paper-scorer"]),
+            ("preset", true) => Some(SweepPreset::names().collect()),
             (name, _) => words(name),
         };
         match words {
@@ -101,6 +110,7 @@ mod tests {
             (&["--vae", "wam"], "wan"),
             (&["--encoder-preset", "slwo"], "slow"),
             (&["--format", "mp5"], "mp4"),
+            (&["--on-switch", "recashe"], "recache"),
         ] {
             let words = [&["deepforcing", "generate", "a"], words].concat();
             let error = crate::cli::definition().try_get_matches_from(&words).unwrap_err();
@@ -125,6 +135,10 @@ mod tests {
             "model",
             "encoder-preset",
             "preview",
+            "positions",
+            "scorer",
+            "on-switch",
+            "recache-sink",
         ] {
             let argument = generate
                 .get_arguments()
