@@ -314,3 +314,31 @@ fn the_plan_says_how_large_the_state_becomes() {
             .contains("--no-state keeps none")
     );
 }
+
+/// A state that the disk has no room for is given up, which is said once; video and latents are smaller than the limit.
+#[test]
+#[cfg(unix)]
+fn a_state_that_does_not_fit_costs_nobody_the_video() {
+    const LIMITED: &str = "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\"";
+    let desk = Desk::new();
+    let toy = ["--model-dir", "toy", "--size", "96x96", "--seconds", "5"];
+    let whole = complete(&desk, "whole.mp4", &toy);
+    assert!(whole.len() < 512_000);
+    let output = std::process::Command::new("sh")
+        .args(["-c", LIMITED, crate::cli::program::PROGRAM])
+        .args(desk.words("out.mp4", &toy))
+        .env_clear()
+        .envs(crate::cli::program::environment())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    let said = "the state of the video is not kept any more";
+    assert_eq!(stderr.matches(said).count(), 1, "{stderr}");
+    assert!(
+        stderr.contains("File too large") && stderr.contains("the video goes on"),
+        "{stderr}"
+    );
+    assert!(fs::read(desk.video("out.mp4")).unwrap() == whole);
+    assert_eq!(desk.names(), ["out.mp4", "whole.mp4"]);
+}
