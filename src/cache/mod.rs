@@ -3,6 +3,7 @@
 //! * [`policy`]: the policies as knobs, in latent frames, their names, and the rules they must obey.
 //! * [`parameters`]: the parameters as users give them.
 //! * [`plan`]: what happens to the tokens when a chunk does not fit, as integer arithmetic without tensors.
+//! * [`holding`]: how many tokens are held, as counts alone.
 //! * [`window`]: the same for calls over a rolling window of blocks, of which the first alone is kept.
 //! * [`store`]: the tensors of one layer; carries plans out.
 //! * [`device`]: events that stay on a GPU.
@@ -18,6 +19,7 @@
 
 pub mod device;
 pub mod frames;
+pub mod holding;
 pub mod observer;
 pub mod parameters;
 pub mod plan;
@@ -34,6 +36,7 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 pub use frames::{FrameSnapshot, FrameWindow};
+pub use holding::{Holding, Switch};
 pub use observer::{CacheObserver, Event, Interest, Moment, OnEvent, Sight};
 pub use parameters::{CacheChanges, CacheSettings, Parameter};
 pub use plan::{Plan, Slot};

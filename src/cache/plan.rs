@@ -103,29 +103,6 @@ pub struct Outcome {
     pub before: Vec<i64>,
 }
 
-/// Queries and keys, in tokens, of self-attention over chunks of so many latent frames, each pair once: what a device can
-/// prepare for. Chunks after a full `global` cache are left out.
-pub fn attention_sizes(
-    policy: &Policy,
-    per_frame: usize,
-    chunks: impl IntoIterator<Item = usize>,
-) -> Vec<(usize, usize)> {
-    let (mut sizes, mut cached) = (Vec::new(), 0);
-    for frames in chunks {
-        let incoming = frames * per_frame;
-        cached = match Plan::make(policy, cached, incoming, per_frame) {
-            Ok(None) => cached + incoming,
-            // Fewer are selected only where choices are limited and most were made; such a size is prepared when it comes.
-            Ok(Some(plan)) => plan.sink + plan.select.min(plan.candidates.len()) + plan.total - plan.candidates.end,
-            Err(_) => break,
-        };
-        if !sizes.contains(&(incoming, cached)) {
-            sizes.push((incoming, cached));
-        }
-    }
-    sizes
-}
-
 /// Why no plan could be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -257,15 +234,6 @@ mod tests {
         let slots = positions_after(policy("sink", "official"), 12);
         assert_eq!(slots[..10], (0..10).collect::<Vec<i64>>());
         assert_eq!(slots[10..], (25..36).collect::<Vec<i64>>());
-    }
-
-    #[test]
-    fn attention_sizes_are_those_of_the_whole_video() {
-        let sizes = |name: &str| attention_sizes(&policy(name, "official"), 10, [3; 80]);
-        let mut growing: Vec<_> = (1..=7).map(|chunk| (30, 30 * chunk)).collect();
-        assert_eq!(sizes("fifo"), growing);
-        growing.extend([(30, 160), (30, 190)]);
-        assert_eq!(sizes("deep-forcing"), growing);
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Rewrite {
     }
 
     /// The slots after it, from those of before.
-    fn carry_out(&self, slots: &[Slot], rows: u32, columns: u32) -> Vec<Slot> {
+    pub(super) fn carry_out(&self, slots: &[Slot], rows: u32, columns: u32) -> Vec<Slot> {
         let mut after = slots[..self.kept].to_vec();
         for place in &self.places {
             for row in 0..rows {

@@ -5,9 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
-    cache::{Plan, window},
+    cache::{Holding, window},
     recipe::Recipe,
-    rollout::{LoopKind, chunk_plans},
+    rollout::{LoopKind, SwitchRule, chunk_plans, prompt_at},
     vae::pictures_of_latents,
 };
 
@@ -28,9 +28,21 @@ pub struct CacheState {
     /// Frames before room was made, if it had to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub made_room_from: Option<usize>,
+    /// What a change of the prompt did before the chunk, if it did anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switched: Option<Switched>,
     /// Chunks after which the states repeat from here on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats_after: Option<usize>,
+}
+
+/// A cache that was encoded again or flushed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Switched {
+    pub rule: SwitchRule,
+    /// Latent frames that are left of it.
+    pub left: usize,
 }
 
 impl CacheState {
@@ -48,7 +60,11 @@ impl CacheState {
 impl fmt::Display for CacheState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = (self.seconds * 100.0).round() / 100.0;
-        write!(f, "chunk {} ({seconds} s): {}", self.chunk, self.held())?;
+        write!(f, "chunk {} ({seconds} s): ", self.chunk)?;
+        if let Some(Switched { rule, left }) = self.switched {
+            write!(f, "new prompt, {rule} leaves {left}; ")?;
+        }
+        write!(f, "{}", self.held())?;
         if let Some(total) = self.made_room_from {
             write!(f, " left of {total}")?;
         }
@@ -68,16 +84,27 @@ impl fmt::Display for CacheState {
 }
 
 /// The states of the cache that tell the story of a video: the first chunk, the last one before room is made, and from
-/// then on every chunk until the states repeat. Empty when the recipe's cache settings break a rule.
+/// then on every chunk until the states repeat; and the same again where a change of the prompt has rewritten or flushed
+/// the cache. Empty when the recipe's cache settings break a rule.
 pub fn composition(recipe: &Recipe) -> Vec<CacheState> {
     let states = all_states(recipe);
+    states
+        .chunk_by(|_, next| next.switched.is_none())
+        .flat_map(told)
+        .collect()
+}
+
+/// Those of `states`, which no change of the prompt divides, that tell the story.
+fn told(states: &[CacheState]) -> Vec<CacheState> {
     let mut told: Vec<CacheState> = Vec::new();
     let Some(first_event) = states.iter().position(|state| state.made_room_from.is_some()) else {
         told.extend(states.first().cloned());
-        told.extend(states.last().filter(|last| last.chunk > 0).cloned());
+        told.extend(states.last().filter(|_| states.len() > 1).cloned());
         return told;
     };
-    told.push(states[0].clone());
+    if first_event > 0 {
+        told.push(states[0].clone());
+    }
     if first_event > 1 {
         told.push(states[first_event - 1].clone());
     }
@@ -109,23 +136,28 @@ fn all_states(recipe: &Recipe) -> Vec<CacheState> {
     if rollout.kind == LoopKind::Rolling {
         policy.window = window::capacity(&policy, rollout.chunk);
     }
-    let (mut held, mut memory) = (0, 0);
+    // One token per latent frame: counts of tokens are counts of frames.
+    let mut holding = Holding::default();
     let mut states = Vec::with_capacity(plans.len());
     for (chunk, span) in plans.iter().enumerate() {
-        // One token per latent frame: counts of tokens are counts of frames.
-        let Ok(plan) = Plan::make(&policy, held, span.frames, 1) else {
+        let before = chunk.checked_sub(1).and_then(|before| plans.get(before));
+        let number = |start| prompt_at(&recipe.prompts, |prompt| prompt.latent_frame, start);
+        let change = before.filter(|before| number(before.start) != number(span.start));
+        let switched = change.and_then(|before| {
+            let rule = recipe.prompts.get(number(span.start))?.on_switch;
+            holding.switch(&policy, rule.of_cache(before.frames)?, 1);
+            Some(Switched {
+                rule: rule.rule(),
+                left: holding.total(),
+            })
+        });
+        let held_before = holding.total() + span.frames;
+        let Ok(made_room) = holding.take(&policy, span.frames, 1) else {
             break;
         };
-        held += span.frames;
-        let made_room_from = plan.is_some().then_some(held);
-        if let Some(plan) = plan {
-            let selected = plan.select.min(plan.candidates.len());
-            held -= plan.candidates.len() - selected;
-            if policy.selection.is_some() {
-                memory = selected;
-            }
-        }
-        let sink = policy.sink.min(held);
+        let (held, memory) = (holding.total(), holding.chosen());
+        let made_room_from = made_room.then_some(held_before);
+        let sink = holding.sink(&policy, 1);
         states.push(CacheState {
             chunk,
             seconds: pictures_of_latents(span.start) as f64 / f64::from(video.fps.max(1)),
@@ -133,6 +165,7 @@ fn all_states(recipe: &Recipe) -> Vec<CacheState> {
             memory,
             recent: held - sink - memory,
             made_room_from,
+            switched,
             repeats_after: None,
         });
     }
@@ -143,8 +176,9 @@ fn all_states(recipe: &Recipe) -> Vec<CacheState> {
 mod tests {
     use super::*;
     use crate::{
-        cache::CacheSettings,
+        cache::{CacheSettings, RecacheSink},
         models::DecoderKind,
+        prompts::PromptSpan,
         recipe::{ModelRecord, VideoRecord},
     };
 
@@ -207,6 +241,39 @@ mod tests {
             ["chunk 0 (0 s): 3 = recent 3", "chunk 79 (59.06 s): 240 = recent 240"]
         );
         assert_eq!(told("sink", 3), ["chunk 0 (0 s): 3 = sink 3"]);
+    }
+
+    #[test]
+    fn switches_are_told() {
+        let mut recipe = recipe("deep-forcing", 240);
+        let span = |latent_frame, rule: SwitchRule| PromptSpan {
+            text: "a".into(),
+            latent_frame,
+            seconds: 0.0,
+            on_switch: rule.with_sink(RecacheSink::Encode),
+        };
+        recipe.prompts = vec![
+            span(0, SwitchRule::Keep),
+            span(60, SwitchRule::Recache),
+            span(90, SwitchRule::Keep),
+            span(120, SwitchRule::Flush),
+        ];
+        let told: Vec<_> = composition(&recipe).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told[4..],
+            [
+                "chunk 9 (6.56 s): 16 left of 22 = sink 10 + memory 2 + recent 4",
+                "chunk 20 (14.81 s): new prompt, recache leaves 14; 17 = sink 10 + recent 7",
+                "chunk 21 (15.56 s): 20 = sink 10 + recent 10",
+                "chunk 22 (16.31 s): 16 left of 23 = sink 10 + memory 2 + recent 4",
+                "chunk 23 (17.06 s): 19 = sink 10 + memory 2 + recent 7; from here on every 2 chunks again",
+                "chunk 24 (17.81 s): 16 left of 22 = sink 10 + memory 2 + recent 4",
+                "chunk 40 (29.81 s): new prompt, flush leaves 13; 16 = sink 10 + recent 6",
+                "chunk 41 (30.56 s): 19 = sink 10 + recent 9",
+                "chunk 42 (31.31 s): 16 left of 22 = sink 10 + memory 2 + recent 4; from here on every 2 chunks again",
+                "chunk 43 (32.06 s): 19 = sink 10 + memory 2 + recent 7",
+            ]
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    cache::{KvCache, Policy, RecacheSink, plan::attention_sizes},
+    cache::{KvCache, Policy, RecacheSink, holding::attention_sizes},
     rollout::sampler::{self, DenoisingStep, SamplerSettings, Schedule},
     transformer::{CausalWan, Observer, PromptContext, TimeEmbedding},
 };
@@ -133,11 +133,21 @@ impl Rollout {
         };
         let shape = model.cache_shape(settings.height, settings.width, settings.chunk);
         let sizes = match &plans {
-            Some(plans) => plans.iter().map(|plan| plan.frames).collect(),
-            // The sizes repeat once the window has been full a few times.
+            Some(plans) => {
+                let befores = std::iter::once(None).chain(plans.iter().map(Some));
+                let switch = |before: Option<&ChunkPlan>, plan: &ChunkPlan| {
+                    let before = before?;
+                    let rule = director.known_switch(before.start, plan.start);
+                    rule.of_cache(before.frames)
+                };
+                let each = plans.iter().zip(befores);
+                each.map(|(plan, before)| (plan.frames, switch(before, plan))).collect()
+            }
+            // The sizes repeat once the window has been full a few times; a switch is prepared when it comes.
             None => spans
                 .frames()
                 .take(4 * settings.policy.window / settings.chunk + 2)
+                .map(|frames| (frames, None))
                 .collect::<Vec<_>>(),
         };
         model.warm_up(&attention_sizes(&settings.policy, shape.tokens_per_frame(), sizes))?;

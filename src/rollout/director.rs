@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::actions::{ActionRows, pictures_of_chunk};
 use crate::{
     Result,
-    cache::{RecacheSink, policy::names},
+    cache::{RecacheSink, Switch, policy::names},
     transformer::PromptContext,
 };
 
@@ -77,6 +77,17 @@ names!(SwitchRule:
     "flush" => SwitchRule::Flush,
 );
 
+impl OnSwitch {
+    /// What is done to the cache; `last` are the latent frames of the last chunk.
+    pub fn of_cache(&self, last: usize) -> Option<Switch> {
+        match self {
+            Self::Keep => None,
+            Self::Recache { sink } => Some(Switch::Recache(*sink)),
+            Self::Flush => Some(Switch::Flush { frames: last }),
+        }
+    }
+}
+
 impl SwitchRule {
     /// What is done, given what becomes of the sink.
     pub fn with_sink(self, sink: RecacheSink) -> OnSwitch {
@@ -128,6 +139,12 @@ pub trait Director: Send {
     fn may_recache(&self) -> bool {
         true
     }
+
+    /// What becomes of the cache between the chunk that begins at latent frame `last` and the one that begins at `next`,
+    /// where that is known before.
+    fn known_switch(&self, _last: usize, _next: usize) -> OnSwitch {
+        OnSwitch::Keep
+    }
 }
 
 /// A prompt that takes over at a chunk.
@@ -177,6 +194,26 @@ impl Script {
         self.actions = Some(rows);
         self
     }
+
+    /// Number of the prompt of the chunk that begins at a latent frame.
+    fn number(&self, start: usize) -> usize {
+        prompt_at(&self.prompts, |change| change.frame, start)
+    }
+
+    /// What becomes of the cache where a prompt takes over.
+    fn rule(&self, number: usize) -> OnSwitch {
+        let change = number.checked_sub(1);
+        let rule = change.and_then(|change| self.on_switch.get(change));
+        rule.copied().unwrap_or_default()
+    }
+}
+
+/// Number of the prompt of the chunk that begins at latent frame `start`: the last of `prompts` that begins (`frame`) there
+/// or before.
+pub fn prompt_at<T>(prompts: &[T], frame: impl Fn(&T) -> usize, start: usize) -> usize {
+    prompts
+        .partition_point(|prompt| frame(prompt) <= start)
+        .saturating_sub(1)
 }
 
 impl Director for Script {
@@ -184,16 +221,12 @@ impl Director for Script {
         if !ahead.given && ahead.generated >= self.frames {
             return Ok(None);
         }
-        let begun = self.prompts.partition_point(|change| change.frame <= ahead.start);
-        let number = begun.saturating_sub(1);
+        let number = self.number(ahead.start);
         let prompt = self.prompts.get(number).ok_or(crate::Error::NoPrompt)?;
         Ok(Some(Cue {
             number,
             context: prompt.context.clone(),
-            on_switch: number
-                .checked_sub(1)
-                .and_then(|change| self.on_switch.get(change).copied())
-                .unwrap_or_default(),
+            on_switch: self.rule(number),
         }))
     }
 
@@ -208,5 +241,13 @@ impl Director for Script {
 
     fn may_recache(&self) -> bool {
         self.on_switch.iter().any(OnSwitch::recaches)
+    }
+
+    fn known_switch(&self, last: usize, next: usize) -> OnSwitch {
+        let number = self.number(next);
+        if number == self.number(last) {
+            return OnSwitch::Keep;
+        }
+        self.rule(number)
     }
 }

@@ -45,7 +45,7 @@ use crate::{
 pub use action_buffer::{ActionBuffer, ActionRow};
 pub use actions::{ActionRows, ActionRowsError, ActionWindow};
 pub use chunked::{Rollout, RolloutSettings};
-pub use director::{Ahead, Cue, Director, OnSwitch, PromptChange, Script, SwitchRule};
+pub use director::{Ahead, Cue, Director, OnSwitch, PromptChange, Script, SwitchRule, prompt_at};
 pub use history::HistorySnapshot;
 pub use noise::{NoiseSource, RecordedNoise, SeededNoise};
 pub use rolling::{RollingError, RollingRollout};

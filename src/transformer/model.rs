@@ -123,7 +123,7 @@ impl CausalWan {
     }
 
     /// Prepares the device for self-attention of these numbers of queries and keys
-    /// ([`crate::cache::plan::attention_sizes`]), and for cross-attention of the same queries.
+    /// ([`crate::cache::holding::attention_sizes`]), and for cross-attention of the same queries.
     ///
     /// # Errors
     /// On a device failure.
