@@ -1,7 +1,5 @@
 //! `deepforcing config`: what the settings are and where they come from.
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -13,7 +11,7 @@ use crate::{
     Error, Result,
     config::{ConfigFile, Environment, Layer, Layers, Settings, variable},
     models::preset::Preset,
-    models::preset_of_folder,
+    models::{ModelChoice, preset_of_choice},
 };
 
 const EXAMPLES: &str = "\
@@ -172,17 +170,13 @@ impl Show {
     }
 }
 
-/// The preset asked for, or the model's, or the default one.
+/// The preset asked for, for the model asked for; or the model's, or the default one.
 pub(super) fn effective_preset(layers: &Layers) -> Result<(String, Preset)> {
-    if let Some(name) = layers.preset() {
-        let preset = Preset::load(&name)?;
-        return Ok((name, preset));
-    }
-    match layers.model() {
-        Some(model) if Path::new(&model).is_dir() => preset_of_folder(Path::new(&model)),
-        Some(name) => Ok((name.clone(), Preset::load(&name)?)),
-        None => Ok((Preset::DEFAULT.into(), Preset::load(Preset::DEFAULT)?)),
-    }
+    let (model, preset) = (layers.model(), layers.preset());
+    preset_of_choice(ModelChoice {
+        model: model.as_deref(),
+        preset: preset.as_deref(),
+    })
 }
 
 /// Setting, value, origin, in columns.

@@ -49,7 +49,7 @@ const SHOWN: usize = 8;
 
 /// Says what a run asks of the toy model that it was not trained for: words that it does not know, another size.
 pub(super) fn tell_toy(scenes: &[Scene], session: &Session, printer: &Printer) {
-    if session.located.preset_name != Preset::BUNDLED {
+    if !is_toy(session) {
         return;
     }
     let (size, trained) = (session.settings.size.value, session.located.preset.video);
@@ -73,6 +73,12 @@ pub(super) fn tell_toy(scenes: &[Scene], session: &Session, printer: &Printer) {
         "the toy model does not know {}{more}: it shows a small world of simple shapes; `deepforcing prompts` lists its words",
         named.join(", ")
     ));
+}
+
+/// Whether the weights are those of the toy, whatever preset they are run with.
+pub(super) fn is_toy(session: &Session) -> bool {
+    let located = &session.located;
+    located.preset.sized_by().unwrap_or(&located.preset_name) == Preset::BUNDLED
 }
 
 /// Parts of a prompt in the order in which they are usually said.

@@ -160,6 +160,8 @@ enum Source {
         name: String,
         /// Where the preset has a setting from, by the setting's name; see [`Preset::base_of`].
         bases: BTreeMap<&'static str, String>,
+        /// See [`Preset::sized_by`].
+        sized_by: Option<String>,
     },
 }
 
@@ -174,8 +176,12 @@ impl Source {
                 path: path.clone(),
                 line: lines.get(key.name).copied().unwrap_or(1),
             },
-            Self::Preset { name, bases } => Origin::Preset {
-                name: name.clone(),
+            Self::Preset { name, bases, sized_by } => Origin::Preset {
+                name: sized_by
+                    .as_ref()
+                    .filter(|_| matches!(key.name, "size" | "fps"))
+                    .unwrap_or(name)
+                    .clone(),
                 base: bases.get(key.name).cloned(),
             },
         }
@@ -264,7 +270,8 @@ impl Layers {
             .iter()
             .filter_map(|key| Some((key.name, base_of(preset, key.name)?.to_owned())))
             .collect();
-        layers.push((Layer::of_preset(preset), Source::Preset { name, bases }));
+        let sized_by = preset.sized_by().map(str::to_owned);
+        layers.push((Layer::of_preset(preset), Source::Preset { name, bases, sized_by }));
         let mut settings = Settings::resolve(&layers);
         settings.preset.value.get_or_insert_with(|| preset_name.into());
         settings

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ModelFiles, Needs, Role, preset_of_folder};
+use super::{ModelFiles, Needs, Role, own_preset, preset_of_folder};
 use crate::{
     Error, Result,
     hub::{Hub, HubError, HubSettings, Source},
@@ -103,14 +103,9 @@ impl Locator {
     /// # Errors
     /// When there is no such model or preset.
     pub fn locate(&self, choice: ModelChoice<'_>, needs: Needs, cancelled: &dyn Fn() -> bool) -> Result<Located> {
-        match (choice.model, choice.preset) {
-            (Some(name), preset) if is_preset(name) => named(name, preset),
-            (Some(folder), preset) => in_folder(folder, preset),
-            (None, Some(name)) => match Preset::load(name)?.sources {
-                None if name != Preset::BUNDLED => named(Preset::DEFAULT, Some(name)),
-                _ => named(name, None),
-            },
-            (None, None) => self.default_model(needs, cancelled),
+        match named_or_in_folder(choice)? {
+            Some(located) => Ok(located),
+            None => self.default_model(needs, cancelled),
         }
     }
 
@@ -163,6 +158,31 @@ impl Locator {
     }
 }
 
+/// The settings of a model under a preset, of `choice`; those of the default model where it names neither.
+///
+/// # Errors
+/// When there is no such model or preset.
+pub fn preset_of_choice(choice: ModelChoice<'_>) -> Result<(String, Preset)> {
+    match named_or_in_folder(choice)? {
+        Some(located) => Ok((located.preset_name, located.preset)),
+        None => Ok((Preset::DEFAULT.into(), Preset::load(Preset::DEFAULT)?)),
+    }
+}
+
+/// The model that was asked for, if one was.
+fn named_or_in_folder(choice: ModelChoice<'_>) -> Result<Option<Located>> {
+    match (choice.model, choice.preset) {
+        (Some(name), preset) if is_preset(name) => named(name, preset),
+        (Some(folder), preset) => in_folder(folder, preset),
+        (None, Some(name)) => match Preset::load(name)?.sources {
+            None if name != Preset::BUNDLED => named(Preset::DEFAULT, Some(name)),
+            _ => named(name, None),
+        },
+        (None, None) => return Ok(None),
+    }
+    .map(Some)
+}
+
 /// Whether a model is named by its preset rather than by its folder.
 fn is_preset(name: &str) -> bool {
     let is_file = || {
@@ -172,19 +192,13 @@ fn is_preset(name: &str) -> bool {
     Preset::names().contains(&name) || is_file()
 }
 
-/// The model of a preset, with the settings of another one if asked for.
+/// The model of a preset, with the settings of another one if asked for. Its files and their picture size stay its own.
 fn named(name: &str, settings: Option<&str>) -> Result<Located> {
     let model = Preset::load(name)?;
     let (preset_name, preset) = match settings {
         None => (name, model),
         Some(settings) => {
-            let preset = Preset {
-                files: model.files,
-                sources: model.sources,
-                // What the network reads is no setting.
-                controls: model.controls,
-                ..Preset::load(settings)?
-            };
+            let preset = Preset::load(settings)?.for_weights(settings, name, model);
             (settings, preset)
         }
     };
@@ -213,7 +227,22 @@ fn in_folder(folder: &str, settings: Option<&str>) -> Result<Located> {
         });
     }
     let (preset_name, preset) = match settings {
-        Some(name) => (name.to_string(), Preset::load(name)?),
+        Some(name) => {
+            let preset = Preset::load(name)?;
+            // Only a folder that says which preset it is of has files and a picture size of its own.
+            let preset = match own_preset(path).ok().flatten() {
+                Some((owner, weights)) => {
+                    // A file of the user says itself which files it means.
+                    let files = match Preset::names().contains(&name) {
+                        true => weights.files.clone(),
+                        false => preset.files.clone(),
+                    };
+                    preset.for_weights(name, &owner, Preset { files, ..weights })
+                }
+                None => preset,
+            };
+            (name.to_string(), preset)
+        }
         None => preset_of_folder(path)?,
     };
     Ok(Located {
@@ -378,6 +407,19 @@ mod tests {
         assert_eq!(located.preset.sources, model.sources);
         assert_eq!(located.preset.cache, Preset::load("deep-forcing").unwrap().cache);
         assert_ne!(located.preset.cache, model.cache);
+        assert_eq!(located.preset.sized_by(), Some("causal-forcing"));
+        // The size is that of the weights, be they smaller or larger.
+        let video = |model, preset| locate(&locator, Some(model), Some(preset)).unwrap().preset.video;
+        let [toy, wan] = ["toy", "longlive"].map(|name| Preset::load(name).unwrap().video);
+        assert_eq!((video("toy", "longlive"), video("longlive", "toy")), (toy, wan));
+        // Unless a file of the user says it itself.
+        let own = cache.path().join("own.toml");
+        let own = own.to_str().unwrap();
+        let sized = "base = \"longlive\"\ndescription = \"own\"\n[video]\nwidth = 320\nheight = 192\nfps = 8\n";
+        std::fs::write(own, sized).unwrap();
+        assert_eq!((video("toy", own).width, video("toy", own).fps), (320, 8));
+        std::fs::write(own, "base = \"longlive\"\ndescription = \"own\"\n").unwrap();
+        assert_eq!(video("toy", own), toy);
         // A preset alone names a model as well.
         let located = locate(&locator, None, Some("toy")).unwrap();
         assert_eq!(located.location, ModelLocation::Bundled);
@@ -401,8 +443,15 @@ mod tests {
             locator.files(&located, Needs::default()).unwrap(),
             Found::Files(_)
         ));
-        let located = locate(&locator, toy.to_str(), Some("self-forcing")).unwrap();
-        assert_eq!(located.preset_name, "self-forcing");
+        let toy_preset = located.preset;
+        let located = locate(&locator, toy.to_str(), Some("longlive")).unwrap();
+        assert_eq!(located.preset_name, "longlive");
+        // Its files and its picture size are its own.
+        assert_eq!(located.preset.video, toy_preset.video);
+        assert!(matches!(
+            locator.files(&located, Needs::default()).unwrap(),
+            Found::Files(_)
+        ));
     }
 
     #[test]

@@ -36,7 +36,7 @@ use crate::{
     vae::{Decoder, LATENT_CHANNELS, VaeError, WanEncoder},
 };
 
-pub use location::{Found, Located, Locator, ModelChoice, ModelLocation};
+pub use location::{Found, Located, Locator, ModelChoice, ModelLocation, preset_of_choice};
 pub use role::{DecoderKind, Needs, Role};
 
 /// A file of a model.
@@ -340,20 +340,33 @@ fn hinted(mut error: Error, checkpoint: &Checkpoint) -> Error {
 /// # Errors
 /// When `config.json` cannot be read or names an unknown preset.
 pub fn preset_of_folder(folder: &Path) -> Result<(String, Preset)> {
+    match own_preset(folder)? {
+        Some(own) => Ok(own),
+        None => Ok((Preset::DEFAULT.into(), Preset::load(Preset::DEFAULT)?)),
+    }
+}
+
+/// The preset that the `config.json` of a folder names, if it names one.
+///
+/// # Errors
+/// As [`preset_of_folder`].
+fn own_preset(folder: &Path) -> Result<Option<(String, Preset)>> {
     let config = WanConfigFile::read(&folder.join("config.json"))?;
-    let name = config.deepforcing_preset.unwrap_or_else(|| Preset::DEFAULT.into());
+    let Some(name) = config.deepforcing_preset else {
+        return Ok(None);
+    };
     // The folder may be somebody else's, who may name a file in it, but no other.
     if files::is_single_name(&name) && name.ends_with(".toml") {
         let path = folder.join(&name).to_string_lossy().into_owned();
         let preset = Preset::load_of_folder(&path)?;
-        return Ok((path, preset));
+        return Ok(Some((path, preset)));
     }
     if !Preset::names().contains(&name.as_str()) {
         let known = Preset::names().join(", ");
         return Err(Error::UnknownPreset { name, known });
     }
     let preset = Preset::load(&name)?;
-    Ok((name, preset))
+    Ok(Some((name, preset)))
 }
 
 #[cfg(test)]

@@ -48,6 +48,9 @@ pub struct Preset {
     /// The base that a value is from, by the value's place: `cache.sink`. What is not there is the preset's own.
     #[serde(skip)]
     pub(super) inherited: BTreeMap<String, String>,
+    /// The preset of the weights, where picture size and rate are that one's.
+    #[serde(skip)]
+    pub(super) sized_by: Option<String>,
 }
 
 /// Picture size and rate.
@@ -161,7 +164,40 @@ impl Preset {
     pub fn base_of(&self, place: &str) -> Option<&str> {
         self.inherited.get(place).map(String::as_str)
     }
+
+    /// The preset that picture size and rate are from, where it is that of the weights and not this one.
+    pub fn sized_by(&self) -> Option<&str> {
+        self.sized_by.as_deref()
+    }
+
+    /// These settings, under the name or file `name`, for the weights of the preset `owner`: its files, and the picture
+    /// size and rate that they are trained at. A file of the user that gives a size itself is meant so.
+    pub(super) fn for_weights(self, name: &str, owner: &str, weights: Self) -> Self {
+        let is_file = Self::embedded(name).is_none();
+        let mut preset = Self {
+            files: weights.files,
+            sources: weights.sources,
+            // What the network reads is no setting.
+            controls: weights.controls,
+            ..self
+        };
+        if is_file && SIZE.iter().any(|place| preset.base_of(place).is_none()) {
+            return preset;
+        }
+        preset.video = weights.video;
+        preset.sized_by = Some(owner.into());
+        for place in SIZE {
+            match weights.inherited.get(place) {
+                Some(base) => preset.inherited.insert(place.into(), base.clone()),
+                None => preset.inherited.remove(place),
+            };
+        }
+        preset
+    }
 }
+
+/// Places of picture size and rate.
+const SIZE: [&str; 3] = ["video.width", "video.height", "video.fps"];
 
 #[cfg(test)]
 mod tests {

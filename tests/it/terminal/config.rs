@@ -101,6 +101,10 @@ fn the_settings_come_as_json_too() {
 fn the_model_tells_the_preset() {
     let desk = Desk::new();
     assert_eq!(line(&desk, &["--model", TOY], "size"), "size 96x96 preset toy");
+    // Of another preset it takes all but the size.
+    let other = ["--model", TOY, "--preset", "longlive"];
+    assert_eq!(line(&desk, &other, "size"), "size 96x96 preset toy");
+    assert!(line(&desk, &other, "cache.window").starts_with("cache.window 12 preset longlive"));
     let desk = desk.config(&format!("model = {TOY:?}"));
     assert_eq!(line(&desk, &[], "size"), "size 96x96 preset toy");
 }
