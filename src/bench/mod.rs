@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `networks` | networks from files, or with random weights made on the device |
 //! | `run` | the measurement: stage by stage, then all stages side by side |
+//! | `loops` | what other loops do: a cache encoded again, a rolling window, a LoRA |
 //! | `clock` | times of what a device does |
 //! | `flops` | floating-point operations by arithmetic |
 //! | `ceiling` | how fast the device multiplies matrices |
@@ -19,6 +20,7 @@ mod ceiling;
 mod clock;
 pub mod compare;
 pub mod flops;
+pub mod loops;
 mod machine;
 pub mod networks;
 pub mod parity;

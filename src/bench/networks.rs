@@ -27,18 +27,37 @@ pub enum Scale {
     /// Wan2.1-T2V-1.3B.
     #[default]
     Full,
+    /// Small enough to be measured on any machine: dim 256, 4 heads of 64, 8 layers, as in `benches`.
+    Mid,
     /// Small enough for a test on any machine: dim 128, 2 heads of 64, 3 layers.
     Tiny,
 }
 
 impl Scale {
     /// Names accepted on a command line.
-    pub const NAMES: &'static [&'static str] = &["full", "tiny"];
+    pub const NAMES: &'static [&'static str] = &["full", "mid", "tiny"];
+
+    /// Pixels of a picture that goes with networks that are not full-size, width and height.
+    pub fn picture(self) -> Option<(usize, usize)> {
+        match self {
+            Self::Full => None,
+            Self::Mid => Some((128, 128)),
+            Self::Tiny => Some((160, 96)),
+        }
+    }
 
     /// Sizes of the transformer.
     pub fn transformer(self) -> TransformerConfig {
         match self {
             Self::Full => TransformerConfig::wan_1_3b(),
+            Self::Mid => TransformerConfig {
+                dim: 256,
+                heads: 4,
+                layers: 8,
+                ffn_dim: 1024,
+                context_dim: 256,
+                ..TransformerConfig::wan_1_3b()
+            },
             Self::Tiny => TransformerConfig {
                 dim: 128,
                 heads: 2,
@@ -54,6 +73,10 @@ impl Scale {
     fn wan(self) -> WanVaeConfig {
         match self {
             Self::Full => WanVaeConfig::wan21(),
+            Self::Mid => WanVaeConfig {
+                dim: 16,
+                ..WanVaeConfig::wan21()
+            },
             Self::Tiny => WanVaeConfig {
                 dim: 8,
                 ..WanVaeConfig::wan21()
@@ -64,6 +87,10 @@ impl Scale {
     fn tae(self) -> TaeConfig {
         match self {
             Self::Full => TaeConfig::taew21(),
+            Self::Mid => TaeConfig {
+                widths: [64, 32, 16, 16],
+                ..TaeConfig::taew21()
+            },
             Self::Tiny => TaeConfig {
                 widths: [32, 16, 8, 8],
                 ..TaeConfig::taew21()
@@ -78,6 +105,7 @@ impl FromStr for Scale {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "full" => Ok(Self::Full),
+            "mid" => Ok(Self::Mid),
             "tiny" => Ok(Self::Tiny),
             _ => Err(format!("expected one of {}", Self::NAMES.join(", "))),
         }
@@ -88,6 +116,7 @@ impl fmt::Display for Scale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "full",
+            Self::Mid => "mid",
             Self::Tiny => "tiny",
         })
     }

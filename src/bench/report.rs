@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ceiling::Ceiling, machine::Machine};
+use super::{ceiling::Ceiling, loops::LoopTimes, machine::Machine};
 use crate::{cache::CacheSettings, hub::human_bytes};
 
 /// Number of the JSON's form; rises when a key changes its meaning or goes away.
@@ -38,6 +38,9 @@ pub struct BenchReport {
     /// All stages side by side, as `generate` runs them; absent when there are no pictures to be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub side_by_side: Option<SideBySide>,
+    /// What other loops do; absent unless it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loops: Option<LoopTimes>,
     pub memory: Memory,
 }
 
@@ -219,6 +222,9 @@ impl fmt::Display for BenchReport {
         )?;
         write_chunks(f, self)?;
         write_steady(f, self)?;
+        if let Some(loops) = &self.loops {
+            write_loops(f, loops)?;
+        }
         write_memory(f, &self.memory)
     }
 }
@@ -322,6 +328,41 @@ fn write_steady(f: &mut fmt::Formatter<'_>, report: &BenchReport) -> fmt::Result
         text(writes.with_event),
         text(writes.without_event),
         text(writes.again)
+    )
+}
+
+fn write_loops(f: &mut fmt::Formatter<'_>, loops: &LoopTimes) -> fmt::Result {
+    let (recache, window, lora) = (&loops.recache, &loops.window, &loops.lora);
+    writeln!(
+        f,
+        "{:<13} {:.1} ms for {} of {} latent frames, {} (a chunk there: {:.1} ms, its steps {})",
+        "re-cache",
+        recache.time,
+        recache.frames,
+        recache.held,
+        rate(recache.tflops),
+        recache.chunk,
+        rate(recache.chunk_tflops)
+    )?;
+    writeln!(
+        f,
+        "{:<13} {:.1} ms for a pass of {} latent frames that attend to {}, {}; {:.1} ms into the cache",
+        "rolling",
+        window.time,
+        window.frames,
+        window.attended,
+        rate(window.tflops),
+        window.cache_pass
+    )?;
+    writeln!(
+        f,
+        "{:<13} rank {}: {:.0} ms for {} blocks without, {:.0} ms with it ({:+.1} %)",
+        "LoRA",
+        lora.rank,
+        lora.load,
+        lora.blocks,
+        lora.merged,
+        100.0 * lora.share()
     )
 }
 

@@ -9,6 +9,7 @@ use super::{
     BenchError, Machine, Networks, ceiling,
     clock::{Clock, milliseconds},
     flops::Flops,
+    loops,
     machine::{memory_now, peak_memory},
     report::{
         BenchReport, CacheWrites, ChunkTimes, ColdStart, FORMAT, Memory, ModelFacts, SideBySide, Steady, VideoFacts,
@@ -50,6 +51,8 @@ pub struct BenchSettings {
     pub encode: bool,
     /// Whether the stages are run side by side, too.
     pub side_by_side: bool,
+    /// Whether what other loops do is measured, too.
+    pub loops: bool,
 }
 
 /// Measures. `make` loads or makes the networks; `started` is when the command began; `tell` hears which part begins.
@@ -110,6 +113,10 @@ pub fn run(
         }
         None => None,
     };
+    let loops = match settings.loops {
+        true => Some(loops::measure(settings, &networks, &compute, cancel, &mut tell)?),
+        false => None,
+    };
     let first = chunks.first().map_or(0.0, ChunkTimes::all);
     let config = networks.model.config();
     Ok(BenchReport {
@@ -149,6 +156,7 @@ pub fn run(
         steady_from,
         cache_writes,
         side_by_side,
+        loops,
     })
 }
 
@@ -166,15 +174,14 @@ fn features() -> Vec<String> {
         .collect()
 }
 
-fn tokens_per_frame(settings: &BenchSettings) -> usize {
+pub(super) fn tokens_per_frame(settings: &BenchSettings) -> usize {
     let step = crate::rollout::request::SIZE_STEP;
     settings.size.height / step * (settings.size.width / step)
 }
 
-/// A rollout of the settings, longer by the chunks that are watched.
-fn rollout(settings: &BenchSettings, networks: &Networks, chunks: usize) -> Result<Rollout> {
-    let frames = chunks * settings.chunk;
-    let settings = RolloutSettings {
+/// The settings of a rollout of so many latent frames.
+pub(super) fn rollout_settings(settings: &BenchSettings, frames: usize) -> Result<RolloutSettings> {
+    Ok(RolloutSettings {
         frames,
         chunk: settings.chunk,
         first_frame_alone: false,
@@ -185,7 +192,12 @@ fn rollout(settings: &BenchSettings, networks: &Networks, chunks: usize) -> Resu
         seed: settings.seed,
         first_position: 0,
         fill_last: true,
-    };
+    })
+}
+
+/// A rollout of the settings, longer by the chunks that are watched.
+fn rollout(settings: &BenchSettings, networks: &Networks, chunks: usize) -> Result<Rollout> {
+    let settings = rollout_settings(settings, chunks * settings.chunk)?;
     let context = Arc::new(networks.model.prompt_context(&networks.embedding)?);
     let prompts = vec![PromptChange { frame: 0, context }];
     let noise = Box::new(SeededNoise::new(settings.seed));

@@ -31,8 +31,6 @@ const PROMPT: &str = "a red ball bouncing over green hills";
 const SEED: u64 = 7;
 /// As `--vae` says that latents are not decoded.
 const NO_DECODER: &str = "none";
-/// Picture size for small networks.
-const TINY_SIZE: PictureSize = PictureSize { width: 160, height: 96 };
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,6 +40,8 @@ Examples:
     --json > before.json
   deepforcing bench --random-weights --scale tiny --chunks 10 \\
     --compare before.json
+  deepforcing bench --random-weights --scale mid --preset longlive --vae none \\
+    --loops
   deepforcing bench --parity --device cuda --dtype bf16
 
 Every chunk is measured stage by stage, with the device synchronised in between;
@@ -61,8 +61,13 @@ pub(super) struct Bench {
     /// Random weights made on the device, with the settings of the preset: needs no files
     #[arg(long, conflicts_with = "model")]
     random_weights: bool,
-    /// Sizes of networks with random weights: full is Wan 1.3B, tiny is for tests
-    #[arg(long, value_name = "full|tiny", default_value = "full", requires = "random_weights")]
+    /// Sizes of networks with random weights: full is Wan 1.3B, mid is measured quickly on any machine, tiny is for tests
+    #[arg(
+        long,
+        value_name = "full|mid|tiny",
+        default_value = "full",
+        requires = "random_weights"
+    )]
     scale: Scale,
     /// Transformer blocks of networks with random weights [default: those of the scale]
     #[arg(long, value_name = "N", requires = "random_weights", value_parser = clap::value_parser!(u16).range(1..=200))]
@@ -70,7 +75,7 @@ pub(super) struct Bench {
     /// Decoder; none measures latents alone [default: wan]
     #[arg(long, value_name = "wan|tae|none", value_parser = parse_vae)]
     vae: Option<Vae>,
-    /// Picture size in pixels, multiples of 16 [default: the preset's; 160x96 for --scale tiny]
+    /// Picture size in pixels, multiples of 16 [default: the preset's; 128x128 for --scale mid, 160x96 for tiny]
     #[arg(long, value_name = "WxH")]
     size: Option<PictureSize>,
     /// Chunks to measure
@@ -85,6 +90,10 @@ pub(super) struct Bench {
     /// Measure the stages one by one only, not side by side as well
     #[arg(long)]
     stages_only: bool,
+    /// Measure what other loops do as well: LongLive's cache encoded again, a pass of Rolling Forcing's window, and loading
+    /// with a LoRA
+    #[arg(long)]
+    loops: bool,
     /// Compare the device with the CPU on a small rollout with events, in place of measuring
     #[arg(long, conflicts_with_all = ["random_weights", "model", "compare", "stages_only"])]
     parity: bool,
@@ -165,8 +174,10 @@ impl Bench {
         let preset = Preset::load(&name)?;
         let settings = layers.resolve(&name, &preset);
         let mut bench = self.settings(&name, &preset, &settings)?;
-        if self.scale == Scale::Tiny && matches!(settings.size.origin, Origin::Preset { .. } | Origin::Default) {
-            bench.size = TINY_SIZE;
+        if let (Some((width, height)), Origin::Preset { .. } | Origin::Default) =
+            (self.scale.picture(), &settings.size.origin)
+        {
+            bench.size = PictureSize { width, height };
         }
         let mut config = self.scale.transformer();
         if let Some(layers) = self.layers {
@@ -232,6 +243,7 @@ impl Bench {
             seed: SEED,
             encode: !self.no_encode && cfg!(feature = "ffmpeg"),
             side_by_side: !self.stages_only,
+            loops: self.loops,
         };
         bench.sampler.validate()?;
         bench.cache.resolve(bench.chunk, bench.chunks * bench.chunk)?;
