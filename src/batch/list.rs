@@ -1,6 +1,9 @@
 //! What is to be made, and what is there already.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use super::{BatchError, Item, Key, Manifest, Shard, differences};
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     recipe::{ModelRecord, Recipe},
     render::{
         Event,
-        jobs::{read_start, recipe},
+        jobs::{at_point, read_start, recipe},
         session::Session,
         world,
     },
@@ -22,8 +25,10 @@ use crate::{
 
 /// A list of videos of one folder, and their settings.
 pub struct List<'a> {
-    /// The model and what all videos have in common.
+    /// The model and what all videos have in common; of several models, the first one.
     pub session: &'a Session,
+    /// The models of a sweep's points, by [`PointSettings::session`]; empty when all videos are of one model.
+    pub sessions: &'a [Session],
     pub scenes: &'a [Scene],
     /// What the points of a sweep have in place of the session's settings, by [`Item::point`].
     pub points: &'a [PointSettings],
@@ -54,9 +59,11 @@ pub enum Existing {
     Replace,
 }
 
-/// What cache and sampler of a point of a sweep are.
+/// What model, cache and sampler of a point of a sweep are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointSettings {
+    /// Which of the list's sessions makes it.
+    pub session: usize,
     pub cache: CacheSettings,
     pub sampler: SamplerSettings,
 }
@@ -107,6 +114,26 @@ impl List<'_> {
         &self.scenes[item.scene]
     }
 
+    /// Number of the session that makes an item.
+    pub(crate) fn session_number(&self, item: &Item) -> usize {
+        let point = item.point.and_then(|point| self.points.get(point));
+        point.map_or(0, |point| point.session)
+    }
+
+    /// The session of a number.
+    pub(crate) fn session_of(&self, number: usize) -> &Session {
+        self.sessions.get(number).unwrap_or(self.session)
+    }
+
+    /// All sessions, by their numbers.
+    pub(crate) fn all_sessions(&self) -> &[Session] {
+        if self.sessions.is_empty() {
+            std::slice::from_ref(self.session)
+        } else {
+            self.sessions
+        }
+    }
+
     /// How messages call an item.
     pub fn label(&self, item: &Item) -> String {
         if item.point.is_some() {
@@ -120,11 +147,14 @@ impl List<'_> {
     /// # Errors
     /// As a prompt without anything special has them.
     pub fn check_settings(&self, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let plain = match self.session.located.preset.controls {
-            Some(_) => Scene::default(),
-            None => Scene::of_prompt("a"),
-        };
-        recipe(&plain, None, self.form, self.session, observe).map(drop)
+        for session in self.all_sessions() {
+            let plain = match session.located.preset.controls {
+                Some(_) => Scene::default(),
+                None => Scene::of_prompt("a"),
+            };
+            recipe(&plain, None, self.form, session, observe)?;
+        }
+        Ok(())
     }
 
     /// The file that a scene begins with.
@@ -132,7 +162,8 @@ impl List<'_> {
         scene.image.clone().map(StartFile::Image)
     }
 
-    /// What is to be done with each of `items`; `record` is the model with its files, if they are known.
+    /// What is to be done with each of `items`; `records` are the models with their files, by the numbers of their
+    /// sessions, as far as they are known.
     ///
     /// # Errors
     /// When a manifest cannot be read.
@@ -140,29 +171,30 @@ impl List<'_> {
         &self,
         items: &'a [Item],
         manifest: &Manifest,
-        record: Option<&ModelRecord>,
+        records: &[Option<ModelRecord>],
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<(Vec<Planned<'a>>, Conflicts)> {
         let mut conflicts = Conflicts::default();
         let mut planned = Vec::with_capacity(items.len());
-        let mut last: Option<(usize, Result<Recipe, String>)> = None;
+        // Items of a scene and a model differ in nothing but the seed and the point.
+        let mut of_scene: HashMap<usize, Recipe> = HashMap::new();
+        let mut last = None;
         for item in items {
-            // Items of a scene differ in nothing but the seed and the point.
-            let known = last.take().filter(|(scene, made)| *scene == item.scene && made.is_ok());
-            let made = match known {
-                Some((_, Ok(recipe))) => Ok(recipe),
-                _ => self.recipe(self.scene(item), record, observe),
+            if last.replace(item.scene) != Some(item.scene) {
+                of_scene.clear();
+            }
+            let number = self.session_number(item);
+            let record = records.get(number).and_then(Option::as_ref);
+            let made = match of_scene.get(&number) {
+                Some(recipe) => Ok(recipe.clone()),
+                None => self.recipe(self.scene(item), self.session_of(number), record, observe),
             };
+            let made = made.and_then(|recipe| {
+                of_scene.entry(number).or_insert_with(|| recipe.clone());
+                self.of_item(item, recipe)
+            });
             let state = match made {
-                Ok(mut recipe) => {
-                    last = Some((item.scene, Ok(recipe.clone())));
-                    recipe.seed = item.seed;
-                    if let Some(point) = item.point.and_then(|point| self.points.get(point)) {
-                        recipe.cache = point.cache;
-                        recipe.sampler = point.sampler.clone();
-                    }
-                    self.state(item, recipe, manifest, record.is_some(), &mut conflicts)?
-                }
+                Ok(recipe) => self.state(item, recipe, manifest, record.is_some(), &mut conflicts)?,
                 Err(error) => State::Bad(Box::new(error)),
             };
             planned.push(Planned { item, state });
@@ -170,21 +202,37 @@ impl List<'_> {
         Ok((planned, conflicts))
     }
 
+    /// The recipe of an item, from that of its scene.
+    fn of_item(&self, item: &Item, recipe: Recipe) -> Result<Recipe> {
+        let recipe = Recipe {
+            seed: item.seed,
+            ..recipe
+        };
+        match item.point.and_then(|point| self.points.get(point)) {
+            Some(point) => {
+                let settings = &self.session_of(point.session).settings;
+                at_point(recipe, point.cache, point.sampler.clone(), settings)
+            }
+            None => Ok(recipe),
+        }
+    }
+
     fn recipe(
         &self,
         scene: &Scene,
+        session: &Session,
         record: Option<&ModelRecord>,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Recipe> {
         let file = self.start(scene);
         let label = || scene.label(scene.line.unwrap_or(0));
-        world::check(scene, &label, file.as_ref(), &self.session.located)?;
+        world::check(scene, &label, file.as_ref(), &session.located)?;
         let pictures = match &file {
-            Some(file) => Some(read_start(file, self.session, observe)?),
+            Some(file) => Some(read_start(file, session, observe)?),
             None => None,
         };
         let start = file.as_ref().zip(pictures.as_ref());
-        let mut recipe = recipe(scene, start, self.form, self.session, observe)?;
+        let mut recipe = recipe(scene, start, self.form, session, observe)?;
         if let Some(record) = record {
             recipe.set_model(record.clone());
         }

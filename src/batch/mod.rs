@@ -47,5 +47,5 @@ pub(crate) use manifest::manifests;
 pub use manifest::{Entry, EntryTimes, Manifest};
 pub use naming::{Item, Items, Naming, items};
 pub use run::{Made, Run, Tally};
-pub(crate) use run::{VideoRecordKey, of_video};
+pub(crate) use run::{VideoRecordKey, loads, of_video};
 pub use shard::Shard;

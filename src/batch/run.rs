@@ -21,6 +21,7 @@ use crate::{
         jobs::{check_heads, read_start},
         render,
         run::tell_truncated,
+        session::Session,
         speed::Speeds,
         state::{Resume, StateOptions},
     },
@@ -29,8 +30,10 @@ use crate::{
     video::{Target, VideoError, VideoSummary},
 };
 
-/// Prompts whose embeddings are held at once, at most 8 MB each for Wan models.
+/// Prompts whose embeddings are held at once, at most 8 MB each for Wan models (a usual prompt takes 2).
 const HELD: usize = 32;
+/// The same where several models may have one text encoder, so that it reads each of them once.
+const HELD_FOR_SEVERAL: usize = 256;
 
 /// What came of the videos so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,10 +52,13 @@ pub struct Tally {
 /// A run that makes what is not there yet of a list.
 pub struct Run<'a> {
     desk: Desk<'a>,
-    files: ModelFiles,
+    /// Of each session.
+    files: Vec<ModelFiles>,
+    /// For each session, the first one with the same weights.
+    loads: Vec<usize>,
     compute: Compute,
-    /// Loaded at the first video.
-    engine: Option<Engine>,
+    /// Loaded at the first video, with the number of its session.
+    engine: Option<(usize, Engine)>,
     todo: VecDeque<(&'a Item, Recipe)>,
     count: usize,
     /// Pictures of all videos that are to be made.
@@ -83,18 +89,24 @@ impl<'a> Run<'a> {
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Self> {
         let mut desk = Desk::open(list)?;
-        let files = list.session.files(cancel, observe)?;
-        check_heads(list.trace.as_ref(), &files)?;
-        let record = list.session.record(&files)?;
-        let (planned, conflicts) = list.plan(items, &desk.manifest, Some(&record), observe)?;
+        let sessions = list.all_sessions();
+        let (mut files, mut records) = (Vec::new(), Vec::new());
+        for session in sessions {
+            let found = session.files(cancel, observe)?;
+            check_heads(list.trace.as_ref(), &found)?;
+            records.push(Some(session.record(&found)?));
+            files.push(found);
+        }
+        let (planned, conflicts) = list.plan(items, &desk.manifest, &records, observe)?;
         conflicts.refuse(list)?;
         begin()?;
         desk.manifest.open()?;
         let compute = list.session.compute(observe)?;
-        let sizes = Sizes::of(&files)?;
+        let sizes = files.iter().map(Sizes::of).collect::<Result<Vec<_>>>()?;
         let mut run = Self {
             desk,
             files,
+            loads: loads(sessions),
             compute,
             engine: None,
             todo: VecDeque::new(),
@@ -131,15 +143,9 @@ impl<'a> Run<'a> {
     pub fn next(&mut self, cancel: &CancelToken, observe: &mut dyn FnMut(Event<'_>)) -> Result<Option<Made>> {
         while let Some((item, recipe)) = self.todo.front() {
             let (item, recipe) = (*item, recipe.clone());
-            if self.engine.is_none() {
-                observe(Event::Stage("loading the model"));
-            }
-            let mut engine = match self.engine.take() {
-                Some(engine) => engine,
-                None => Engine::load(&self.files, &self.compute)?,
-            };
+            let (number, mut engine) = self.take_engine(item, observe)?;
             let made = self.make(&mut engine, item, &recipe, cancel, observe);
-            self.engine = Some(engine);
+            self.engine = Some((number, engine));
             let made = made?;
             self.todo.pop_front();
             if let Some((outcome, summary)) = made {
@@ -157,11 +163,34 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
+    /// The model of an item; loaded, in place of another one, unless it is there.
+    fn take_engine(&mut self, item: &Item, observe: &mut dyn FnMut(Event<'_>)) -> Result<(usize, Engine)> {
+        let number = self.desk.list.session_number(item);
+        let load = self.loads.get(number).copied().unwrap_or_default();
+        let other = match self.engine.take() {
+            Some((loaded, engine)) if loaded == load => return Ok((load, engine)),
+            other => other,
+        };
+        let several = self.loads.iter().any(|load| *load > 0);
+        let model = &self.desk.list.session_of(load).located.model;
+        observe(Event::Stage(&match several {
+            true => format!("loading the model {model}"),
+            false => "loading the model".into(),
+        }));
+        // The one before leaves first: there may not be room for two.
+        let embeddings = other.map(|(_, engine)| engine.into_embeddings());
+        let mut engine = Engine::load(&self.files[load], &self.compute)?;
+        if let Some(embeddings) = embeddings {
+            engine.adopt(embeddings);
+        }
+        Ok((load, engine))
+    }
+
     /// Settles what needs no rendering and keeps the rest.
     fn sort(
         &mut self,
         planned: Vec<Planned<'a>>,
-        sizes: &Sizes,
+        sizes: &[Sizes],
         cancel: &CancelToken,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<()> {
@@ -190,7 +219,9 @@ impl<'a> Run<'a> {
                 State::Todo(recipe) => {
                     let shape = (of_video(&recipe.video), recipe.prompts.len(), item.point);
                     if self.desk.list.checks_memory && !fits.contains(&shape) {
-                        let plan = self.desk.list.session.memory(sizes, &recipe, Some(&self.compute));
+                        let number = self.desk.list.session_number(item);
+                        let session = self.desk.list.session_of(number);
+                        let plan = session.memory(&sizes[number], &recipe, Some(&self.compute));
                         if let Err(error) = plan.and_then(|plan| Ok(plan.check()?)) {
                             self.fail(item, &error, observe)?;
                             continue;
@@ -227,7 +258,11 @@ impl<'a> Run<'a> {
         let unread = |prompt: &PromptSpan| engine.embedding(&prompt.text).is_none();
         if recipe.prompts.iter().any(unread) {
             let prompts = self.todo.iter().flat_map(|(_, recipe)| &recipe.prompts);
-            read_group(engine, prompts, recipe.prompts.len(), observe)?;
+            let held = match self.loads.iter().any(|load| *load > 0) {
+                true => HELD_FOR_SEVERAL,
+                false => HELD,
+            };
+            read_group(engine, prompts, held.max(recipe.prompts.len()), observe)?;
         }
         match self.render(engine, item, recipe, cancel, observe) {
             Ok(outcome) => match outcome.summary.clone().filter(|_| outcome.complete) {
@@ -258,7 +293,8 @@ impl<'a> Run<'a> {
         let (list, folder) = (self.desk.list, &self.desk.folder);
         let given = match list.start(list.scene(item)) {
             Some(file) => {
-                let pictures = read_start(&file, list.session, observe)?;
+                let session = list.session_of(list.session_number(item));
+                let pictures = read_start(&file, session, observe)?;
                 let device = engine.compute().device.clone();
                 Some(pictures.encode(engine.encoder()?, &device)?)
             }
@@ -305,17 +341,26 @@ pub(crate) fn of_video(video: &VideoRecord) -> VideoRecordKey {
     (video.width, video.height, video.latent_frames)
 }
 
-/// Embeds the next prompts, as many as are held at once (at least `needed`), and forgets the others.
+/// For each session, the number of the first one with the same weights: what is loaded for one serves all of them.
+pub(crate) fn loads(sessions: &[Session]) -> Vec<usize> {
+    let first = |session: &Session| sessions.iter().position(|other| other.same_weights(session));
+    let numbered = sessions.iter().enumerate();
+    numbered
+        .map(|(number, session)| first(session).unwrap_or(number))
+        .collect()
+}
+
+/// Embeds the next prompts, `held` at most, and forgets the others.
 fn read_group<'a>(
     engine: &mut Engine,
     prompts: impl Iterator<Item = &'a PromptSpan>,
-    needed: usize,
+    held: usize,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
     let mut group: Vec<&str> = Vec::new();
-    for prompt in prompts.take(HELD * 1000) {
+    for prompt in prompts.take(held * 1000) {
         if !group.contains(&prompt.text.as_str()) {
-            if group.len() >= HELD.max(needed) {
+            if group.len() >= held {
                 break;
             }
             group.push(&prompt.text);

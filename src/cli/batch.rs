@@ -146,7 +146,7 @@ impl Batch {
             items.retain(|item| item.scene < limit as usize);
         }
         self.folder.take_part(&mut items, shard);
-        let list = self.folder.list(&session, &scenes, &[], shard, &self.running);
+        let list = self.folder.list(&session, &[], &scenes, &[], shard, &self.running);
         list.check_settings(&mut observe)?;
         if self.running.dry_run {
             return folder::show(&list, &items, self.running.json, printer);

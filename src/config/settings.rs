@@ -10,7 +10,7 @@ use super::{
     value::{Loras, Notation, PreviewMode, Value},
 };
 use crate::{
-    cache::{CacheChanges, CacheSettings, Parameter, RecacheSink},
+    cache::{CacheChanges, CacheSettings, Parameter, PolicyName, RecacheSink},
     device::{DeviceChoice, DeviceError, DtypeChoice, Selection},
     memory::ByteSize,
     models::DecoderKind,
@@ -281,9 +281,14 @@ impl Settings {
 
     /// What becomes of the cache where a prompt takes over for which `rule` was asked for.
     pub fn on_switch(&self, rule: Option<SwitchRule>) -> OnSwitch {
+        self.on_switch_under(self.cache().policy, rule)
+    }
+
+    /// The same under another policy.
+    pub fn on_switch_under(&self, policy: PolicyName, rule: Option<SwitchRule>) -> OnSwitch {
         let sink = self.recache_sink.value;
         let rule = rule.unwrap_or(self.on_switch.value);
-        rule.with_sink(sink.unwrap_or_else(|| self.cache().policy.recache_sink()))
+        rule.with_sink(sink.unwrap_or_else(|| policy.recache_sink()))
     }
 
     /// The preset's sampler with steps and shift of these settings.

@@ -2,16 +2,17 @@
 
 use std::{
     collections::HashMap,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::{
     Error, Result,
     device::Compute,
-    models::ModelFiles,
+    models::{ModelFiles, Role},
     prompts::PromptSpan,
     rollout::{
         ChunkLoop, LoopKind, PromptChange, RollingError, RollingRollout, Rollout, RolloutSettings, Script, SeededNoise,
@@ -34,7 +35,23 @@ pub struct Engine {
     /// Loaded at the first start from an image or a clip.
     encoder: Option<WanEncoder>,
     embeddings: HashMap<String, PromptEmbedding>,
+    /// What they depend on.
+    encoded_by: TextEncoder,
     loading: Duration,
+}
+
+/// What the embedding of a prompt depends on.
+#[derive(Debug, Clone, PartialEq)]
+struct TextEncoder {
+    files: [Option<PathBuf>; 2],
+    text_len: usize,
+    dtype: DType,
+}
+
+/// Prompt embeddings of a model that is no longer loaded, for another one with the same text encoder.
+pub struct Embeddings {
+    of: TextEncoder,
+    embeddings: HashMap<String, PromptEmbedding>,
 }
 
 impl Engine {
@@ -49,6 +66,12 @@ impl Engine {
         let model = files.load_transformer(compute)?;
         files.check_prompt_width(&text, &model)?;
         let decoder = files.load_decoder(compute)?;
+        let path = |role| files.path(role).map(Path::to_owned);
+        let encoded_by = TextEncoder {
+            files: [path(Role::TextEncoder), path(Role::Tokenizer)],
+            text_len,
+            dtype: compute.dtype,
+        };
         Ok(Self {
             files: files.clone(),
             compute: compute.clone(),
@@ -57,8 +80,24 @@ impl Engine {
             decoder,
             encoder: None,
             embeddings: HashMap::new(),
+            encoded_by,
             loading: started.elapsed(),
         })
+    }
+
+    /// Gives the model back and keeps the embeddings of its prompts.
+    pub fn into_embeddings(self) -> Embeddings {
+        Embeddings {
+            of: self.encoded_by,
+            embeddings: self.embeddings,
+        }
+    }
+
+    /// Takes over embeddings, if they were made by the same text encoder.
+    pub fn adopt(&mut self, earlier: Embeddings) {
+        if earlier.of == self.encoded_by {
+            self.embeddings.extend(earlier.embeddings);
+        }
     }
 
     /// Time that [`Engine::load`] took.
@@ -97,13 +136,17 @@ impl Engine {
         let embedded = self.text.embed(&fresh);
         // Of a file of 11 GB, all that was read would count as memory of this process.
         self.text.close();
-        let embedded = embedded?;
-        self.embeddings.extend(fresh.into_iter().zip(embedded));
+        for (prompt, embedding) in fresh.into_iter().zip(embedded?) {
+            // The rows after the prompt, which are zero, are not kept: they are put back for the transformer.
+            let rows = embedding.tokens.min(embedding.tensor.dim(0)?);
+            let tensor = embedding.tensor.narrow(0, 0, rows)?.copy()?;
+            self.embeddings.insert(prompt, PromptEmbedding { tensor, ..embedding });
+        }
         Ok(())
     }
 
-    /// Forgets the embeddings of all prompts but those that `keep` wants: each is as large as the longest prompt (8 MB
-    /// for Wan models).
+    /// Forgets the embeddings of all prompts but those that `keep` wants: each takes 16 kB per token for Wan models, at
+    /// most 8 MB.
     pub fn keep_prompts(&mut self, keep: impl Fn(&str) -> bool) {
         self.embeddings.retain(|prompt, _| keep(prompt));
     }

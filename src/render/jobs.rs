@@ -8,6 +8,8 @@ use std::{
 
 use crate::{
     Error, Result,
+    cache::CacheSettings,
+    config::Settings,
     models::ModelFiles,
     prompts::{Resolved, Scene, check_recaches, output_names, resolve_switches},
     recipe::{Encoding, Recipe, StartRecord, VideoRecord},
@@ -18,6 +20,7 @@ use crate::{
         world::{self, Steered},
     },
     rollout::request::VideoLength,
+    rollout::sampler::SamplerSettings,
     rollout::start::{StartFile, StartPictures},
     rollout::{LoopKind, RollingError, chunk_plans},
     trace::{TraceOptions, attention::chosen_heads, check_output},
@@ -215,6 +218,32 @@ pub fn recipe(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Recipe> {
     described(scene, start, form, session, observe).map_err(|error| session.settings.explained(error))
+}
+
+/// The video of `recipe`, which [`recipe`] made, with cache and sampler of a point of a sweep in place of those of the
+/// session's settings.
+///
+/// # Errors
+/// When they break a rule, or the loop cannot make it.
+pub fn at_point(
+    mut recipe: Recipe,
+    cache: CacheSettings,
+    sampler: SamplerSettings,
+    settings: &Settings,
+) -> Result<Recipe> {
+    let made = move || -> Result<Recipe> {
+        (recipe.cache, recipe.sampler) = (cache, sampler);
+        let mut prompts = std::mem::take(&mut recipe.prompts);
+        for prompt in prompts.iter_mut().skip(1) {
+            prompt.on_switch = settings.on_switch_under(cache.policy, Some(prompt.on_switch.rule()));
+        }
+        let policy = recipe.cache.resolve(recipe.rollout.chunk, recipe.video.latent_frames)?;
+        check_recaches(&prompts, &policy)?;
+        let recipe = recipe.with_prompts(prompts);
+        recipe.rollout_settings()?;
+        Ok(recipe)
+    };
+    made().map_err(|error| settings.explained(error))
 }
 
 fn described(

@@ -126,6 +126,16 @@ impl Session {
         Ok(fitted)
     }
 
+    /// Whether a model that was loaded for one serves the other.
+    pub fn same_weights(&self, other: &Self) -> bool {
+        let of = |session: &Self| {
+            let Located { location, preset, .. } = &session.located;
+            let loras = session.settings.lora.value.clone();
+            (location.clone(), preset.files.clone(), preset.sources.clone(), loras)
+        };
+        self.needs == other.needs && of(self) == of(other)
+    }
+
     /// The model and the settings that somebody gave, by name, without those that are about this machine alone.
     pub fn given_settings(&self) -> BTreeMap<String, String> {
         const OF_MACHINE: [&str; 4] = ["threads", "preview", "seed", "model"];

@@ -204,7 +204,8 @@ pub(super) fn markdown(study: &Study, table: &[Filled]) -> String {
     let heads: Vec<_> = table.iter().map(|filled| head(filled).trim().to_owned()).collect();
     text += &format!("| {} | videos | {} |\n", rows_title(study), heads.join(" | "));
     text += &format!("|---|---:|{}\n", "---:|".repeat(heads.len()));
-    for (number, row) in study.rows.iter().enumerate() {
+    for number in study.groups().iter().flat_map(|group| &group.rows) {
+        let (number, row) = (*number, &study.rows[*number]);
         let cells = table.iter().map(|filled| {
             let cell = filled.cells[number];
             let words = cell_text(filled, cell);

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `lines` | the manifest, read with forgiveness |
 //! | `study` | settings, prompts, seeds and their videos |
+//! | `axes` | which rows are of one model, and which differ in one number |
 //! | `columns`, `summary` | values of a table and their directions; means, spread, curves |
 //! | `sheets` | contact sheets, and measures of videos without any |
 //! | `repeat` | commands that make videos again |
@@ -21,6 +22,7 @@
 //! | `page`, `page_data` | the page, and what its scripts read |
 //! | `page.html`, `style/`, `script/` | its frame, looks and behaviour |
 
+mod axes;
 mod colours;
 mod columns;
 mod error;

@@ -1,7 +1,7 @@
 //! `report.html`: one file that shows everything, fetches nothing, and lies beside the videos it plays.
 
 use super::{
-    colours::{colour, css},
+    colours::css,
     files::{cell_text, count_text, rows_title, scope},
     page_data::{self, LoadedSheets},
     repeat,
@@ -15,6 +15,7 @@ const STYLE: &str = concat!(include_str!("style/base.css"), include_str!("style/
 const SCRIPT: &str = concat!(
     include_str!("script/state.js"),
     include_str!("script/table.js"),
+    include_str!("script/against.js"),
     include_str!("script/curves.js"),
     include_str!("script/sheet.js"),
     include_str!("script/player.js"),
@@ -38,7 +39,7 @@ pub(super) fn page(study: &Study, table: &[Filled], curves: &[Curves], sheets: &
         "repeat" => commands(study),
         "settings" => settings(study),
         "metrics" => definitions(),
-        "data" => json_block(&page_data::data(study, curves, sheets)),
+        "data" => json_block(&page_data::data(study, table, curves, sheets)),
         "strips" => json_block(&page_data::strips(sheets)),
         _ => String::new(),
     })
@@ -136,7 +137,7 @@ fn caption(study: &Study) -> &'static str {
 fn swatch(row: usize, study: &Study) -> String {
     format!(
         "<span class=\"swatch\" style=\"--c:{}\"></span>",
-        css(colour(row, study.rows.len()))
+        css(study.colour(row))
     )
 }
 
@@ -156,11 +157,22 @@ fn results(study: &Study, table: &[Filled]) -> String {
             text(column.unit)
         );
     }
-    html += "</tr></thead><tbody>";
-    for row in 0..study.rows.len() {
-        html += &result_row(study, table, row);
+    html += "</tr></thead>";
+    for group in study.groups() {
+        html += "<tbody>";
+        if let Some(label) = &group.label {
+            let wide = table.len() + 2;
+            html += &format!(
+                "<tr class=\"group\"><th scope=\"rowgroup\" colspan=\"{wide}\">{}</th></tr>",
+                text(label)
+            );
+        }
+        for row in &group.rows {
+            html += &result_row(study, table, *row);
+        }
+        html += "</tbody>";
     }
-    html + "</tbody>"
+    html
 }
 
 fn result_row(study: &Study, table: &[Filled], number: usize) -> String {

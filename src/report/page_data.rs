@@ -5,10 +5,11 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
 use super::{
-    colours::{colour, css},
+    axes::Against,
+    colours::css,
     sheets::Sheets,
     study::{RowsAre, State, Study, Video},
-    summary::{Curves, IMPORTANT, Stat},
+    summary::{Curves, Filled, IMPORTANT, Stat},
 };
 
 /// Rows that are shown at first; more videos at once stutter.
@@ -18,12 +19,11 @@ const SHOWN: usize = 8;
 pub(super) type LoadedSheets = Option<Sheets>;
 
 /// All but the pictures.
-pub(super) fn data<'a>(study: &'a Study, curves: &'a [Curves], sheets: &LoadedSheets) -> Data<'a> {
-    let total = study.rows.len();
+pub(super) fn data<'a>(study: &'a Study, table: &[Filled], curves: &'a [Curves], sheets: &LoadedSheets) -> Data<'a> {
     let rows = study.rows.iter().enumerate().map(|(number, row)| {
         json!({
             "label": row.label,
-            "colour": css(colour(number, total)),
+            "colour": css(study.colour(number)),
             "shown": number < SHOWN && row.skipped.is_none(),
             "skipped": row.skipped.is_some(),
         })
@@ -47,6 +47,7 @@ pub(super) fn data<'a>(study: &'a Study, curves: &'a [Curves], sheets: &LoadedSh
         prompts: prompts.into(),
         rows: rows.collect(),
         seeds: seeds.into(),
+        against: study.against().map_or(Value::Null, |against| one_axis(against, table)),
         sheet: sheets.as_ref().map_or(Value::Null, |sheets| {
             let pictures = sheets
                 .strips
@@ -69,6 +70,7 @@ pub(super) struct Data<'a> {
     rows: Value,
     prompts: Value,
     seeds: Value,
+    against: Value,
     sheet: Value,
 }
 
@@ -76,7 +78,8 @@ impl Serialize for Data<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (study, curves) = (self.study, self.curves);
         let videos = Each(move || study.videos.iter().map(move |video| one(study, video)));
-        let mut map = serializer.serialize_map(Some(6))?;
+        let mut map = serializer.serialize_map(Some(7))?;
+        map.serialize_entry("against", &self.against)?;
         map.serialize_entry("curves", &Each(move || curves.iter().map(one_curve)))?;
         map.serialize_entry("prompts", &self.prompts)?;
         map.serialize_entry("rows", &self.rows)?;
@@ -135,6 +138,33 @@ fn link(path: &str) -> String {
         }
     }
     link
+}
+
+/// The columns of the table against the number that rows differ in.
+fn one_axis(against: &Against, table: &[Filled]) -> Value {
+    let lines = against
+        .lines
+        .iter()
+        .map(|line| json!({ "label": line.label, "points": line.points }));
+    let panels = table.iter().map(|filled| {
+        let cells = filled.cells.iter().map(|cell| {
+            let stat = cell.stat?;
+            Some(json!([rounded(stat.mean), stat.std.map(rounded)]))
+        });
+        json!({
+            "key": filled.column.key,
+            "title": filled.column.title,
+            "sign": filled.column.better.sign(),
+            "unit": filled.column.unit,
+            "cells": cells.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "name": against.name,
+        "about": against.about,
+        "lines": lines.collect::<Vec<_>>(),
+        "panels": panels.collect::<Vec<_>>(),
+    })
 }
 
 fn one_curve(curves: &Curves) -> Value {

@@ -14,7 +14,7 @@ use resvg::{tiny_skia, usvg};
 
 use super::{
     ReportError,
-    colours::colour,
+    axes::Against,
     columns::Better,
     files::scope,
     study::Study,
@@ -63,6 +63,12 @@ pub(super) fn plots(study: &Study, table: &[Filled], curves: &[Curves]) -> Resul
         let size = (LABELS + 230 * columns, 60 + lines * (74 + 22 * rows));
         plots.push(draw("summary", size, |area| summary(area, study, &panels))?);
     }
+    if let Some(against) = study.against().filter(|_| !table.is_empty()) {
+        let (columns, lines) = grid(table.len());
+        let size = (20 + 250 * columns, 60 + 210 * lines);
+        let name = format!("against-{}", against.name.replace(' ', "-"));
+        plots.push(draw(&name, size, |area| over_values(area, study, table, against))?);
+    }
     Ok(plots)
 }
 
@@ -86,8 +92,8 @@ fn ink(colour: RGBColor, size: i32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&colour)
 }
 
-fn rgb(row: usize, rows: usize) -> RGBColor {
-    let [r, g, b] = colour(row, rows);
+fn rgb(study: &Study, row: usize) -> RGBColor {
+    let [r, g, b] = study.colour(row);
     RGBColor(r, g, b)
 }
 
@@ -143,7 +149,7 @@ fn over_time(area: &Area, study: &Study, curves: &Curves) -> Drawn {
         .x_label_formatter(&|value| short(*value, seconds))
         .draw()?;
     for (row, curve) in rows.iter().enumerate() {
-        let colour = rgb(row, total);
+        let colour = rgb(study, row);
         for part in parts(curve) {
             let upper = part.iter().map(|(at, stat)| (*at, stat.mean + stat.std.unwrap_or(0.0)));
             let lower = part
@@ -160,7 +166,7 @@ fn over_time(area: &Area, study: &Study, curves: &Curves) -> Drawn {
     }
     let mut y = 58;
     for (row, curve) in rows.iter().enumerate().filter(|(_, curve)| !curve.is_empty()) {
-        let colour = rgb(row, total);
+        let colour = rgb(study, row);
         legend.draw(&PathElement::new([(6, y), (30, y)], colour.stroke_width(3)))?;
         let n = curve.iter().flatten().map(|stat| stat.n).max().unwrap_or(0);
         let label = format!("{} (n = {n})", cut(&study.rows[row].label, 16));
@@ -245,7 +251,6 @@ fn summary(area: &Area, study: &Study, panels: &[&Filled]) -> Drawn {
 }
 
 fn one_panel(panel: &Area, study: &Study, filled: &Filled, rows: usize) -> Drawn {
-    let total = study.rows.len();
     let title = format!("{} {}", filled.column.title, filled.column.better.sign());
     panel.draw(&Text::new(title, (4, 8), ink(INK, 14)))?;
     let stats: Vec<_> = filled.cells.iter().take(rows).map(|cell| cell.stat).collect();
@@ -280,7 +285,7 @@ fn one_panel(panel: &Area, study: &Study, filled: &Filled, rows: usize) -> Drawn
     }
     for (row, cell) in filled.cells.iter().take(rows).enumerate() {
         let Some(stat) = cell.stat else { continue };
-        let (colour, y) = (rgb(row, total), row as f64 + 0.5);
+        let (colour, y) = (rgb(study, row), row as f64 + 0.5);
         if let Some(std) = stat.std {
             let ends = [(stat.mean - std, y), (stat.mean + std, y)];
             chart.draw_series([PathElement::new(ends, colour.stroke_width(2))])?;
@@ -288,6 +293,79 @@ fn one_panel(panel: &Area, study: &Study, filled: &Filled, rows: usize) -> Drawn
         chart.draw_series([Circle::new((stat.mean, y), 4, colour.filled())])?;
         if cell.best {
             chart.draw_series([Circle::new((stat.mean, y), 7, INK.stroke_width(1))])?;
+        }
+    }
+    Ok(())
+}
+
+/// One panel per column of the table: its means against the number that rows differ in, as in the paper's figure 5.
+fn over_values(area: &Area, study: &Study, table: &[Filled], against: &Against) -> Drawn {
+    let (columns, lines) = grid(table.len());
+    let title = format!("against {} (mean ± std): {}", against.name, cut(&scope(study), 90));
+    area.draw(&Text::new(title, (16, 14), ink(INK, 16)))?;
+    let (_, body) = area.split_vertically(44);
+    let height = body.dim_in_pixel().1 / lines;
+    for (number, filled) in table.iter().enumerate() {
+        let (column, line) = (number as u32 % columns, number as u32 / columns);
+        let corner = ((10 + 250 * column) as i32, (height * line) as i32);
+        one_against(&body.clone().shrink(corner, (236, height)), study, filled, against)?;
+    }
+    Ok(())
+}
+
+fn one_against(panel: &Area, study: &Study, filled: &Filled, against: &Against) -> Drawn {
+    let title = format!("{} {}", filled.column.title, filled.column.better.sign());
+    panel.draw(&Text::new(title, (4, 8), ink(INK, 14)))?;
+    let points = || against.lines.iter().flat_map(|line| &line.points);
+    let stats: Vec<_> = points().map(|(_, row)| filled.cells[*row].stat).collect();
+    if stats.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    let (_, low, high) = bounds(&[&stats]);
+    let ends = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), (value, _)| {
+        (least.min(*value), most.max(*value))
+    });
+    let room = ((ends.1 - ends.0) * 0.06).max(1e-9);
+    let (least, most) = (ends.0 - room, ends.1 + room);
+    let mut chart = ChartBuilder::on(panel)
+        .margin_top(ABOVE)
+        .margin_right(10)
+        .x_label_area_size(38)
+        .y_label_area_size(44)
+        .build_cartesian_2d(least..most, low..high)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(FAINT)
+        .x_labels(6)
+        .y_labels(4)
+        .label_style(ink(FAINT, 12))
+        .x_desc(against.name.clone())
+        .axis_desc_style(ink(FAINT, 12))
+        .x_label_formatter(&|value| short(*value, most - least))
+        .y_label_formatter(&|value| short(*value, high - low))
+        .draw()?;
+    for line in &against.lines {
+        let known = line.points.iter();
+        let known: Vec<_> = known
+            .filter_map(|(value, row)| Some((*value, *row, filled.cells[*row].stat?)))
+            .collect();
+        let means = known.iter().map(|(value, _, stat)| (*value, stat.mean));
+        chart.draw_series(LineSeries::new(means, FAINT.stroke_width(1)))?;
+        for (value, row, stat) in known {
+            let colour = rgb(study, row);
+            if let Some(std) = stat.std {
+                let ends = [(value, stat.mean - std), (value, stat.mean + std)];
+                chart.draw_series([PathElement::new(ends, colour.stroke_width(2))])?;
+            }
+            chart.draw_series([Circle::new((value, stat.mean), 4, colour.filled())])?;
+        }
+        if let (true, Some((value, row))) = (against.lines.len() > 1, line.points.last())
+            && let Some(stat) = filled.cells[*row].stat
+        {
+            let style = ink(INK, 11).pos(Pos::new(HPos::Right, VPos::Bottom));
+            chart.draw_series([Text::new(cut(&line.label, 20), (*value, stat.mean), style)])?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::study::Video;
 use crate::{
     cache::CacheSettings,
-    sweep::{SweepPlan, has_meaning, parameters},
+    sweep::{SweepPlan, axis_keys, has_meaning, parameters},
 };
 
 /// A word as a POSIX shell reads it.
@@ -51,7 +51,7 @@ pub(super) fn generate(video: &Video, plan: Option<&SweepPlan>) -> Option<String
         .and_then(|plan| plan.points.get(video.row))
         .map(|point| &point.settings);
     // All of them have flags of `generate`.
-    let sayable = |key: &String| parameters().any(|known| known.name == key);
+    let sayable = |key: &String| axis_keys().any(|known| known.name == key);
     if settings.is_some_and(|settings| !settings.keys().all(sayable)) || recipe.get("start").is_some() {
         return None;
     }
@@ -66,11 +66,18 @@ pub(super) fn generate(video: &Video, plan: Option<&SweepPlan>) -> Option<String
     let prompt = prompt.get("text").or_else(|| prompt.get("prompt"))?.as_str()?;
     let text = |path: &str| recipe.pointer(path).and_then(word);
     let number = |path: &str| recipe.pointer(path).and_then(Value::as_f64);
-    let model = text("/model/model").or_else(|| plan.map(|plan| plan.model.clone()))?;
+    let of_point = || plan?.points.get(video.row)?.resolved.get("model").cloned();
+    let of_plan = || plan.map(|plan| plan.model.clone());
+    let model = text("/model/model").or_else(of_point).or_else(of_plan)?;
     let (pictures, fps) = (number("/video/pictures")?, number("/video/fps")?);
     let mut words: Vec<String> = ["deepforcing", "generate"].map(String::from).into();
     let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
+    let preset = text("/model/preset").filter(|preset| *preset != model);
     flag("--model", model);
+    // A folder's own preset is found by itself, and said it is the same.
+    if let Some(preset) = preset {
+        flag("--preset", preset);
+    }
     flag("--seed", video.line.seed.to_string());
     flag("--seconds", (pictures / fps).to_string());
     flag(

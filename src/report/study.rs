@@ -8,6 +8,8 @@ use std::{
 
 use super::{
     ReportError,
+    axes::{self, Against, Group},
+    colours::colour,
     lines::{self, Line},
 };
 use crate::{
@@ -34,6 +36,16 @@ pub(super) struct Study {
     /// What is not as it should be, for people.
     pub notes: Vec<String>,
     places: Places,
+    order: Order,
+}
+
+/// How rows belong together.
+#[derive(Debug, Default)]
+struct Order {
+    groups: Vec<Group>,
+    against: Option<Against>,
+    /// Of each row.
+    colours: Vec<usize>,
 }
 
 /// Where things are in the lists of a study; there may be as many as videos.
@@ -156,6 +168,7 @@ impl Study {
             expected: None,
             notes,
             places: Places::default(),
+            order: Order::default(),
         };
         match study.plan.clone() {
             Some(plan) => study.take_sweep(&plan, lines),
@@ -163,6 +176,7 @@ impl Study {
             None => study.take_batch(lines),
         }
         study.note_files();
+        study.settle_order();
         Ok(study)
     }
 
@@ -174,6 +188,36 @@ impl Study {
     pub fn of_row(&self, row: usize) -> impl Iterator<Item = &Video> {
         let numbers = self.places.of_row.get(row).into_iter().flatten();
         numbers.map(|number| &self.videos[*number])
+    }
+
+    fn settle_order(&mut self) {
+        let groups = axes::groups(&self.rows);
+        let against = if self.compares() {
+            axes::against(&self.rows)
+        } else {
+            None
+        };
+        self.order = Order {
+            colours: axes::colour_places(&self.rows, &groups, against.as_ref()),
+            groups,
+            against,
+        };
+    }
+
+    /// The rows, those of one model together.
+    pub fn groups(&self) -> &[Group] {
+        &self.order.groups
+    }
+
+    /// The one number that rows differ in, if they do.
+    pub fn against(&self) -> Option<&Against> {
+        self.order.against.as_ref()
+    }
+
+    /// The colour of a row.
+    pub fn colour(&self, row: usize) -> [u8; 3] {
+        let place = self.order.colours.get(row).copied().unwrap_or(row);
+        colour(place, self.rows.len())
     }
 
     fn take_sweep(&mut self, plan: &SweepPlan, lines: Vec<Line>) {

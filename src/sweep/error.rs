@@ -36,6 +36,12 @@ pub enum SweepError {
     /// A flag sets what tells the points of a preset apart.
     #[error("the points of preset `{preset}` set `{key}` themselves; leave {flag} out, or use a preset of your own")]
     PointsSet { preset: String, key: String, flag: String },
+    /// Models whose videos cannot be compared.
+    #[error("{one}, {other}; give all of them one size with --size (and one rate with --fps), or sweep each alone")]
+    Sizes { one: String, other: String },
+    /// A sweep of nothing.
+    #[error("the grid has no point; give at least one value, for example --sink 4,9")]
+    NoPoints,
     /// No point obeys the rules.
     #[error(
         "the grid has no legal point: {}{reasons}; change the values, for example by another --policy",

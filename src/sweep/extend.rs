@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Axis, SweepPlan, SweepPrompt, grid::unique, parameters};
+use super::{Axis, Point, SweepPlan, SweepPrompt, axis_keys, grid::unique};
 
 /// A plan that goes on from an earlier one.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +34,10 @@ impl SweepPlan {
                 differences.push(format!("{name} was {before}, is {now}"));
             }
         };
-        compare("model", self.model.clone(), now.model.clone());
+        // Of several models, each is a point.
+        if self.models().len() == 1 && now.models().len() == 1 {
+            compare("model", self.model.clone(), now.model.clone());
+        }
         compare("size", self.size.clone(), now.size.clone());
         compare("seconds", self.seconds.to_string(), now.seconds.to_string());
         compare("fps", self.fps.to_string(), now.fps.to_string());
@@ -63,11 +66,7 @@ impl SweepPlan {
         let mut names: HashSet<String> = plan.points.iter().map(|point| point.name.clone()).collect();
         let mut points = Vec::with_capacity(self.points.len());
         for mut point in self.points {
-            match plan
-                .points
-                .iter_mut()
-                .position(|known| known.resolved == point.resolved)
-            {
+            match plan.points.iter().position(|known| same(known, &point)) {
                 Some(at) => {
                     point.name = plan.points[at].name.clone();
                     plan.points[at] = point;
@@ -106,10 +105,25 @@ impl SweepPlan {
     }
 }
 
+/// Whether two points are one.
+fn same(known: &Point, point: &Point) -> bool {
+    let Some(preset) = point
+        .resolved
+        .get("preset")
+        .filter(|_| !known.resolved.contains_key("preset"))
+    else {
+        return known.resolved == point.resolved;
+    };
+    // Earlier versions did not note the preset.
+    let mut resolved = known.resolved.clone();
+    resolved.insert("preset".into(), preset.clone());
+    resolved == point.resolved
+}
+
 /// The parameters in which points differ, with their values: numbers by size, others as they come.
 fn axes(plan: &SweepPlan) -> Vec<Axis> {
     let mut axes = Vec::new();
-    for key in parameters() {
+    for key in axis_keys() {
         let mut values: Vec<String> = Vec::new();
         for value in plan.points.iter().filter_map(|point| point.resolved.get(key.name)) {
             if !values.contains(value) {
@@ -132,10 +146,9 @@ fn axes(plan: &SweepPlan) -> Vec<Axis> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::Point;
 
     fn point(name: &str, sink: &str, window: &str) -> Point {
-        let resolved = [("cache.sink", sink), ("cache.window", window)];
+        let resolved = [("cache.sink", sink), ("cache.window", window), ("model", "toy")];
         Point {
             name: name.into(),
             label: name.into(),
@@ -200,6 +213,35 @@ mod tests {
                 ("cache.sink", "4 9 14".to_string())
             ]
         );
+    }
+
+    #[test]
+    fn models_are_points() {
+        let of = |name: &str, model: &str, preset: Option<&str>| {
+            let mut point = point(name, "9", "21");
+            point.resolved.insert("model".into(), model.into());
+            let preset = preset.map(|preset| ("preset".to_string(), preset.to_string()));
+            point.resolved.extend(preset);
+            point
+        };
+        // As earlier versions wrote it, without the preset.
+        let earlier = plan(vec![of("deep-forcing", "toy", None)], &[], &[]);
+        let now = SweepPlan {
+            model: "toy, longlive".into(),
+            ..plan(
+                vec![
+                    of("longlive", "longlive", Some("longlive")),
+                    of("toy", "toy", Some("toy")),
+                ],
+                &[],
+                &[],
+            )
+        };
+        assert!(earlier.differences(&now).is_empty());
+        let Extended { plan, points, .. } = now.after(earlier);
+        assert_eq!((plan.points.len(), points), (2, vec![1, 0]));
+        assert_eq!(plan.points[0].resolved["preset"], "toy");
+        assert_eq!(plan.axes[0].values, ["toy", "longlive"]);
     }
 
     #[test]

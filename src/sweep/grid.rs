@@ -6,6 +6,7 @@ use super::{Axis, Point, PointSettings, SweepError};
 use crate::{
     cache::{Parameter, PolicyName},
     config::Key,
+    rollout::{RolloutDefaults, rolling::Asked},
 };
 
 /// Most points of a grid.
@@ -17,6 +18,16 @@ const LISTED: usize = 3;
 pub fn parameters() -> impl Iterator<Item = &'static Key> {
     let of_grid = |key: &&Key| key.cache_parameter().is_some() || key.name.starts_with("sampler.");
     Key::all().iter().filter(of_grid)
+}
+
+/// Model and preset of models, which can take several values as well: a point of its own each, before all parameters.
+pub fn systems() -> impl Iterator<Item = &'static Key> {
+    ["model", "preset"].into_iter().filter_map(Key::find)
+}
+
+/// All that a point may set, the slowest first.
+pub fn axis_keys() -> impl Iterator<Item = &'static Key> {
+    systems().chain(parameters())
 }
 
 /// Whether a parameter has a meaning under a policy.
@@ -37,10 +48,21 @@ pub struct NamedPoint {
 /// What is combined.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Grid {
-    /// Each with one value at least, in the order of [`parameters`].
+    /// Each with one value at least, in the order of [`axis_keys`].
     pub axes: Vec<Axis>,
     /// Points that are given one by one; each is combined with all values of the axes.
     pub named: Vec<NamedPoint>,
+}
+
+/// What a point comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    pub settings: PointSettings,
+    /// Name or folder of the model.
+    pub model: String,
+    /// The preset that its loop and its other settings are from.
+    pub preset: String,
+    pub rollout: RolloutDefaults,
 }
 
 /// A grid, worked out.
@@ -58,34 +80,33 @@ impl Grid {
         self.axes.iter().filter(|axis| axis.values.len() > 1)
     }
 
-    /// All points. `resolve` gives cache and sampler with the values of a point in place of those of the model;
-    /// `chunk` is the latent frames of a chunk.
+    /// All points. `resolve` gives model, cache and sampler with the values of a point in place of the model's own.
     ///
     /// # Errors
     /// When there are too many, or `resolve` fails.
     pub fn points<E: From<SweepError>>(
         &self,
-        chunk: usize,
-        resolve: impl Fn(&Assignments) -> Result<PointSettings, E>,
+        mut resolve: impl FnMut(&Assignments) -> Result<Resolved, E>,
     ) -> Result<Points, E> {
         let mut points: Vec<(Point, PointSettings)> = Vec::new();
         let (mut known, mut names) = (HashSet::new(), HashSet::new());
         let mut merged = 0;
         for (label, assignments) in self.combinations()? {
-            let settings = resolve(&assignments)?;
-            let resolved = described(&settings);
+            let found = resolve(&assignments)?;
+            let resolved = described(&found);
             if !known.insert(resolved.clone()) {
                 merged += 1;
                 continue;
             }
-            let (name, label) = self.name(label, &assignments, &settings);
+            let (name, label) = self.name(label, &assignments, &found.settings);
             let point = Point {
                 name: unique(name, &mut names),
                 label,
                 settings: set(&assignments, &resolved),
                 resolved,
-                skipped: broken(&settings, chunk),
+                skipped: broken(&found),
             };
+            let settings = found.settings;
             // What a video is made with must not depend on the lists that its point was found by.
             let cache = settings.cache.without_idle();
             points.push((point, PointSettings { cache, ..settings }));
@@ -142,7 +163,8 @@ impl Grid {
             };
             let short = axis.key.rsplit('.').next().unwrap_or(&axis.key);
             match short {
-                "policy" => {
+                // What says by itself what it is of.
+                "policy" | "model" | "preset" => {
                     names.push(folder_name(value));
                     labels.push(value.clone());
                 }
@@ -190,8 +212,8 @@ impl Points {
 }
 
 /// Every setting of a point that has a meaning there.
-fn described(settings: &PointSettings) -> Assignments {
-    let PointSettings { cache, sampler } = settings;
+fn described(found: &Resolved) -> Assignments {
+    let PointSettings { cache, sampler, .. } = &found.settings;
     let own = Parameter::ALL.iter().filter(|parameter| cache.policy.has(parameter));
     let mut described: Assignments = own
         .map(|parameter| (parameter.key.to_owned(), parameter.text(cache)))
@@ -199,6 +221,8 @@ fn described(settings: &PointSettings) -> Assignments {
     let steps: Vec<_> = sampler.steps.iter().map(u32::to_string).collect();
     described.insert("sampler.steps".into(), steps.join(","));
     described.insert("sampler.shift".into(), sampler.shift.to_string());
+    described.insert("model".into(), found.model.clone());
+    described.insert("preset".into(), found.preset.clone());
     described
 }
 
@@ -209,11 +233,26 @@ fn set(assignments: &Assignments, resolved: &Assignments) -> Assignments {
 }
 
 /// The rule that the settings break.
-fn broken(settings: &PointSettings, chunk: usize) -> Option<String> {
-    // No rule depends on the length of the video.
-    let cache = settings.cache.resolve(chunk, chunk).map_err(|error| error.to_string());
-    let sampler = || settings.sampler.validate().map_err(|error| error.to_string());
-    cache.map(drop).and_then(|()| sampler()).err()
+fn broken(found: &Resolved) -> Option<String> {
+    let PointSettings { cache, sampler, .. } = &found.settings;
+    let check = || -> crate::Result<()> {
+        // Of the length of a video, rules ask no more than that as many chunks as steps fit into it.
+        let chunk = found.rollout.chunk;
+        let frames = chunk.saturating_mul(sampler.steps.len().max(1));
+        let policy = cache.resolve(chunk, frames)?;
+        sampler.validate()?;
+        let asked = Asked {
+            rollout: found.rollout,
+            sampler,
+            policy: &policy,
+            name: cache.policy,
+            frames,
+            prompts: 1,
+            given: 0,
+        };
+        Ok(asked.check()?)
+    };
+    check().err().map(|error| error.to_string())
 }
 
 /// A value or label as part of the name of a folder.
@@ -260,21 +299,28 @@ mod tests {
         }
     }
 
-    fn resolve(assignments: &Assignments) -> Result<PointSettings, SweepError> {
-        let preset = Preset::load("toy").unwrap();
+    fn resolve(assignments: &Assignments) -> Result<Resolved, SweepError> {
+        let name = assignments.get("preset").map_or("toy", String::as_str);
+        let preset = Preset::load(name).unwrap();
         let environment: Environment = [("DEEPFORCING_CONFIG".into(), "/dev/null".into())]
             .into_iter()
             .collect();
         let layer = Layer::of_values(assignments).unwrap();
-        let settings = Layers::load(layer, &environment).unwrap().resolve("toy", &preset);
-        Ok(PointSettings {
-            cache: settings.cache(),
-            sampler: settings.sampler(&preset.sampler),
+        let settings = Layers::load(layer, &environment).unwrap().resolve(name, &preset);
+        Ok(Resolved {
+            settings: PointSettings {
+                session: 0,
+                cache: settings.cache(),
+                sampler: settings.sampler(&preset.sampler),
+            },
+            model: "toy".into(),
+            preset: name.into(),
+            rollout: preset.rollout,
         })
     }
 
     fn points(grid: &Grid) -> Points {
-        grid.points(3, resolve).unwrap()
+        grid.points(resolve).unwrap()
     }
 
     fn names(points: &Points) -> Vec<&str> {
@@ -390,11 +436,41 @@ mod tests {
     }
 
     #[test]
+    fn models_and_presets_are_points_and_loops_have_rules() {
+        let found = points(&grid(&[
+            ("preset", &["longlive", "rolling-forcing"]),
+            ("cache.policy", &["sink-rerope", "fifo"]),
+        ]));
+        assert_eq!(
+            names(&found),
+            [
+                "longlive-sink-rerope",
+                "longlive-fifo",
+                "rolling-forcing-sink-rerope",
+                "rolling-forcing-fifo"
+            ]
+        );
+        let (point, settings) = &found.points[2];
+        assert_eq!(
+            (point.resolved["model"].as_str(), point.resolved["preset"].as_str()),
+            ("toy", "rolling-forcing")
+        );
+        assert_eq!(
+            (point.settings["preset"].as_str(), settings.cache.window),
+            ("rolling-forcing", 21)
+        );
+        // A rolling window drops no single frames.
+        let skipped: Vec<_> = found.points.iter().map(|(point, _)| point.skipped.as_deref()).collect();
+        assert_eq!(skipped[..3], [None; 3]);
+        assert!(skipped[3].unwrap().contains("policy `fifo`"), "{skipped:?}");
+    }
+
+    #[test]
     fn a_grid_of_millions_is_refused_before_it_is_made() {
         let many: Vec<String> = (0..5000).map(|value| value.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let error = grid(&[("cache.sink", &many), ("cache.window", &many)])
-            .points(3, resolve)
+            .points(resolve)
             .unwrap_err();
         assert!(matches!(error, SweepError::TooManyPoints { points: 25_000_000, .. }));
     }

@@ -22,7 +22,7 @@ mod values;
 pub use crate::batch::PointSettings;
 pub use error::SweepError;
 pub use extend::Extended;
-pub use grid::{Assignments, Grid, NamedPoint, Points, has_meaning, parameters};
+pub use grid::{Assignments, Grid, NamedPoint, Points, Resolved, axis_keys, has_meaning, parameters, systems};
 pub use items::{items, prompts};
 pub use plan::{Axis, FORMAT, PLAN_FILE, Point, SweepPlan, SweepPrompt};
 pub use preset::SweepPreset;

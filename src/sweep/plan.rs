@@ -1,7 +1,7 @@
 //! What a sweep renders, as its folder keeps it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Write},
     path::Path,
@@ -34,7 +34,7 @@ pub struct SweepPlan {
     pub command: Vec<String>,
     /// Name of the preset of the sweep, if one was used.
     pub preset: Option<String>,
-    /// Name or folder of the model.
+    /// Name or folder of the model; of several, all of them with commas between.
     pub model: String,
     /// Playing time of each video in seconds, save of prompts that say their own.
     pub seconds: f64,
@@ -105,7 +105,7 @@ impl SweepPlan {
             }
             Err(error) => return Err(unreadable(error.to_string())),
         };
-        let plan: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        let mut plan: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
         if plan.format != FORMAT {
             return Err(unreadable(format!(
                 "it has format {}, made by deepforcing {}, and this program reads format {FORMAT}",
@@ -113,7 +113,22 @@ impl SweepPlan {
             )));
         }
         plan.check_names().map_err(unreadable)?;
+        // Earlier versions had one model for all points.
+        for point in &mut plan.points {
+            let model = || plan.model.clone();
+            point.resolved.entry("model".into()).or_insert_with(model);
+        }
         Ok(Some(plan))
+    }
+
+    /// The models of its points.
+    pub fn models(&self) -> BTreeSet<&str> {
+        let of_points = self.points.iter().filter_map(|point| point.resolved.get("model"));
+        let models: BTreeSet<&str> = of_points.map(String::as_str).collect();
+        if models.is_empty() {
+            return [self.model.as_str()].into();
+        }
+        models
     }
 
     /// Refuses names that are none of a single folder or file: videos are written under them.

@@ -13,23 +13,25 @@
 //!
 //! Parameters are written as in the config file, with lists and ranges in place of single values; a list of
 //! `sampler.steps` is one value, a list of lists several. `[[points]]` with a `label` and parameters of their own give
-//! points one by one; each is combined with all values of the parameters outside.
+//! points one by one; each is combined with all values of the parameters outside. `model` and `preset` (of models) may
+//! stand in both places, as single values or lists.
 
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Axis, NamedPoint, SweepError, parameters, values};
+use super::{Axis, NamedPoint, SweepError, axis_keys, parameters, systems, values};
 use crate::{config::Key, files, models::preset::Preset, text::nearest};
 
 /// Presets that are part of the program.
-const EMBEDDED: [(&str, &str); 3] = [
+const EMBEDDED: [(&str, &str); 4] = [
     ("paper-sink", include_str!("../../configs/sweeps/paper-sink.toml")),
     (
         "paper-components",
         include_str!("../../configs/sweeps/paper-components.toml"),
     ),
     ("paper-scorer", include_str!("../../configs/sweeps/paper-scorer.toml")),
+    ("paper-systems", include_str!("../../configs/sweeps/paper-systems.toml")),
 ];
 
 /// What a sweep consists of, from a file.
@@ -105,6 +107,9 @@ impl SweepPreset {
                 }
                 ("cache" | "sampler", DeValue::Table(table)) => preset.axes.extend(reader.axes(name, table)?),
                 ("actions", value) => preset.actions = reader.actions(value, at)?,
+                (name, value) if systems().any(|key| key.name == name) => {
+                    preset.axes.push(reader.axis(name, value, at)?);
+                }
                 ("description", _) => return Err(reader.wrong(at, "`description` is no text in quotes")),
                 ("points", _) => return Err(reader.wrong(at, "`points` is no list of tables, written as [[points]]")),
                 ("cache" | "sampler", _) => {
@@ -144,7 +149,7 @@ impl Reader<'_> {
 
     fn unknown(&self, at: usize, name: &str) -> SweepError {
         let known = || {
-            parameters()
+            axis_keys()
                 .map(|key| key.name)
                 .chain(["seed", "seconds", "description", "points", "actions"])
         };
@@ -189,6 +194,17 @@ impl Reader<'_> {
         };
         let texts = self.values(key, value, at)?;
         Ok(texts.iter().filter_map(|text| text.parse().ok()).collect())
+    }
+
+    /// A model or preset, or a list of them.
+    fn axis(&self, name: &str, value: &DeValue<'_>, at: usize) -> Result<Axis, SweepError> {
+        let Some(key) = systems().find(|key| key.name == name) else {
+            return Err(self.unknown(at, name));
+        };
+        Ok(Axis {
+            key: name.into(),
+            values: self.values(key, value, at)?,
+        })
     }
 
     /// The parameters of a group.
@@ -238,13 +254,12 @@ impl Reader<'_> {
                 ("label", _) => return Err(self.wrong(at, "`label` is no text in quotes")),
                 ("cache" | "sampler", DeValue::Table(table)) => {
                     for axis in self.axes(name, table)? {
-                        let [value] = &axis.values[..] else {
-                            let reason =
-                                format!("`{}` of a point has several values; a point has one of each", axis.key);
-                            return Err(self.wrong(at, &reason));
-                        };
-                        point.settings.insert(axis.key, value.clone());
+                        self.set(&mut point, axis, at)?;
                     }
+                }
+                (name, value) if systems().any(|key| key.name == name) => {
+                    let axis = self.axis(name, value, at)?;
+                    self.set(&mut point, axis, at)?;
                 }
                 (name, _) => return Err(self.unknown(at, name)),
             }
@@ -253,6 +268,18 @@ impl Reader<'_> {
             true => Err(self.wrong(at, "a point has no `label`")),
             false => Ok(point),
         }
+    }
+}
+
+impl Reader<'_> {
+    /// Gives a point the one value of an axis.
+    fn set(&self, point: &mut NamedPoint, axis: Axis, at: usize) -> Result<(), SweepError> {
+        let [value] = &axis.values[..] else {
+            let reason = format!("`{}` of a point has several values; a point has one of each", axis.key);
+            return Err(self.wrong(at, &reason));
+        };
+        point.settings.insert(axis.key, value.clone());
+        Ok(())
     }
 }
 
@@ -317,6 +344,23 @@ mod tests {
             .map(|point| point.settings["cache.policy"].as_str())
             .collect();
         assert_eq!(policies, ["fifo", "deep-sink", "deep-forcing"]);
+        let systems = SweepPreset::load("paper-systems").unwrap();
+        let presets: Vec<_> = systems
+            .points
+            .iter()
+            .map(|point| (point.label.as_str(), point.settings["preset"].as_str()))
+            .collect();
+        assert_eq!(
+            presets,
+            [
+                ("CausVid", "causvid"),
+                ("Self Forcing", "self-forcing"),
+                ("Rolling Forcing", "rolling-forcing"),
+                ("LongLive", "longlive"),
+                ("Deep Forcing", "deep-forcing"),
+            ]
+        );
+        assert!(presets.iter().all(|(_, preset)| Preset::load(preset).is_ok()));
         for name in SweepPreset::names() {
             assert_eq!(SweepPreset::load(name).unwrap().seconds, Some(60.0));
         }
@@ -334,6 +378,12 @@ mod tests {
                 ("sampler.shift", vec!["5"]),
                 ("sampler.steps", vec!["1000,500", "1000"]),
             ]
+        );
+        let text = "model = \"toy\"\npreset = [\"longlive\", \"../own.toml\"]\n";
+        let systems = SweepPreset::parse("my.toml", text).unwrap();
+        assert_eq!(
+            axes(&systems),
+            [("model", vec!["toy"]), ("preset", vec!["longlive", "../own.toml"])]
         );
         let one = SweepPreset::parse("my.toml", "sampler.steps = [1000, 500]").unwrap();
         assert_eq!(axes(&one), [("sampler.steps", vec!["1000,500"])]);

@@ -1,6 +1,8 @@
 //! Values of a parameter as people write them: lists and ranges.
 
-use super::SweepError;
+use std::path::Path;
+
+use super::{SweepError, systems};
 use crate::config::Key;
 
 /// Most values of a parameter.
@@ -11,15 +13,31 @@ const MOST: usize = 10_000;
 ///
 /// Values are separated by commas, or by semicolons where a value is a list itself (`sampler.steps`). Of whole numbers
 /// there are ranges as in a shell, to which both ends belong: `0..4` is 0, 1, 2, 3, 4, and `0..20..5` is 0, 5, 10, 15, 20.
+/// A model or preset may be a path: what is there under a name with commas is one value.
 ///
 /// # Errors
 /// The first value that the setting does not accept, a range that goes down, or too many values.
 pub fn values<'a>(key: &Key, place: &str, texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, SweepError> {
     let separator = if key.is_list() { ';' } else { ',' };
+    let names = systems().any(|system| system == key);
+    let split = |text: &'a str| -> Vec<&'a str> {
+        match names && Path::new(text).exists() {
+            true => vec![text],
+            false => text.split(separator).collect(),
+        }
+    };
     let mut values: Vec<String> = Vec::new();
-    for text in texts.into_iter().flat_map(|text| text.split(separator)) {
+    for text in texts.into_iter().flat_map(split) {
         let text = text.trim();
-        for value in range(place, text)?.unwrap_or_else(|| vec![text.into()]) {
+        if names && text.is_empty() {
+            return Err(SweepError::Value {
+                place: place.into(),
+                value: text.into(),
+                reason: "expected names or paths, separated by commas".into(),
+            });
+        }
+        let range = if names { None } else { range(place, text)? };
+        for value in range.unwrap_or_else(|| vec![text.into()]) {
             let normal = key.normal(&value).map_err(|reason| SweepError::Value {
                 place: place.into(),
                 value,
@@ -97,13 +115,20 @@ mod tests {
         );
         assert_eq!(of("sampler.shift", &["5,7.50"]).unwrap(), ["5", "7.5"]);
         assert_eq!(of("cache.policy", &["fifo,deep-sink"]).unwrap(), ["fifo", "deep-sink"]);
+        assert_eq!(of("model", &["toy, ../models/x"]).unwrap(), ["toy", "../models/x"]);
+        let folder = tempfile::tempdir().unwrap();
+        let comma = folder.path().join("a,b").display().to_string();
+        assert_eq!(of("model", &[&comma]).unwrap().len(), 2);
+        std::fs::create_dir(&comma).unwrap();
+        assert_eq!(of("model", &[&comma]).unwrap(), [comma]);
         let last = u64::MAX.to_string();
         assert_eq!(of("seed", &[&format!("{last}..{last}")]).unwrap(), [last]);
     }
 
     #[test]
     fn what_cannot_be_is_named_with_what_is_expected() {
-        let cases: [(&str, &str, &[&str]); 9] = [
+        let cases: [(&str, &str, &[&str]); 10] = [
+            ("model", "toy,,longlive", &["--model", "``", "names or paths"]),
             ("seed", "9..2", &["--seed", "`9..2`", "goes down", "2..9"]),
             ("seed", "0..18446744073709551615", &["--seed", "10000"]),
             ("seed", "0..", &["`0..`", "0..20..5"]),

@@ -86,10 +86,12 @@ impl FolderFlags {
         let mut number = 0..;
         items.retain(|_| number.next().is_some_and(|number| shard.holds(number)));
     }
-    /// The list of `scenes` with what was typed.
+
+    /// The list of `scenes` with what was typed; `sessions` are the models of points.
     pub fn list<'a>(
         &'a self,
         session: &'a Session,
+        sessions: &'a [Session],
         scenes: &'a [Scene],
         points: &'a [PointSettings],
         shard: Shard,
@@ -97,6 +99,7 @@ impl FolderFlags {
     ) -> List<'a> {
         List {
             session,
+            sessions,
             scenes,
             points,
             folder: &self.output,

@@ -16,19 +16,21 @@ use crate::{
     memory::Sizes,
     models::Found,
     recipe::Recipe,
-    render::Event,
+    render::{Event, session::Session},
 };
 
 /// Prints the plan of all items.
 pub(in crate::cli) fn show(list: &List, items: &[Item], json: bool, printer: &Printer) -> Result<(), Failure> {
     let manifest = Manifest::read(list.folder, list.shard).map_err(Error::from)?;
-    let record = match list.session.found()? {
-        Found::Files(files) => Some(list.session.record(&files)?),
-        Found::Missing(_) => None,
+    let record = |session: &Session| match session.found()? {
+        Found::Files(files) => session.record(&files).map(Some),
+        Found::Missing(_) => Ok(None),
     };
+    let records = list.all_sessions().iter().map(record);
+    let records = records.collect::<Result<Vec<_>, Error>>()?;
     let mut screen = Screen::new(printer);
     let mut observe = |event: Event<'_>| screen.see(event);
-    let (planned, conflicts) = list.plan(items, &manifest, record.as_ref(), &mut observe)?;
+    let (planned, conflicts) = list.plan(items, &manifest, &records, &mut observe)?;
     let mut text = String::new();
     let (mut todo, mut there, mut bad) = (0, 0, 0);
     let (speeds, mut seconds) = (list.session.speeds(), Some(0.0));
@@ -87,27 +89,30 @@ pub(in crate::cli) fn show(list: &List, items: &[Item], json: bool, printer: &Pr
 /// Which videos would be refused for their memory.
 struct MemoryChecks<'a> {
     list: &'a List<'a>,
-    /// Absent when nothing is refused, or nothing is known.
-    sizes: Option<Sizes>,
+    /// Of each session; absent when nothing is refused, or nothing is known.
+    sizes: Vec<Option<Sizes>>,
     known: HashMap<(VideoRecordKey, usize, Option<usize>), Option<String>>,
 }
 
 impl<'a> MemoryChecks<'a> {
     fn new(list: &'a List<'a>) -> Result<Self, Error> {
-        let sizes = match list.checks_memory {
-            true => list.session.sizes(&list.session.found()?)?,
-            false => None,
+        let sizes = |session: &Session| match list.checks_memory {
+            true => session.sizes(&session.found()?),
+            false => Ok(None),
         };
+        let sizes = list.all_sessions().iter().map(sizes);
+        let sizes = sizes.collect::<Result<Vec<_>, Error>>()?;
         let known = HashMap::new();
         Ok(Self { list, sizes, known })
     }
 
     /// Why a video would be refused.
     fn refusal(&mut self, item: &Item, recipe: &Recipe) -> Option<String> {
-        let sizes = self.sizes.as_ref()?;
+        let number = self.list.session_number(item);
+        let sizes = self.sizes.get(number)?.as_ref()?;
         let key = (of_video(&recipe.video), recipe.prompts.len(), item.point);
         let check = || {
-            let checked = self.list.session.check_dry(sizes, recipe);
+            let checked = self.list.session_of(number).check_dry(sizes, recipe);
             checked.err().map(|error| error.to_string())
         };
         self.known.entry(key).or_insert_with(check).clone()

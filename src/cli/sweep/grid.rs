@@ -5,7 +5,7 @@ use clap::Args;
 use super::super::cache_flags::CacheLists;
 use crate::{
     config::Key,
-    sweep::{Axis, Grid, SweepError, SweepPreset, parameters, values},
+    sweep::{Axis, Grid, SweepError, SweepPreset, axis_keys, values},
 };
 
 /// Parameters that can take several values.
@@ -23,6 +23,32 @@ pub(super) struct GridFlags {
     /// Seeds of the noise: every prompt is rendered with each of them, with the same noise at every point [default: 0]
     #[arg(long, value_name = "LIST")]
     seed: Vec<String>,
+}
+
+/// Which models were typed, and which presets of models; lists of them.
+#[derive(Default)]
+pub(super) struct SystemFlags {
+    pub model: Option<String>,
+    pub preset: Option<String>,
+}
+
+impl SystemFlags {
+    fn given(&self, key: &Key) -> &[String] {
+        let given = match key.name {
+            "model" => &self.model,
+            "preset" => &self.preset,
+            _ => &None,
+        };
+        given.as_slice()
+    }
+}
+
+/// The flag that sets a parameter of a sweep, whose `--preset` is one of sweeps.
+fn flag(key: &Key) -> String {
+    match key.name {
+        "preset" => "--model-preset".into(),
+        _ => key.flag(),
+    }
 }
 
 /// What is rendered.
@@ -45,24 +71,25 @@ impl GridFlags {
         }
     }
 
-    fn values(&self, key: &Key) -> Result<Vec<String>, SweepError> {
-        values(key, &key.flag(), self.given(key).iter().map(String::as_str))
+    fn values(&self, key: &Key, systems: &SystemFlags) -> Result<Vec<String>, SweepError> {
+        let given = self.given(key).iter().chain(systems.given(key));
+        values(key, &flag(key), given.map(String::as_str))
     }
 
     /// Flags over what the preset says.
     ///
     /// # Errors
     /// On values that a parameter does not take, or flags for what the points of the preset set themselves.
-    pub fn over(&self, preset: SweepPreset, preset_name: &str) -> Result<Spec, SweepError> {
+    pub fn over(&self, preset: SweepPreset, preset_name: &str, systems: &SystemFlags) -> Result<Spec, SweepError> {
         let mut axes = Vec::new();
-        for key in parameters() {
-            let typed = self.values(key)?;
+        for key in axis_keys() {
+            let typed = self.values(key, systems)?;
             let own = || preset.points.iter().any(|point| point.settings.contains_key(key.name));
             if !typed.is_empty() && own() {
                 return Err(SweepError::PointsSet {
                     preset: preset_name.into(),
                     key: key.name.into(),
-                    flag: key.flag(),
+                    flag: flag(key),
                 });
             }
             let of_preset = || preset.axes.iter().find(|axis| axis.key == key.name);
@@ -76,7 +103,7 @@ impl GridFlags {
             }
         }
         let typed = match Key::find("seed") {
-            Some(key) => self.values(key)?,
+            Some(key) => self.values(key, systems)?,
             None => Vec::new(),
         };
         Ok(Spec {
@@ -108,7 +135,7 @@ mod tests {
 
     #[test]
     fn every_parameter_of_a_grid_has_a_flag() {
-        for key in parameters().chain(Key::find("seed")) {
+        for key in crate::sweep::parameters().chain(Key::find("seed")) {
             let grid = Grids::parse_from(["x", &key.flag(), "1,2", &key.flag(), "3"]).grid;
             assert_eq!(grid.given(key), ["1,2", "3"], "{}", key.name);
         }

@@ -3,8 +3,10 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `grid` | the grid, from flags and a preset |
+//! | `systems` | the models of the points |
 
 mod grid;
+mod systems;
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +15,10 @@ use std::{
 
 use clap::Args;
 
-use self::grid::{GridFlags, Spec};
+use self::{
+    grid::{GridFlags, Spec, SystemFlags},
+    systems::Systems,
+};
 use super::{
     Failure,
     flags::{EncodingFlags, LoraFlags, NetworkFlags, RunFlags},
@@ -27,7 +32,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    batch::{Manifest, PointSettings, Shard},
+    batch::{self, Manifest, PointSettings, Shard},
     cache::CacheSettings,
     config::{Environment, Layer, Layers},
     models::Locator,
@@ -37,7 +42,7 @@ use crate::{
     rollout::request::PictureSize,
     rollout::sampler::SamplerSettings,
     sweep::{
-        self, Assignments, Extended, Points, SweepError, SweepPlan, SweepPreset, items, prompts, read_trajectories,
+        self, Extended, Points, SweepError, SweepPlan, SweepPreset, items, prompts, read_trajectories,
         with_trajectories,
     },
 };
@@ -51,6 +56,8 @@ Examples:
   deepforcing sweep prompts.txt -o grid --window 18..24..3 --sink 4,10 \\
     --scorer both,random
   deepforcing sweep prompts.txt -o grid --preset my-sweep.toml --dry-run
+  deepforcing sweep prompts.txt -o systems --preset paper-systems
+  deepforcing sweep prompts.txt -o systems --model self-forcing,longlive
   deepforcing sweep starts.jsonl -o worlds --model matrix-game-2 \\
     --policy fifo,deep-sink --actions 'w*' --actions 'j*60, l*'
 
@@ -62,9 +69,14 @@ run). A parameter that a policy does not have makes no further points of it:
 --policy fifo,deep-sink --sink 4,9 are three points. The noise depends on the
 seed and the chunk alone, so that videos of one seed can be compared.
 
+Of several models (--model A,B) all videos of one are made before those of the
+next, and each is loaded once. --model-preset A,B gives one model the loop,
+sampler and cache of several presets.
+
 Presets of the paper: paper-sink (depth of the sink), paper-components (first
 in, first out; Deep Sink; with Participative Compression), paper-scorer (which
-queries score); or a .toml file:
+queries score), paper-systems (CausVid, Self Forcing, Rolling Forcing, LongLive,
+Deep Forcing; with --model, all on its weights); or a .toml file:
   seed = \"0..4\"
   [cache]
   policy = \"deep-sink\"
@@ -87,7 +99,8 @@ pub(super) struct Sweep {
     /// Prompts: .txt, .jsonl or .csv, or - for standard input; seeds in it do not count, --seed does
     #[arg(value_name = "PROMPTS")]
     file: PathBuf,
-    /// A sweep that is written down: paper-sink, paper-components, paper-scorer, or a .toml file; flags go before it
+    /// A sweep that is written down: paper-sink, paper-components, paper-scorer, paper-systems, or a .toml file; flags go
+    /// before it
     #[arg(long, value_name = "NAME|FILE")]
     preset: Option<String>,
     /// What becomes of points that break a rule: they are left out, or the sweep is refused
@@ -108,7 +121,8 @@ pub(super) struct Sweep {
     network: NetworkFlags,
     #[command(flatten)]
     lora: LoraFlags,
-    /// Settings of another preset of models, by name or .toml file [default: the model's own]
+    /// Settings of another preset of models, by name or .toml file; a list makes a point of each [default: the model's
+    /// own]
     #[arg(long, value_name = "NAME|FILE", help_heading = "Model")]
     model_preset: Option<String>,
     #[command(flatten)]
@@ -182,16 +196,26 @@ impl Sweep {
             Some(name) => SweepPreset::load(name)?,
             None => SweepPreset::default(),
         };
-        let mut spec = self.grid.over(preset, self.preset.as_deref().unwrap_or_default())?;
+        let systems = SystemFlags {
+            model: self.network.model.clone(),
+            preset: self.model_preset.clone(),
+        };
+        let name = self.preset.as_deref().unwrap_or_default();
+        let mut spec = self.grid.over(preset, name, &systems)?;
         spec.seconds = self.video.seconds.or(spec.seconds);
         Ok(spec)
     }
 
     fn layer(&self, spec: &Spec) -> Layer {
+        let typed = self.network.layer(self.model_preset.as_ref());
+        // A list is no name: its models and presets are those of the points.
+        let listed = |key: &str| spec.grid.axes.iter().any(|axis| axis.key == key);
         let layer = Layer {
             seconds: spec.seconds,
             size: self.video.size,
-            ..self.network.layer(self.model_preset.as_ref())
+            model: typed.model.filter(|_| !listed("model")),
+            preset: typed.preset.filter(|_| !listed("preset")),
+            ..typed
         };
         self.encoding.over(self.lora.over(layer))
     }
@@ -220,24 +244,32 @@ impl Sweep {
         let encoder = scenes.iter().any(|scene| scene.image.is_some());
         let mut screen = Screen::new(printer);
         let mut observe = |event: Event<'_>| screen.see(event);
-        let mut session = Session::locate(&Locator::of_process(), &layers, encoder, &cancel, &mut observe)?;
-        session.refuse_fallback()?;
-        prompts_of_toy::tell_toy(&scenes, &session, printer);
-        let points = points(&spec, &layers, &mut session)?;
+        let mut systems = Systems::new(Locator::of_process(), layers, encoder, cancel.clone());
+        let mut points = systems.points(&spec.grid, &mut observe)?;
         points.check(self.illegal == Illegal::Refuse).map_err(Error::from)?;
         tell(&points, printer);
+        let sessions = systems.used(&mut points).map_err(Error::from)?;
+        let [session, ..] = &sessions[..] else {
+            return Err(Error::from(SweepError::NoPoints).into());
+        };
+        if let Some(toy) = sessions.iter().find(|session| prompts_of_toy::is_toy(session)) {
+            prompts_of_toy::tell_toy(&scenes, toy, printer);
+        }
         if spec.seeds.is_empty() {
             spec.seeds.push(session.settings.seed.value);
         }
-        let plan = self.plan(&points, &scenes, &spec, &session)?;
+        let plan = self.plan(&points, &scenes, &spec, &sessions)?;
         let extended = self.extended(plan, shard)?;
-        let mut items = items(&extended, &spec.seeds);
+        let points = settings_in_places(&extended, points);
+        let loads = batch::loads(&sessions);
+        let mut items = items(&extended, &spec.seeds, |point| loads[points[point].session]);
         printer.detail(&format!("{} videos", items.len()));
         self.folder.take_part(&mut items, shard);
         let unused = Scene::default();
         let scenes = in_places(&extended.prompts, scenes, &unused, extended.plan.prompts.len());
-        let points = settings_in_places(&extended, points);
-        let list = self.folder.list(&session, &scenes, &points, shard, &self.running);
+        let list = self
+            .folder
+            .list(session, &sessions, &scenes, &points, shard, &self.running);
         list.check_settings(&mut observe)?;
         if self.running.dry_run {
             return folder::show(&list, &items, self.running.json, printer);
@@ -260,15 +292,23 @@ impl Sweep {
         }
     }
 
-    fn plan(&self, points: &Points, scenes: &[Scene], spec: &Spec, session: &Session) -> Result<SweepPlan> {
-        let settings = &session.settings;
+    fn plan(&self, points: &Points, scenes: &[Scene], spec: &Spec, sessions: &[Session]) -> Result<SweepPlan> {
+        let mut models: Vec<&str> = Vec::new();
+        for session in sessions {
+            if !models.contains(&session.located.model.as_str()) {
+                models.push(&session.located.model);
+            }
+        }
+        let Some(Session { settings, .. }) = sessions.first() else {
+            return Err(SweepError::NoPoints.into());
+        };
         let size = settings.size.value;
         Ok(SweepPlan {
             format: sweep::FORMAT,
             deepforcing: env!("CARGO_PKG_VERSION").into(),
             command: std::env::args_os().map(|word| word.to_string_lossy().into()).collect(),
             preset: self.preset.clone(),
-            model: session.located.model.clone(),
+            model: models.join(", "),
             seconds: settings.seconds.value,
             size: format!("{}x{}", size.width, size.height),
             fps: settings.fps.value.into(),
@@ -311,26 +351,6 @@ impl Sweep {
     }
 }
 
-/// The points of the grid; the session gets the settings of the first one that is legal.
-fn points(spec: &Spec, layers: &Layers, session: &mut Session) -> Result<Points> {
-    let located = &session.located;
-    let (name, preset) = (&located.preset_name, &located.preset);
-    let settings =
-        |values: &Assignments| -> Result<_> { Ok(layers.with(Layer::of_values(values)?).resolve(name, preset)) };
-    let points = spec.grid.points(preset.rollout.chunk, |values| -> Result<_> {
-        let settings = settings(values)?;
-        Ok(PointSettings {
-            cache: settings.cache(),
-            sampler: settings.sampler(&preset.sampler),
-        })
-    })?;
-    let legal = points.points.iter().find(|(point, _)| point.skipped.is_none());
-    if let Some((point, _)) = legal {
-        session.settings = settings(&point.resolved)?;
-    }
-    Ok(points)
-}
-
 /// Says which points are left out.
 fn tell(points: &Points, printer: &Printer) {
     for (point, _) in &points.points {
@@ -361,6 +381,7 @@ fn write_plan(plan: &SweepPlan, folder: &Path) -> Result<()> {
 
 fn settings_in_places(extended: &Extended, points: Points) -> Vec<PointSettings> {
     let unused = PointSettings {
+        session: 0,
         cache: CacheSettings::default(),
         sampler: SamplerSettings::default(),
     };

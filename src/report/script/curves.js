@@ -1,7 +1,7 @@
 "use strict";
 // Curves over time: mean and band of every row that is shown.
 (() => {
-  const { element } = report;
+  const { element, ticks } = report;
   const [WIDTH, HEIGHT] = [420, 220];
   const FRAME = { left: 46, right: 8, top: 8, bottom: 24 };
   const charts = [];
@@ -41,16 +41,6 @@
     of.append(...given.map(([value, text]) => element("option", { value }, text)));
     of.closest("label").style.display = given.length < 2 ? "none" : "";
     of.addEventListener("change", () => charts.forEach((chart) => chart.draw()));
-  }
-
-  /** Round numbers between two ends. */
-  function ticks(low, high, count) {
-    const rough = (high - low) / count;
-    const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
-    const found = [];
-    for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-6; at += step) found.push(at);
-    return { found, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
   }
 
   /** Ends of the values of some rows, with room. */

@@ -16,7 +16,7 @@ const report = (() => {
 
   /** An element with attributes and children; texts are texts, never markup. */
   function element(name, attributes = {}, ...children) {
-    const svg = ["svg", "path", "line", "text", "g"].includes(name);
+    const svg = ["svg", "path", "line", "text", "title", "g"].includes(name);
     const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
     for (const [key, value] of Object.entries(attributes)) {
       if (key === "style") made.style.cssText = value;
@@ -26,10 +26,21 @@ const report = (() => {
     return made;
   }
 
+  /** Round numbers between two ends. */
+  function ticks(low, high, count) {
+    const rough = (high - low) / count;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
+    const found = [];
+    for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-6; at += step) found.push(at);
+    return { found, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
+  }
+
   return {
     data,
     state,
     element,
+    ticks,
     byId: (id) => document.getElementById(id),
     swatch: (row) => element("span", { class: "swatch", style: `--c:${data.rows[row].colour}` }),
     on: (event, listener) => listeners[event].push(listener),

@@ -2,7 +2,6 @@
 // The results: sorted by the column that is clicked.
 (() => {
   const table = report.byId("table");
-  const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
 
   function value(row, column) {
@@ -15,13 +14,16 @@
     const ascending = heads[column].getAttribute("aria-sort") !== "ascending";
     heads.forEach((head) => head.removeAttribute("aria-sort"));
     heads[column].setAttribute("aria-sort", ascending ? "ascending" : "descending");
-    const rows = [...body.rows].sort((a, b) => {
-      const [x, y] = [value(a, column), value(b, column)];
-      // Rows without a value stay at the end.
-      if (x === null || y === null) return (x === null) - (y === null);
-      return ascending ? x - y : y - x;
-    });
-    body.append(...rows);
+    // A model's rows stay under its name.
+    for (const body of table.tBodies) {
+      const rows = [...body.rows].filter((row) => row.dataset.row !== undefined).sort((a, b) => {
+        const [x, y] = [value(a, column), value(b, column)];
+        // Rows without a value stay at the end.
+        if (x === null || y === null) return (x === null) - (y === null);
+        return ascending ? x - y : y - x;
+      });
+      body.append(...rows);
+    }
   }
 
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => sort(column)));

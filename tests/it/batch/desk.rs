@@ -36,9 +36,11 @@ impl Batches {
     /// The same of another command.
     pub fn command_of(&self, command: &str, file: &str, out: &str, more: &[&str]) -> Command {
         let model = self.desk.model.folder().display().to_string();
-        let mut words = vec![command, file, "-o", out, "--model", &model, "--size", "32x32"];
-        if !more.contains(&"--seconds") {
-            words.extend(["--seconds", "0.5"]);
+        let mut words = vec![command, file, "-o", out];
+        for (flag, value) in [("--model", model.as_str()), ("--size", "32x32"), ("--seconds", "0.5")] {
+            if !more.contains(&flag) {
+                words.extend([flag, value]);
+            }
         }
         let words: Vec<_> = words.iter().chain(more).map(|word| word.to_string()).collect();
         let mut command = process(&words);

@@ -39,6 +39,7 @@ fn list<'a>(session: &'a Session, scenes: &'a [Scene], folder: &'a std::path::Pa
     List {
         keeps_state: false,
         session,
+        sessions: &[],
         scenes,
         points: &[],
         folder,
@@ -139,7 +140,7 @@ fn what_is_in_the_way_is_refused_kept_or_replaced() {
     let manifest = deepforcing::batch::Manifest::read(&folder, Shard::ALL).unwrap();
     let mut planned = |existing| {
         list.existing = existing;
-        let (planned, conflicts) = list.plan(&items, &manifest, None, &mut |_| {}).unwrap();
+        let (planned, conflicts) = list.plan(&items, &manifest, &[], &mut |_| {}).unwrap();
         let state = match planned[0].state {
             State::InTheWay => "in the way",
             State::Kept => "kept",

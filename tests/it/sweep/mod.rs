@@ -6,3 +6,4 @@ use crate::batch::desk;
 mod grids;
 mod resumed;
 mod sweeps;
+mod systems;
