@@ -1,6 +1,7 @@
 """Write the trained parts as the files of Matrix-Game 2.0 (names, containers, shapes), half precision, and read them again."""
 
 import argparse
+import json
 import os
 
 import torch
@@ -11,6 +12,7 @@ from common import load
 from export import VAE_FILE, check_fold, fold_normalisation
 
 WORLD_FILE = "base_distilled_model/base_distill.safetensors"
+CONFIG_FILE = "config.json"
 CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 
 
@@ -18,6 +20,12 @@ def exported_world(folder):
     """State of a `ToyWorld`, f32, of exported files."""
     state = {**load_file(f"{folder}/{WORLD_FILE}"), **load(f"{folder}/{CLIP_FILE}")}
     return {name: value.float() for name, value in state.items()}
+
+
+def world_config(preset):
+    """What shapes don't tell, and the sizes; the published model has no such file, its sizes being known."""
+    return dict(_class_name="WanModel", dim=preset.dim, eps=1e-6, ffn_dim=preset.hidden, freq_dim=256, in_dim=36, model_type="i2v",
+                num_heads=preset.heads, num_layers=preset.layers, out_dim=16)
 
 
 def main():
@@ -34,6 +42,9 @@ def main():
         ema = {name: value.to(torch.float16).contiguous() for name, value in load(f"{args.runs}/{args.weights}")["ema"].items()}
         save_file({name: value for name, value in ema.items() if name.startswith("model.")}, f"{args.out}/{WORLD_FILE}", metadata={"format": "pt"})
         torch.save({name: value for name, value in ema.items() if name.startswith("visual.")}, f"{args.out}/{CLIP_FILE}")
+        with open(f"{args.out}/{CONFIG_FILE}", "w") as file:
+            json.dump(world_config(PRESETS[args.preset]), file, indent=2)
+            file.write("\n")
         written += [WORLD_FILE, CLIP_FILE]
     vae = load(f"{args.runs}/vae.pt")["model"]
     mean, scale = torch.zeros(16), torch.ones(16)  # the transformer's latents are the raw ones
