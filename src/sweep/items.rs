@@ -24,7 +24,8 @@ pub fn prompts(scenes: &[Scene], extension: &str) -> Result<Vec<SweepPrompt>, Ba
 
 /// The videos of a sweep with `seeds`: prompt by prompt, seed by seed, so that what is to be compared is made one after
 /// the other; but what is loaded for some points (`load` gives it a number for the place of a point in the plan) is loaded
-/// once, so that all videos of these follow each other. [`Item::scene`], [`Item::point`] and [`Item::sample`] are the numbers of prompt, point and seed in the plan.
+/// once, so that all videos of these follow each other. [`Item::scene`], [`Item::point`] and [`Item::sample`] are the
+/// numbers of prompt, point and seed in the plan.
 pub fn items(extended: &Extended, seeds: &[u64], load: impl Fn(usize) -> usize) -> Vec<Item> {
     let plan = &extended.plan;
     let numbers: HashMap<u64, u32> = plan.seeds.iter().copied().zip(0..).collect();
