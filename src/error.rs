@@ -198,9 +198,25 @@ pub enum Error {
     /// A checkpoint that holds some other network.
     #[error("`{origin}` is not a Wan transformer: {reason}")]
     NotATransformer { origin: String, reason: String },
+    /// The vision tower and the transformer come from different models.
+    #[error(
+        "the image encoder gives {gives} numbers per token, the transformer takes {takes}; use files of the same model"
+    )]
+    ImageWidth { gives: usize, takes: usize },
     /// A checkpoint that holds no vision tower of CLIP.
     #[error("`{origin}` is not a CLIP vision encoder: {reason}")]
     NotClip { origin: String, reason: String },
+    /// A world that is steered in another way than its preset says.
+    #[error(
+        "`{origin}` is made for {reads}, and its preset for {told}: choose the preset that belongs to it, for example \
+         --preset {preset}"
+    )]
+    OtherControls {
+        origin: String,
+        reads: String,
+        told: String,
+        preset: &'static str,
+    },
     /// A `config.json` that is not that of the weights.
     #[error(
         "config.json says that `{name}` is {told}, but in `{origin}` it is {found}: it belongs to another model; put the \
@@ -249,6 +265,12 @@ pub enum Error {
          {frames}"
     )]
     FrameWindow { window: usize, frames: usize },
+    /// Actions that are remembered for longer than the tokens that they belong to.
+    #[error(
+        "the action window holds {window} latent frames and the cache of the tokens {tokens}: actions are not remembered \
+         longer than what they did; choose an action window of at most {tokens}, or a larger --window"
+    )]
+    ActionWindow { window: usize, tokens: usize },
     /// A pass that is none of the loop that makes a world.
     #[error("{frames} latent frames of actions cannot be written anew where {held} are held")]
     FrameWrite { held: usize, frames: usize },
@@ -270,6 +292,12 @@ pub enum Error {
     /// A cache that was not made for the action modules of the model.
     #[error("an action module has {expected} branches and the cache {found} windows of frames for it")]
     ActionWindows { found: usize, expected: usize },
+    /// Prompts for a model that reads none.
+    #[error("the model reads an image and actions in place of prompts")]
+    NoPrompts,
+    /// An image of a world for a model that makes videos from prompts.
+    #[error("the model makes videos from prompts and can begin with latents alone")]
+    NoWorld,
     /// A pass without a cache through a network with action modules.
     #[error("a model that reads actions works chunk by chunk, with a cache")]
     NoActionCache,
@@ -414,6 +442,8 @@ impl Error {
                 | Self::Span(_)
                 | Self::Rolling(_)
                 | Self::Actions(_)
+                | Self::FrameWindow { .. }
+                | Self::ActionWindow { .. }
                 | Self::LoraCount { .. }
                 | Self::UnknownPreset { .. }
                 | Self::UnknownModel { .. }

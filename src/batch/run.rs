@@ -295,8 +295,7 @@ impl<'a> Run<'a> {
             Some(file) => {
                 let session = list.session_of(list.session_number(item));
                 let pictures = read_start(&file, session, observe)?;
-                let device = engine.compute().device.clone();
-                Some(pictures.encode(engine.encoder()?, &device)?)
+                Some(engine.given(&pictures)?)
             }
             None => None,
         };

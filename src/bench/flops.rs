@@ -40,11 +40,27 @@ impl Flops {
         let weights = 6.0 * dim * dim + 2.0 * dim * ffn;
         let attention = |attended: f64| 2.0 * 2.0 * queries * attended * dim * blocks;
         Self {
-            linear: 2.0 * weights * queries * blocks,
+            linear: 2.0 * queries * (weights * blocks + action_weights(config)),
             self_attention: attention(attended as f64),
             cross_attention: attention(config.context_len as f64),
         }
     }
+}
+
+/// Weights of the linear layers that every token goes through in the action modules. What they attend to is too little to
+/// count.
+fn action_weights(config: &TransformerConfig) -> f64 {
+    let Some(actions) = &config.actions else {
+        return 0.0;
+    };
+    let (dim, width) = (config.dim as f64, actions.width() as f64);
+    // Joined input, hidden layer, queries, keys and values, output.
+    let mouse = if actions.mouse {
+        2.0 * dim * width + 4.0 * width * width
+    } else {
+        0.0
+    };
+    (mouse + 2.0 * dim * width) * actions.blocks.len() as f64
 }
 
 #[cfg(test)]
@@ -77,6 +93,20 @@ mod tests {
         // Five forwards a chunk at the full window.
         let chunk = 5.0 * Flops::forward(&config, 3 * FRAME, 21 * FRAME).total();
         assert_eq!(tera(chunk, 0), 202.0);
+    }
+
+    #[test]
+    fn action_modules_are_a_twelfth_of_a_pass() {
+        /// Tokens of a latent frame at 640×352.
+        const WORLD: usize = 880;
+        let with = TransformerConfig::matrix_game_2(4, true);
+        let without = TransformerConfig {
+            actions: None,
+            ..with.clone()
+        };
+        let total = |config: &TransformerConfig| Flops::forward(config, 3 * WORLD, 6 * WORLD).total();
+        let share = 1.0 - total(&without) / total(&with);
+        assert!((0.08..0.085).contains(&share), "{share}");
     }
 
     #[test]

@@ -358,6 +358,7 @@ mod tests {
             chunk: 3,
             sampler: SamplerSettings::default(),
             cache: CacheSettings::default(),
+            action_window: 21,
             chunks: 2,
             seed: 0,
             encode: false,

@@ -26,6 +26,7 @@ pub mod networks;
 pub mod parity;
 pub mod report;
 mod run;
+mod world;
 
 pub use compare::compare;
 pub use machine::Machine;
@@ -42,6 +43,9 @@ pub enum BenchError {
     /// An earlier result that cannot be read.
     #[error("`{path}` is no result of `deepforcing bench --json` that can be read: {reason}")]
     NotAReport { path: String, reason: String },
+    /// Loops that no world is made by.
+    #[error("--loops measures what models do that read prompts, and `{preset}` is a world: leave it out")]
+    NoLoops { preset: String },
     /// Devices that do not agree.
     #[error("the device does not agree with the CPU: {reason}")]
     Differs { reason: String },

@@ -12,8 +12,8 @@ use crate::{
     checkpoint::{TensorSpec, Weights},
     device::Compute,
     models::{DecoderKind, ModelFiles},
-    transformer::{CausalWan, TransformerConfig},
-    vae::{Decoder, TaeConfig, WanVaeConfig},
+    transformer::{CausalWan, TransformerConfig, action::ActionConfig},
+    vae::{Decoder, PICTURE_CHANNELS, TaeConfig, WanVaeConfig},
 };
 
 /// Random values that all tensors are cut from: a prime, so that rows of a matrix do not repeat.
@@ -66,6 +66,26 @@ impl Scale {
                 context_dim: 48,
                 context_len: 16,
                 ..TransformerConfig::wan_1_3b()
+            },
+        }
+    }
+
+    /// Sizes of the transformer of a world of `keys` keys, with a mouse or without.
+    pub fn world(self, keys: usize, mouse: bool) -> TransformerConfig {
+        let published = TransformerConfig::matrix_game_2(keys, mouse);
+        match self {
+            Self::Full => published,
+            Self::Mid | Self::Tiny => TransformerConfig {
+                context: published.context,
+                context_len: 10,
+                in_channels: published.in_channels,
+                actions: Some(ActionConfig {
+                    blocks: vec![0, 1],
+                    key_dim: 16,
+                    heads: 2,
+                    ..ActionConfig::matrix_game_2(keys, mouse)
+                }),
+                ..self.transformer()
             },
         }
     }
@@ -137,17 +157,17 @@ impl Networks {
     /// # Errors
     /// When a file cannot be used.
     pub fn load(files: &ModelFiles, prompt: &str, decoded: bool, compute: &Compute) -> Result<Self> {
-        let text_len = files.read_config()?.text_len.unwrap_or(DEFAULT_TEXT_LEN);
-        let text = files.open_text(text_len, compute)?;
         let model = files.load_transformer(compute)?;
-        files.check_prompt_width(&text, &model)?;
+        let embedding = if files.reads_image() {
+            image_tokens(files, compute)?
+        } else {
+            prompt_embedding(files, &model, prompt, compute)?
+        };
         let decoder = decoded.then(|| files.load_decoder(compute)).transpose()?;
-        let embedded = text.embed(&[prompt.to_owned()])?;
-        let embedding = embedded.into_iter().next().ok_or(crate::Error::NoPrompt)?;
         Ok(Self {
             model,
             decoder,
-            embedding: embedding.tensor.to_device(&compute.device)?,
+            embedding,
         })
     }
 
@@ -183,6 +203,24 @@ impl Networks {
             embedding,
         })
     }
+}
+
+/// The embedding of a prompt, on the device.
+fn prompt_embedding(files: &ModelFiles, model: &CausalWan, prompt: &str, compute: &Compute) -> Result<Tensor> {
+    let text_len = files.read_config()?.text_len.unwrap_or(DEFAULT_TEXT_LEN);
+    let text = files.open_text(text_len, compute)?;
+    files.check_prompt_width(&text, model)?;
+    let embedded = text.embed(&[prompt.to_owned()])?;
+    let embedding = embedded.into_iter().next().ok_or(crate::Error::NoPrompt)?;
+    Ok(embedding.tensor.to_device(&compute.device)?)
+}
+
+/// What the vision tower makes of a grey picture, on the device.
+fn image_tokens(files: &ModelFiles, compute: &Compute) -> Result<Tensor> {
+    let tower = files.load_image_encoder(compute)?;
+    let side = tower.config().pixels();
+    let grey = Tensor::zeros((PICTURE_CHANNELS, side, side), candle_core::DType::F32, &compute.device)?;
+    tower.encode(&tower.prepare(&grey)?)
 }
 
 fn of_encoder(name: &str) -> bool {

@@ -14,6 +14,7 @@ use super::{
     report::{
         BenchReport, CacheWrites, ChunkTimes, ColdStart, FORMAT, Memory, ModelFacts, SideBySide, Steady, VideoFacts,
     },
+    world::{still, world},
 };
 use crate::{
     Result,
@@ -22,7 +23,7 @@ use crate::{
     render::pipeline::{self, Update},
     rollout::request::PictureSize,
     rollout::sampler::SamplerSettings,
-    rollout::{CancelToken, ChunkLoop, Progress, PromptChange, Rollout, RolloutSettings, SeededNoise},
+    rollout::{CancelToken, ChunkLoop, Progress, PromptChange, Rollout, RolloutSettings, Script, SeededNoise},
     vae::{DecodeStream, SPATIAL_FACTOR, frames_to_rgb8, pictures_of_latents},
     video::{Form, VideoSettings, VideoWriter},
 };
@@ -44,6 +45,8 @@ pub struct BenchSettings {
     pub chunk: usize,
     pub sampler: SamplerSettings,
     pub cache: CacheSettings,
+    /// Latent frames that the action modules of a world remember.
+    pub action_window: usize,
     /// Chunks to measure.
     pub chunks: usize,
     pub seed: u64,
@@ -197,11 +200,18 @@ pub(super) fn rollout_settings(settings: &BenchSettings, frames: usize) -> Resul
 
 /// A rollout of the settings, longer by the chunks that are watched.
 fn rollout(settings: &BenchSettings, networks: &Networks, chunks: usize) -> Result<Rollout> {
-    let settings = rollout_settings(settings, chunks * settings.chunk)?;
+    let frames = chunks * settings.chunk;
+    let world = world(settings, &networks.model)?;
+    let settings = rollout_settings(settings, frames)?;
     let context = Arc::new(networks.model.prompt_context(&networks.embedding)?);
     let prompts = vec![PromptChange { frame: 0, context }];
     let noise = Box::new(SeededNoise::new(settings.seed));
-    Rollout::new(networks.model.clone(), settings, prompts, None, noise)
+    let script = Script::new(frames, prompts)?.with_actions(still(networks.model.config(), frames)?);
+    let rollout = Rollout::directed(networks.model.clone(), settings, Box::new(script), None, noise)?;
+    match world {
+        Some(world) => rollout.of_world(world),
+        None => Ok(rollout),
+    }
 }
 
 /// A video whose file goes nowhere.

@@ -14,12 +14,12 @@ use super::{
 };
 use crate::{
     Error, Result,
-    bench::{self, BenchReport, BenchSettings, Networks, Scale, compare, parity},
+    bench::{self, BenchError, BenchReport, BenchSettings, Networks, Scale, compare, parity},
     cache::CacheSettings,
     config::{Environment, Layer, Layers, Origin, Settings},
     device::{Compute, Selection},
-    models::preset::Preset,
     models::{DecoderKind, Locator},
+    models::{columns_of, preset::Preset},
     render::{Event, session::Session},
     rollout::CancelToken,
     rollout::request::PictureSize,
@@ -179,9 +179,15 @@ impl Bench {
         {
             bench.size = PictureSize { width, height };
         }
-        let mut config = self.scale.transformer();
+        let mut config = match preset.controls.map(columns_of) {
+            Some((keys, mouse)) => self.scale.world(keys, mouse),
+            None => self.scale.transformer(),
+        };
         if let Some(layers) = self.layers {
             config.layers = layers.into();
+            if let Some(actions) = &mut config.actions {
+                actions.blocks.retain(|block| *block < config.layers);
+            }
         }
         let decoder = self.decoder(&settings);
         let make = |compute: &Compute| Networks::random(config, self.scale, decoder, SEED, compute);
@@ -239,12 +245,16 @@ impl Bench {
             chunk: preset.rollout.chunk,
             sampler: settings.sampler(&preset.sampler),
             cache: settings.cache(),
+            action_window: preset.rollout.action_window.unwrap_or(settings.cache().window),
             chunks: self.chunks as usize,
             seed: SEED,
             encode: !self.no_encode && cfg!(feature = "ffmpeg"),
             side_by_side: !self.stages_only,
             loops: self.loops,
         };
+        if bench.loops && preset.controls.is_some() {
+            return Err(BenchError::NoLoops { preset: bench.preset }.into());
+        }
         bench.sampler.validate()?;
         bench.cache.resolve(bench.chunk, bench.chunks * bench.chunk)?;
         Ok(bench)

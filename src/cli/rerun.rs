@@ -26,7 +26,7 @@ use crate::{
     },
     rollout::CancelToken,
     rollout::request::PictureSize,
-    rollout::start::StartPictures,
+    rollout::start::{StartFile, StartPictures},
     video::{EncoderChoice, Form, VideoSettings, find_encoder},
 };
 
@@ -202,6 +202,9 @@ impl Rerun {
             width: recipe.video.width,
             height: recipe.video.height,
         };
+        if let (StartFile::Image(path), Some(_)) = (&file, &recipe.actions) {
+            return StartPictures::of_world(path, size).map(Some);
+        }
         let most = recipe.cache.window.saturating_sub(recipe.rollout.chunk);
         let pictures = StartPictures::read(&file, size, recipe.video.fps, recipe.rollout, most)?;
         // The image of a world is none of its latent frames.

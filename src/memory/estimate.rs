@@ -8,7 +8,7 @@
 use crate::{
     cache::{CacheShape, Policy},
     text::Umt5Config,
-    transformer::{TransformerConfig, config::PATCH},
+    transformer::{TransformerConfig, action::ActionConfig, config::PATCH, image::ClipConfig},
     vae::{PICTURE_CHANNELS, TaeConfig, WanVaeConfig, pictures_of_latents},
 };
 
@@ -60,10 +60,15 @@ pub fn transformer_pass(config: &TransformerConfig, policy: &Policy, shape: &Cac
     let attention = 10 * dim;
     // Feed-forward: input, modulated input, hidden layer, output.
     let feed_forward = 4 * dim + ffn;
+    // An action module: input and joined input, two hidden layers, queries, keys and values before and after rotation.
+    let action = config
+        .actions
+        .as_ref()
+        .map_or(0, |actions| (4 * dim) + 9 * actions.width() as u64);
     // Noise, its successor, flow and clean latents, in f32 and in part in f64.
     let latents = 8 * (PATCH * PATCH * config.in_channels) as u64;
     let pass = tokens
-        .saturating_mul(attention.max(feed_forward) + latents)
+        .saturating_mul(attention.max(feed_forward).max(action) + latents)
         .saturating_mul(F32);
     // Keys that get other positions are rotated anew: all of the window at worst, with cosines and sines.
     let window = product([policy.window, shape.tokens_per_frame()]);
@@ -91,6 +96,17 @@ pub fn prompt(config: &TransformerConfig) -> u64 {
     let contexts = product([2, config.layers, config.context_len, config.dim]);
     let embedding = product([config.context_len, config.context_dim]);
     contexts.saturating_add(embedding).saturating_mul(F32)
+}
+
+/// Keys and values that the action modules keep: of the last `window` latent frames of `tokens` tokens.
+pub fn action_windows(actions: &ActionConfig, tokens: usize, window: usize) -> u64 {
+    let items: usize = actions.items(tokens).into_iter().fold(0, usize::saturating_add);
+    product([2, actions.blocks.len(), window, items, actions.head_dim]).saturating_mul(F32)
+}
+
+/// The vision tower at work: hidden layer, queries, keys and values, states of a block.
+pub fn vision_tower(config: &ClipConfig) -> u64 {
+    product([config.tokens(), 2 * config.mlp_dim + 8 * config.dim]).saturating_mul(F32)
 }
 
 /// The text encoder at work: the parameters of one block, and its activations for a prompt of `tokens` tokens.

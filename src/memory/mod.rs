@@ -36,7 +36,7 @@ pub use composition::{CacheState, composition};
 pub use fit::{Fit, Free, fit};
 pub use gpu::{GpuMemoryError, GpuPlan, GpuRoom};
 pub use size::ByteSize;
-pub use sizes::{DecoderSizes, Sizes};
+pub use sizes::{ConditionSizes, DecoderSizes, Sizes};
 
 use self::levers::Levers;
 use crate::{Result, cache::window, hub::human_bytes, models::ModelFiles, recipe::Recipe, rollout::LoopKind};
@@ -58,6 +58,8 @@ pub enum When {
     Always,
     /// While prompts are turned into embeddings.
     ReadingPrompts,
+    /// While the tokens of the image that a world begins with are made.
+    ReadingImage,
     /// While the image or clip that the video begins with is encoded.
     EncodingStart,
     Rendering,
@@ -224,6 +226,7 @@ fn write_parts(f: &mut fmt::Formatter<'_>, parts: &[Part]) -> fmt::Result {
         let when = match part.when {
             When::Always | When::Rendering => "",
             When::ReadingPrompts => ", while prompts are read",
+            When::ReadingImage => ", while the image is read",
             When::EncodingStart => ", while the start is encoded",
         };
         writeln!(f, "  {:>10}  {}{when}", human_bytes(part.bytes), part.name)?;
@@ -237,7 +240,12 @@ fn needed(parts: &[Part]) -> u64 {
         let parts = parts.iter().filter(|part| part.when == when);
         parts.map(|part| part.bytes).fold(0, u64::saturating_add)
     };
-    let moments = [When::ReadingPrompts, When::EncodingStart, When::Rendering];
+    let moments = [
+        When::ReadingPrompts,
+        When::ReadingImage,
+        When::EncodingStart,
+        When::Rendering,
+    ];
     let highest = moments.into_iter().map(sum).max().unwrap_or(0);
     sum(When::Always).saturating_add(highest)
 }
@@ -267,7 +275,13 @@ pub fn state_bytes(sizes: &Sizes, recipe: &Recipe) -> Result<u64> {
         policy.window = window::capacity(&policy, settings.chunk);
         frames = frames.saturating_add(settings.chunk.saturating_mul(settings.sampler.steps.len()));
     }
-    Ok(estimate::state(&policy, &shape, frames, number, latent))
+    let state = estimate::state(&policy, &shape, frames, number, latent);
+    let actions = sizes.transformer.actions.as_ref().map_or(0, |actions| {
+        let window = recipe.action_window(&policy);
+        // The estimate is of f32.
+        estimate::action_windows(actions, shape.tokens_per_frame(), window) / 4 * number
+    });
+    Ok(state.saturating_add(actions))
 }
 
 fn parts(sizes: &Sizes, recipe: &Recipe) -> Result<Vec<Part>> {
@@ -279,19 +293,29 @@ fn parts(sizes: &Sizes, recipe: &Recipe) -> Result<Vec<Part>> {
     let mut add = |name: &'static str, bytes: u64, when: When| parts.push(Part { name, bytes, when });
     add("program", PROGRAM, When::Always);
     add("transformer weights", sizes.transformer_bytes, When::Always);
-    let prompts = estimate::prompt(config).saturating_mul(recipe.prompts.len() as u64);
-    add("prompts", prompts, When::Always);
-    // A token has a byte at least.
-    let bytes = recipe.prompts.iter().map(|prompt| prompt.text.len() + 1).max();
-    let tokens = bytes.unwrap_or(config.context_len).min(config.context_len);
-    // Blocks are read one after the other; of the vocabulary only the rows of the prompts.
-    let encoder = estimate::text_encoder(&sizes.text, tokens);
-    add(TEXT_ENCODER, encoder, When::ReadingPrompts);
-    add(
-        "tokenizer",
-        sizes.tokenizer_bytes.saturating_mul(TOKENIZER),
-        When::Always,
-    );
+    match &sizes.conditions {
+        ConditionSizes::Prompts { text, tokenizer_bytes } => {
+            let prompts = estimate::prompt(config).saturating_mul(recipe.prompts.len() as u64);
+            add("prompts", prompts, When::Always);
+            // A token has a byte at least.
+            let bytes = recipe.prompts.iter().map(|prompt| prompt.text.len() + 1).max();
+            let tokens = bytes.unwrap_or(config.context_len).min(config.context_len);
+            // Blocks are read one after the other; of the vocabulary only the rows of the prompts.
+            let encoder = estimate::text_encoder(text, tokens);
+            add(TEXT_ENCODER, encoder, When::ReadingPrompts);
+            add("tokenizer", tokenizer_bytes.saturating_mul(TOKENIZER), When::Always);
+        }
+        ConditionSizes::Image { tower, bytes } => {
+            add("image tokens", estimate::prompt(config), When::Always);
+            // Loaded for the image and let go again.
+            add("image encoder", *bytes, When::ReadingImage);
+            add(
+                "image encoder at work",
+                estimate::vision_tower(tower),
+                When::ReadingImage,
+            );
+        }
+    }
     // Decoder weights are held twice: as they are stored, and in the order in which the convolutions read them.
     add("decoder weights", sizes.decoder_bytes.saturating_mul(2), When::Always);
     let working = match &sizes.decoder {
@@ -299,10 +323,20 @@ fn parts(sizes: &Sizes, recipe: &Recipe) -> Result<Vec<Part>> {
         DecoderSizes::Tae(config) => estimate::tae_decoder(config, height, width),
     };
     add("decoder at work", working, When::Rendering);
-    if let (Some(_), Some((config, stored))) = (&recipe.start, &sizes.encoder) {
+    // The image of a world is encoded chunk by chunk, between the passes.
+    let encoding = match &sizes.conditions {
+        ConditionSizes::Prompts { .. } => recipe.start.is_some().then_some(When::EncodingStart),
+        ConditionSizes::Image { .. } => Some(When::Rendering),
+    };
+    if let (Some(when), Some((config, stored))) = (encoding, &sizes.encoder) {
         add("encoder weights", stored.saturating_mul(2), When::Always);
         let working = estimate::wan_encoder(config, height, width);
-        add("encoder at work", working, When::EncodingStart);
+        add("encoder at work", working, when);
+    }
+    if let Some(actions) = &config.actions {
+        let window = recipe.action_window(&settings.policy);
+        let windows = estimate::action_windows(actions, shape.tokens_per_frame(), window);
+        add("action caches", windows, When::Rendering);
     }
     let cache = estimate::cache(&settings.policy, &shape, recipe.video.latent_frames);
     add("key/value cache", cache, When::Rendering);

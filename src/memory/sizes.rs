@@ -8,7 +8,7 @@ use crate::{
     device::Compute,
     models::{DecoderKind, ModelFiles, Role},
     text::Umt5Config,
-    transformer::{CausalWan, TransformerConfig},
+    transformer::{CausalWan, TransformerConfig, image::ClipConfig},
     vae::{TaeConfig, WanVaeConfig, is_tiny},
 };
 
@@ -24,14 +24,24 @@ pub enum DecoderSizes {
     Tae(TaeConfig),
 }
 
+/// Sizes of what reads the conditions of a video.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConditionSizes {
+    Prompts {
+        text: Umt5Config,
+        /// Of the file.
+        tokenizer_bytes: u64,
+    },
+    /// The vision tower and the weights of it that are read.
+    Image { tower: ClipConfig, bytes: u64 },
+}
+
 /// Sizes of the networks of a run; bytes are those of f32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sizes {
     pub transformer: TransformerConfig,
     pub transformer_bytes: u64,
-    pub text: Umt5Config,
-    /// Of the file.
-    pub tokenizer_bytes: u64,
+    pub conditions: ConditionSizes,
     pub decoder: DecoderSizes,
     pub decoder_bytes: u64,
     /// The encoder of the Wan VAE and its weights, if there is one.
@@ -46,7 +56,6 @@ impl Sizes {
     pub fn of(files: &ModelFiles) -> Result<Self> {
         let cpu = Compute::cpu();
         let (transformer, _, config) = files.open_transformer(&cpu)?;
-        let (_, text) = files.open_text_encoder(&cpu)?;
         let (decoder, weights) = files.open_decoder(&cpu)?;
         let decoder_sizes = if is_tiny(&weights) {
             DecoderSizes::Tae(TaeConfig::from_weights(&weights)?)
@@ -57,21 +66,31 @@ impl Sizes {
             Some(vae) => encoder(vae)?,
             None => None,
         };
-        let tokenizer = files
-            .path(Role::Tokenizer)
-            .and_then(|path| std::fs::metadata(path).ok());
         Ok(Self {
             transformer_bytes: bytes_of(&transformer.specs(), |_| true),
             transformer: config,
-            text: Umt5Config::infer(&text)?,
-            tokenizer_bytes: tokenizer.map_or(0, |metadata| metadata.len()),
+            conditions: ConditionSizes::of(files, &cpu)?,
             decoder: decoder_sizes,
             decoder_bytes: bytes_of(&decoder.specs(), of_decoder),
             encoder,
         })
     }
 
-    /// Those of Wan2.1-T2V-1.3B, which all published presets have.
+    /// Those of Matrix-Game 2.0 with `keys` keys, with a mouse or without.
+    ///
+    /// # Errors
+    /// Never in practice: nothing is read.
+    pub fn published_world(decoder: DecoderKind, keys: usize, mouse: bool) -> Result<Self> {
+        let transformer = TransformerConfig::matrix_game_2(keys, mouse);
+        Ok(Self {
+            transformer_bytes: bytes_of(&CausalWan::expected_tensors(transformer.clone())?, |_| true),
+            transformer,
+            conditions: ConditionSizes::of_tower(ClipConfig::vit_h_14())?,
+            ..Self::published(decoder)?
+        })
+    }
+
+    /// Those of Wan2.1-T2V-1.3B, which all published presets have that read prompts.
     ///
     /// # Errors
     /// Never in practice: nothing is read.
@@ -81,8 +100,10 @@ impl Sizes {
         let mut sizes = Self {
             transformer_bytes: bytes_of(&CausalWan::expected_tensors(transformer.clone())?, |_| true),
             transformer,
-            text: Umt5Config::xxl(),
-            tokenizer_bytes: WAN_TOKENIZER,
+            conditions: ConditionSizes::Prompts {
+                text: Umt5Config::xxl(),
+                tokenizer_bytes: WAN_TOKENIZER,
+            },
             decoder_bytes: bytes_of(&of_vae, of_decoder),
             encoder: Some((vae.clone(), bytes_of(&of_vae, of_encoder))),
             decoder: DecoderSizes::Wan(vae),
@@ -104,6 +125,28 @@ impl Sizes {
             decoder: DecoderSizes::Tae(tae),
             ..self.clone()
         })
+    }
+}
+
+impl ConditionSizes {
+    fn of(files: &ModelFiles, cpu: &Compute) -> Result<Self> {
+        if files.reads_image() {
+            let (_, _, tower) = files.open_image_encoder(cpu)?;
+            return Self::of_tower(tower);
+        }
+        let (_, text) = files.open_text_encoder(cpu)?;
+        let tokenizer = files
+            .path(Role::Tokenizer)
+            .and_then(|path| std::fs::metadata(path).ok());
+        Ok(Self::Prompts {
+            text: Umt5Config::infer(&text)?,
+            tokenizer_bytes: tokenizer.map_or(0, |metadata| metadata.len()),
+        })
+    }
+
+    fn of_tower(tower: ClipConfig) -> Result<Self> {
+        let bytes = bytes_of(&tower.used_tensors()?, |_| true);
+        Ok(Self::Image { tower, bytes })
     }
 }
 

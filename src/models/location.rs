@@ -127,7 +127,7 @@ impl Locator {
             }
         };
         let files = ModelFiles::find(&folder, &preset.files, needs.decoder)?;
-        Ok(Found::Files(files.into()))
+        Ok(Found::Files(files.with_controls(preset.controls).into()))
     }
 
     fn default_model(&self, needs: Needs, cancelled: &dyn Fn() -> bool) -> Result<Located> {
@@ -277,6 +277,7 @@ fn in_cache(hub: &Hub, preset: &Preset, sources: &Sources, needs: Needs) -> Resu
         decoder: needs.decoder,
         state_dict: preset.files.state_dict.clone(),
         lora_alpha: preset.files.lora_alpha,
+        controls: preset.controls,
         loras: Vec::new(),
         sources: Some(sources.clone()),
     })))
@@ -356,7 +357,7 @@ mod tests {
         };
         let tae = Needs {
             decoder: DecoderKind::Tae,
-            encoder: false,
+            ..Needs::default()
         };
         assert!(files(tae).contains(&Role::TinyDecoder) && !files(tae).contains(&Role::Vae));
         let start = Needs { encoder: true, ..tae };

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `role` | the table of kinds of files; everything else goes by [`Role`] |
 //! | `preset`, `inherit`, `published` | presets and their bases; names and sources of files |
+//! | `recognise` | which model a checkpoint holds, told from its tensors, and whether the preset is its own |
 //! | `location` | which model is meant, and where its files are |
 //! | `bundled`, `cache_dir` | the model that is part of the program, and the folder it is unpacked to |
 
@@ -13,6 +14,7 @@ mod inherit;
 mod location;
 pub mod preset;
 mod published;
+mod recognise;
 pub(crate) mod role;
 
 use std::{
@@ -31,12 +33,18 @@ use crate::{
     files,
     hub::Source,
     models::preset::{FileNames, Preset, Sources},
+    prompts::actions::Controls,
     text::{TextError, TextPipeline, Umt5, Umt5Config},
-    transformer::{CausalWan, TransformerConfig, WanConfigFile},
-    vae::{Decoder, LATENT_CHANNELS, VaeError, WanEncoder},
+    transformer::{
+        CausalWan, TransformerConfig, WanConfigFile,
+        image::{ClipConfig, ClipVision, clip},
+    },
+    vae::{Decoder, VaeError, WanEncoder},
 };
 
 pub use location::{Found, Located, Locator, ModelChoice, ModelLocation, preset_of_choice};
+pub(crate) use recognise::columns_of;
+use recognise::{check_channels, check_controls, world_of_folder};
 pub use role::{DecoderKind, Needs, Role};
 
 /// A file of a model.
@@ -63,6 +71,8 @@ pub struct ModelFiles {
     state_dict: Option<String>,
     /// Alpha of the model's own LoRA, where its file does not say.
     lora_alpha: Option<f64>,
+    /// How the preset says that a world is steered; none of models that read prompts.
+    controls: Option<Controls>,
     /// LoRAs that are merged into the transformer beside its own.
     loras: Vec<LoraChoice>,
     /// Where the files are published, if they came from there.
@@ -82,6 +92,7 @@ impl ModelFiles {
         let needs = Needs {
             decoder,
             encoder: false,
+            image: names.names_a(Role::ImageEncoder),
         };
         let mut paths = BTreeMap::new();
         for &role in Role::ALL {
@@ -105,9 +116,16 @@ impl ModelFiles {
             decoder,
             state_dict: names.state_dict.clone(),
             lora_alpha: names.lora_alpha,
+            controls: None,
             loras: Vec::new(),
             sources: None,
         })
+    }
+
+    /// The same with the controls that the preset of the model says.
+    #[must_use]
+    pub fn with_controls(self, controls: Option<Controls>) -> Self {
+        Self { controls, ..self }
     }
 
     /// The same with LoRAs that are merged into the transformer beside its own.
@@ -124,6 +142,11 @@ impl ModelFiles {
         self.paths.get(&role).map(PathBuf::as_path)
     }
 
+    /// Whether the model reads an image in place of prompts.
+    pub fn reads_image(&self) -> bool {
+        self.path(Role::ImageEncoder).is_some()
+    }
+
     /// Where the file of a kind is.
     ///
     /// # Errors
@@ -134,6 +157,10 @@ impl ModelFiles {
 
     /// The files that a run with these needs reads, each with its role; those of an index are listed one by one.
     pub fn list(&self, needs: Needs) -> Vec<ModelFile> {
+        let needs = Needs {
+            image: self.reads_image(),
+            ..needs
+        };
         let mut roles: Vec<Role> = Role::ALL.iter().copied().filter(|role| role.is_used(needs)).collect();
         // Recipes have the decoder in the first place that any decoder has, and the encoder of a start behind it.
         let place = |roles: &[Role], wanted: Role| roles.iter().position(|role| *role == wanted);
@@ -215,13 +242,8 @@ impl ModelFiles {
         let (checkpoint, weights) = self.open_state_dict(compute)?;
         let config = TransformerConfig::from_weights(&weights, &self.read_config()?)
             .map_err(|error| hinted(error, &checkpoint))?;
-        let (takes, gives) = (config.in_channels, config.out_channels);
-        if (takes, gives) != (LATENT_CHANNELS, LATENT_CHANNELS) {
-            let reason = format!(
-                "it takes {takes} latent channels and gives {gives}; a text-to-video model has {LATENT_CHANNELS} of both"
-            );
-            return Err(Error::not_a_transformer(weights.origin(), reason));
-        }
+        check_channels(&config, &weights)?;
+        check_controls(self.controls, &config, &weights)?;
         let tensors = CausalWan::expected_tensors(config.clone())?;
         checkpoint.require(&tensors, &[])?;
         let weights = match self.open_loras(&tensors)? {
@@ -298,6 +320,24 @@ impl ModelFiles {
         Ok((checkpoint, weights))
     }
 
+    /// Loads the vision tower that reads the image a world begins with.
+    ///
+    /// # Errors
+    /// When the model has none, or the file does not hold exactly the tensors of one, with its text tower or without.
+    pub fn load_image_encoder(&self, compute: &Compute) -> Result<ClipVision> {
+        let (_, weights, config) = self.open_image_encoder(compute)?;
+        ClipVision::new(config, &weights)
+    }
+
+    /// The file of the vision tower, checked; reads no weights.
+    pub(crate) fn open_image_encoder(&self, compute: &Compute) -> Result<(Checkpoint, Weights, ClipConfig)> {
+        let (checkpoint, weights) = open(self.required(Role::ImageEncoder)?, compute)?;
+        let heads = self.read_config()?.num_image_heads;
+        let config = ClipConfig::from_weights(&weights, heads).map_err(|error| hinted(error, &checkpoint))?;
+        checkpoint.require(&config.expected_tensors()?, &clip::OTHERS)?;
+        Ok((checkpoint, weights, config))
+    }
+
     /// Loads the encoder, for videos that start from an image or a clip.
     ///
     /// # Errors
@@ -324,6 +364,7 @@ fn hinted(mut error: Error, checkpoint: &Checkpoint) -> Error {
         Error::NotATransformer { reason, .. } => ("a Wan diffusion model", reason),
         Error::Text(TextError::NotUmt5 { reason, .. }) => ("a UMT5 text encoder", reason),
         Error::Vae(VaeError::Unsupported { reason, .. }) => ("a Wan VAE", reason),
+        Error::NotClip { reason, .. } => ("a CLIP vision encoder", reason),
         _ => return error,
     };
     if let Some(other) = checkpoint.looks_like().filter(|other| *other != wanted) {
@@ -335,7 +376,8 @@ fn hinted(mut error: Error, checkpoint: &Checkpoint) -> Error {
     error
 }
 
-/// The preset for a folder when none is asked for: the one its `config.json` names, or the default.
+/// The preset for a folder when none is asked for: the one its `config.json` names, that of the world whose checkpoint is
+/// there, or the default.
 ///
 /// # Errors
 /// When `config.json` cannot be read or names an unknown preset.
@@ -352,7 +394,11 @@ pub fn preset_of_folder(folder: &Path) -> Result<(String, Preset)> {
 /// As [`preset_of_folder`].
 fn own_preset(folder: &Path) -> Result<Option<(String, Preset)>> {
     let config = WanConfigFile::read(&folder.join("config.json"))?;
-    let Some(name) = config.deepforcing_preset else {
+    let known = match config.deepforcing_preset {
+        Some(name) => Some(name),
+        None => world_of_folder(folder)?.map(str::to_owned),
+    };
+    let Some(name) = known else {
         return Ok(None);
     };
     // The folder may be somebody else's, who may name a file in it, but no other.
@@ -381,6 +427,7 @@ mod tests {
             decoder: DecoderKind::Wan,
             state_dict: state_dict.map(str::to_string),
             lora_alpha: None,
+            controls: None,
             loras: Vec::new(),
             sources: None,
         };
@@ -390,20 +437,26 @@ mod tests {
 
     #[test]
     fn files_are_listed_in_the_order_of_recipes() {
-        let paths = Role::ALL
-            .iter()
-            .map(|role| (*role, PathBuf::from(role.name())))
-            .collect();
+        let of = |left_out: &[Role]| -> BTreeMap<Role, PathBuf> {
+            let roles = Role::ALL.iter().filter(|role| !left_out.contains(role));
+            roles.map(|role| (*role, PathBuf::from(role.name()))).collect()
+        };
+        let paths = of(&[Role::ImageEncoder]);
         let files = ModelFiles {
             paths,
             decoder: DecoderKind::Tae,
             state_dict: None,
             lora_alpha: None,
+            controls: None,
             loras: vec!["added.pt:0.5".parse().unwrap()],
             sources: None,
         };
         let listed = |decoder: DecoderKind, encoder: bool| {
-            let files = files.list(Needs { decoder, encoder });
+            let files = files.list(Needs {
+                decoder,
+                encoder,
+                ..Needs::default()
+            });
             files
                 .into_iter()
                 .map(|file| file.role.name())
@@ -423,6 +476,13 @@ mod tests {
             listed(DecoderKind::Tae, true),
             "transformer config tiny-decoder vae text-encoder tokenizer lora lora"
         );
+        let world = ModelFiles {
+            paths: of(&[]),
+            ..files
+        };
+        let listed = world.list(Needs::default());
+        let listed: Vec<&str> = listed.iter().map(|file| file.role.name()).collect();
+        assert_eq!(listed.join(" "), "transformer config vae image-encoder lora lora");
     }
 
     #[test]

@@ -119,6 +119,7 @@ impl Sources {
     /// # Errors
     /// When one of them is not published with this model, for instance the decoder.
     pub fn needed(&self, needs: Needs) -> Result<Vec<(Role, &Source)>> {
+        let needs = self.with_conditions(needs);
         let lacking = Role::ALL
             .iter()
             .find(|role| role.is_required(needs) && self.of(**role).is_none());
@@ -140,7 +141,7 @@ impl Sources {
         };
         let needs = Needs {
             decoder,
-            encoder: false,
+            ..self.with_conditions(Needs::default())
         };
         let mut files = self.all();
         files.retain(|(role, _)| role.is_used(needs));
@@ -149,8 +150,17 @@ impl Sources {
 
     /// A file without which no run can do and that is not published with this model.
     pub(super) fn lacks(&self) -> Option<Role> {
+        let image = self.with_conditions(Needs::default()).image;
         let mut roles = Role::ALL.iter().copied();
-        roles.find(|role| role.is_in_every_model() && self.of(*role).is_none())
+        roles.find(|role| role.is_in_every_model(image) && self.of(*role).is_none())
+    }
+
+    /// What a run needs of this model.
+    fn with_conditions(&self, needs: Needs) -> Needs {
+        Needs {
+            image: self.of(Role::ImageEncoder).is_some(),
+            ..needs
+        }
     }
 }
 
@@ -192,6 +202,7 @@ mod tests {
         let source = |file: &str| format!("{{ repo = \"a/b\", file = \"{file}\" }}");
         let roles = Role::ALL
             .iter()
+            .filter(|role| **role != Role::ImageEncoder)
             .map(|role| format!("{role} = {}\n", source(role.name())));
         let sources: Sources = toml::from_str(&roles.collect::<String>()).unwrap();
         let has = |there: &[&str], role: Role| {
@@ -228,7 +239,7 @@ mod tests {
             let error = sources
                 .needed(Needs {
                     decoder,
-                    encoder: false,
+                    ..Needs::default()
                 })
                 .unwrap_err()
                 .to_string();

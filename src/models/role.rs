@@ -48,6 +48,8 @@ pub struct Needs {
     pub decoder: DecoderKind,
     /// Whether the video starts from an image or a clip, which the encoder of the Wan VAE turns into latents.
     pub encoder: bool,
+    /// Whether the model reads an image in place of prompts. Those who know its files set it.
+    pub image: bool,
 }
 
 /// When a run uses a kind of file.
@@ -57,6 +59,8 @@ enum Demand {
     Always,
     /// It is used where it is there.
     WhereThere,
+    /// Models that read prompts cannot do without; those that read an image in place of them have none.
+    WithPrompts,
     /// The presets that name it cannot do without; others have none.
     WhereNamed,
     /// These runs cannot do without; others leave it alone.
@@ -115,7 +119,7 @@ roles! {
     Vae {
         name: "vae",
         words: "the VAE",
-        demand: Demand::When(|needs| needs.encoder || needs.decoder == DecoderKind::Wan),
+        demand: Demand::When(|needs| needs.encoder || needs.image || needs.decoder == DecoderKind::Wan),
         published: ["Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors"],
     }
     TinyDecoder {
@@ -127,14 +131,21 @@ roles! {
     TextEncoder {
         name: "text-encoder",
         words: "the text encoder",
-        demand: Demand::Always,
+        demand: Demand::WithPrompts,
         published: ["models_t5_umt5-xxl-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.safetensors"],
     }
     Tokenizer {
         name: "tokenizer",
         words: "the tokenizer",
-        demand: Demand::Always,
+        demand: Demand::WithPrompts,
         published: ["google/umt5-xxl/tokenizer.json", "tokenizer.json"],
+    }
+    /// The vision tower of CLIP, which reads the image that a world begins with. A model that has it reads no prompts.
+    ImageEncoder {
+        name: "image-encoder",
+        words: "the image encoder",
+        demand: Demand::WhereNamed,
+        published: [],
     }
     /// A LoRA that belongs to the model: it is merged into the transformer.
     Lora {
@@ -170,6 +181,7 @@ impl Role {
     pub fn is_used(self, needs: Needs) -> bool {
         match self.kind().demand {
             Demand::Always | Demand::WhereThere | Demand::WhereNamed => true,
+            Demand::WithPrompts => !needs.image,
             Demand::When(needed) => needed(needs),
         }
     }
@@ -189,9 +201,13 @@ impl Role {
         matches!(self.kind().demand, Demand::WhereNamed)
     }
 
-    /// Whether no run can do without the file.
-    pub fn is_in_every_model(self) -> bool {
-        matches!(self.kind().demand, Demand::Always)
+    /// Whether no run can do without the file, of a model that reads an `image` in place of prompts, or prompts.
+    pub fn is_in_every_model(self, image: bool) -> bool {
+        match self.kind().demand {
+            Demand::Always => true,
+            Demand::WithPrompts => !image,
+            Demand::WhereThere | Demand::WhereNamed | Demand::When(_) => false,
+        }
     }
 
     /// Reads a name; `others` are words that could have stood in its place.
@@ -240,18 +256,28 @@ mod tests {
 
     #[test]
     fn a_run_reads_what_it_needs_and_the_config_where_it_is_there() {
-        let needs = |decoder: DecoderKind, encoder: bool| Needs { decoder, encoder };
+        let needs = |decoder: DecoderKind, encoder: bool| Needs {
+            decoder,
+            encoder,
+            image: false,
+        };
+        let world = Needs {
+            image: true,
+            ..needs(DecoderKind::Tae, false)
+        };
         for (needs, vae, tiny) in [
             (needs(DecoderKind::Wan, false), true, false),
             (needs(DecoderKind::Wan, true), true, false),
             (needs(DecoderKind::Tae, false), false, true),
             (needs(DecoderKind::Tae, true), true, true),
+            (world, true, true),
         ] {
             for role in Role::ALL {
                 let (used, required) = match role {
                     Role::Vae => (vae, vae),
                     Role::TinyDecoder => (tiny, tiny),
-                    Role::Config | Role::Lora => (true, false),
+                    Role::Config | Role::Lora | Role::ImageEncoder => (true, false),
+                    Role::TextEncoder | Role::Tokenizer => (!needs.image, !needs.image),
                     _ => (true, true),
                 };
                 assert_eq!(

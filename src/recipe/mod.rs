@@ -29,7 +29,7 @@ pub use model::{FileRecord, ModelRecord};
 pub use start::{StartKind, StartRecord};
 
 use crate::{
-    Result,
+    Error, Result,
     cache::{CacheSettings, Policy},
     hub::file_hash::is_sha256,
     models::Role,
@@ -346,7 +346,15 @@ impl Recipe {
             height: video.height,
         };
         let size = size.checked().map_err(|error| error.to_string())?;
-        let sizes = [cache.window, cache.sink, cache.budget, cache.recent, self.rollout.chunk];
+        let action_window = self.rollout.action_window.unwrap_or(0);
+        let sizes = [
+            cache.window,
+            cache.sink,
+            cache.budget,
+            cache.recent,
+            self.rollout.chunk,
+            action_window,
+        ];
         if let Some(frames) = sizes.into_iter().find(|frames| *frames > MOST_FRAMES) {
             return Err(format!("a cache or chunk of {frames} latent frames is none"));
         }
@@ -354,6 +362,7 @@ impl Recipe {
             chunk,
             first_frame_alone,
             kind: _,
+            action_window: _,
         } = self.rollout;
         let generated = video.latent_frames - self.given();
         chunk_plans(self.given(), generated, chunk, first_frame_alone).map_err(|error| error.to_string())?;
@@ -381,6 +390,23 @@ impl Recipe {
         frames.max().unwrap_or(0).max(self.rollout.chunk)
     }
 
+    /// Latent frames that the action modules of a world remember, with a cache of `policy`.
+    pub fn action_window(&self, policy: &Policy) -> usize {
+        self.rollout.action_window.unwrap_or(policy.window)
+    }
+
+    fn check_action_window(&self, policy: &Policy) -> Result<()> {
+        let (chunk, tokens) = (self.rollout.chunk, policy.window);
+        match self.rollout.action_window {
+            Some(window) if window < chunk => Err(Error::FrameWindow { window, frames: chunk }),
+            // A cache that keeps the whole video is never too small.
+            Some(window) if window > tokens && tokens < self.video.latent_frames => {
+                Err(Error::ActionWindow { window, tokens })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The settings of the rollout that makes the video.
     ///
     /// # Errors
@@ -388,6 +414,7 @@ impl Recipe {
     pub fn rollout_settings(&self) -> Result<RolloutSettings> {
         self.sampler.validate()?;
         let policy = self.cache.resolve(self.rollout.chunk, self.video.latent_frames)?;
+        self.check_action_window(&policy)?;
         rolling::Asked {
             rollout: self.rollout,
             sampler: &self.sampler,

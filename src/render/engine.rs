@@ -15,10 +15,12 @@ use crate::{
     models::{ModelFiles, Role},
     prompts::PromptSpan,
     rollout::{
-        ChunkLoop, LoopKind, PromptChange, RollingError, RollingRollout, Rollout, RolloutSettings, Script, SeededNoise,
+        ActionRows, ChunkLoop, EncodedImage, LoopKind, PromptChange, RollingError, RollingRollout, Rollout,
+        RolloutSettings, Script, SeededNoise, World,
+        start::{Given, StartPictures},
     },
     text::{PromptEmbedding, TextPipeline},
-    transformer::CausalWan,
+    transformer::{CausalWan, PromptContext},
     vae::{DecodeStream, Decoder, WanEncoder},
 };
 
@@ -29,11 +31,14 @@ const DEFAULT_TEXT_LEN: usize = 512;
 pub struct Engine {
     files: ModelFiles,
     compute: Compute,
-    text: TextPipeline,
+    /// Absent where the model reads an image in place of prompts.
+    text: Option<TextPipeline>,
     model: Arc<CausalWan>,
     decoder: Arc<Decoder>,
     /// Loaded at the first start from an image or a clip.
-    encoder: Option<WanEncoder>,
+    encoder: Option<Arc<WanEncoder>>,
+    /// The image that the last world began with, and what the network reads of it.
+    image: Option<(Tensor, Arc<PromptContext>)>,
     embeddings: HashMap<String, PromptEmbedding>,
     /// What they depend on.
     encoded_by: TextEncoder,
@@ -62,9 +67,15 @@ impl Engine {
     pub fn load(files: &ModelFiles, compute: &Compute) -> Result<Self> {
         let started = Instant::now();
         let text_len = files.read_config()?.text_len.unwrap_or(DEFAULT_TEXT_LEN);
-        let text = files.open_text(text_len, compute)?;
+        let text = if files.reads_image() {
+            None
+        } else {
+            Some(files.open_text(text_len, compute)?)
+        };
         let model = files.load_transformer(compute)?;
-        files.check_prompt_width(&text, &model)?;
+        if let Some(text) = &text {
+            files.check_prompt_width(text, &model)?;
+        }
         let decoder = files.load_decoder(compute)?;
         let path = |role| files.path(role).map(Path::to_owned);
         let encoded_by = TextEncoder {
@@ -79,6 +90,7 @@ impl Engine {
             model,
             decoder,
             encoder: None,
+            image: None,
             embeddings: HashMap::new(),
             encoded_by,
             loading: started.elapsed(),
@@ -129,13 +141,14 @@ impl Engine {
         if fresh.is_empty() {
             return Ok(());
         }
-        if !self.text.is_open() {
+        let text = self.text.as_mut().ok_or(Error::NoPrompts)?;
+        if !text.is_open() {
             let (_, weights) = self.files.open_text_encoder(&self.compute)?;
-            self.text.reopen(weights)?;
+            text.reopen(weights)?;
         }
-        let embedded = self.text.embed(&fresh);
+        let embedded = text.embed(&fresh);
         // Of a file of 11 GB, all that was read would count as memory of this process.
-        self.text.close();
+        text.close();
         for (prompt, embedding) in fresh.into_iter().zip(embedded?) {
             // The rows after the prompt, which are zero, are not kept: they are put back for the transformer.
             let rows = embedding.tokens.min(embedding.tensor.dim(0)?);
@@ -157,7 +170,7 @@ impl Engine {
     }
 
     /// A rollout of `settings` with seeded noise, by the loop `kind`, under `prompts` from their latent frames on, the first
-    /// one 0. `given`: latents `[frames, 16, height, width]` that the video begins with.
+    /// one 0. `given`: what the video begins with.
     ///
     /// # Errors
     /// As [`Rollout::new`], [`RollingRollout::new`] and [`Engine::read_prompts`].
@@ -166,8 +179,13 @@ impl Engine {
         kind: LoopKind,
         settings: RolloutSettings,
         prompts: &[PromptSpan],
-        given: Option<Tensor>,
+        given: Option<Given>,
     ) -> Result<Box<dyn ChunkLoop>> {
+        let given = match given {
+            Some(Given::Latents(latents)) => Some(latents),
+            Some(Given::Image(_)) => return Err(Error::NoWorld),
+            None => None,
+        };
         self.read_prompts(prompts.iter().map(|prompt| prompt.text.as_str()))?;
         let changes = prompts.iter().map(|prompt| {
             let frame = prompt.latent_frame;
@@ -190,6 +208,67 @@ impl Engine {
         })
     }
 
+    /// A rollout of `settings` with seeded noise in a world: under the image `[1, 3, height, width]` and the actions `rows`,
+    /// one for each picture that its latent frames give. `action_window`: latent frames that the action modules remember.
+    ///
+    /// # Errors
+    /// When there is no image, as [`Rollout::directed`] and [`Rollout::of_world`], or when the image encoder cannot be read.
+    pub fn world(
+        &mut self,
+        settings: RolloutSettings,
+        given: Option<Given>,
+        rows: ActionRows,
+        action_window: usize,
+    ) -> Result<Box<dyn ChunkLoop>> {
+        let channels = self.model.config().beside_channels();
+        let Some(Given::Image(image)) = given else {
+            return Err(Error::NoImage { channels });
+        };
+        let prompts = vec![PromptChange {
+            frame: 0,
+            context: self.image_context(&image)?,
+        }];
+        let script = Script::new(settings.frames, prompts)?.with_actions(rows);
+        let world = World {
+            image: Box::new(EncodedImage::new(self.shared_encoder()?, image)),
+            action_window,
+        };
+        let noise = Box::new(SeededNoise::new(settings.seed));
+        let rollout = Rollout::directed(self.model.clone(), settings, Box::new(script), None, noise)?;
+        Ok(Box::new(rollout.of_world(world)?))
+    }
+
+    /// What the network reads of the image of a world. The vision tower is loaded for it and let go again.
+    fn image_context(&mut self, image: &Tensor) -> Result<Arc<PromptContext>> {
+        if let Some((known, context)) = &self.image
+            && known.dims() == image.dims()
+            && (known - image)?.abs()?.max_all()?.to_scalar::<f32>()? == 0.0
+        {
+            return Ok(context.clone());
+        }
+        let tower = self.files.load_image_encoder(&self.compute)?;
+        let (gives, takes) = (tower.config().dim, self.model.config().context_dim);
+        if gives != takes {
+            return Err(Error::ImageWidth { gives, takes });
+        }
+        let tokens = tower.encode(&tower.prepare(&image.squeeze(0)?)?)?;
+        let context = Arc::new(self.model.prompt_context(&tokens)?);
+        self.image = Some((image.clone(), context.clone()));
+        Ok(context)
+    }
+
+    /// What a rollout begins with, of the pictures of a start.
+    ///
+    /// # Errors
+    /// As [`Engine::encoder`], or on a device failure.
+    pub fn given(&mut self, start: &StartPictures) -> Result<Given> {
+        let device = self.compute.device.clone();
+        Ok(match start.image(&device)? {
+            Some(image) => Given::Image(image),
+            None => Given::Latents(start.encode(self.encoder()?, &device)?),
+        })
+    }
+
     /// A decoder for the latents of one video.
     pub fn decoder(&self) -> DecodeStream {
         self.decoder.stream()
@@ -200,10 +279,17 @@ impl Engine {
     /// # Errors
     /// When the model has no Wan VAE, or its file does not hold an encoder.
     pub fn encoder(&mut self) -> Result<&WanEncoder> {
-        let encoder = match self.encoder.take() {
-            Some(encoder) => encoder,
-            None => self.files.load_encoder(&self.compute)?,
-        };
+        let encoder = self.shared_encoder()?;
         Ok(self.encoder.insert(encoder))
+    }
+
+    /// The same, to be used while the video is made.
+    fn shared_encoder(&mut self) -> Result<Arc<WanEncoder>> {
+        if let Some(encoder) = &self.encoder {
+            return Ok(encoder.clone());
+        }
+        let encoder = Arc::new(self.files.load_encoder(&self.compute)?);
+        self.encoder = Some(encoder.clone());
+        Ok(encoder)
     }
 }

@@ -353,6 +353,9 @@ fn start_pictures(
 pub fn read_start(file: &StartFile, session: &Session, observe: &mut dyn FnMut(Event<'_>)) -> Result<StartPictures> {
     let (settings, rollout) = (&session.settings, session.located.preset.rollout);
     let size = settings.size.value.checked()?;
+    if let (StartFile::Image(path), Some(_)) = (file, session.located.preset.controls) {
+        return StartPictures::of_world(path, size);
+    }
     // A start longer than what the window holds beside the chunk in work would be forgotten at once.
     let most = settings.cache().window.saturating_sub(rollout.chunk);
     let pictures = StartPictures::read(file, size, settings.fps.value, rollout, most)?;

@@ -67,7 +67,7 @@ use crate::{
     render::engine::Engine,
     render::pipeline::{Pictures, Update},
     render::state::{Opened, State, StateOptions, earlier_chunks},
-    rollout::{CancelToken, ChunkLoop, LatentChunk},
+    rollout::{CancelToken, ChunkLoop, LatentChunk, start::Given},
     trace::{TraceOptions, Tracing},
     vae::LATENT_CHANNELS,
     video::latents::LatentWriter,
@@ -80,8 +80,8 @@ pub use event::{Event, InWork};
 pub struct Job {
     pub recipe: Recipe,
     pub target: Target,
-    /// Latents `[frames, 16, height, width]` that the video begins with, as [`crate::rollout::start::encode_start`] gives them.
-    pub given: Option<Tensor>,
+    /// What the video begins with, as [`Engine::given`] gives it.
+    pub given: Option<Given>,
     /// Safetensors file for the latents.
     pub save_latents: Option<PathBuf>,
     /// PNG or JPEG file for the picture in the middle of the video.
@@ -157,12 +157,7 @@ pub fn render(
 ) -> Result<Outcome, RenderError> {
     let started = Instant::now();
     let recipe = &job.recipe;
-    let mut rollout = engine.rollout(
-        recipe.rollout.kind,
-        recipe.rollout_settings()?,
-        &recipe.prompts,
-        job.given.clone(),
-    )?;
+    let mut rollout = rollout(engine, job)?;
     let resumed = open_state(job, rollout.as_mut(), engine.compute())?;
     let mut keep = Keeper::open(job, engine.compute())?;
     let measuring = measuring(job)?;
@@ -254,6 +249,18 @@ pub fn render(
             Err(failed)
         }
     }
+}
+
+/// The rollout of the job's video, at its beginning.
+fn rollout(engine: &mut Engine, job: &Job) -> Result<Box<dyn ChunkLoop>> {
+    let (recipe, given) = (&job.recipe, job.given.clone());
+    let settings = recipe.rollout_settings()?;
+    let Some(actions) = &recipe.actions else {
+        return engine.rollout(recipe.rollout.kind, settings, &recipe.prompts, given);
+    };
+    let rows = actions.rows(recipe.video.latent_frames)?;
+    let window = recipe.action_window(&settings.policy);
+    engine.world(settings, given, rows, window)
 }
 
 /// What a run goes on from, and who keeps its state.

@@ -80,8 +80,7 @@ impl Run {
         }
         if let Some(start) = &work.start {
             observe(Event::Stage("encoding the start"));
-            let device = self.engine.compute().device.clone();
-            work.job.given = Some(start.encode(self.engine.encoder()?, &device)?);
+            work.job.given = Some(self.engine.given(start)?);
         }
         let video = &work.job.recipe.video;
         let run = (self.done, self.pictures);

@@ -12,7 +12,9 @@ use crate::{
     device::{Compute, Probe, Selection},
     hub::{Transfer, file_hash::FileHashes},
     memory::{ByteSize, Fit, Free, GpuRoom, MemoryPlan, Sizes, fit},
-    models::{DecoderKind, Found, Located, Locator, ModelChoice, ModelFile, ModelFiles, ModelLocation, Needs},
+    models::{
+        DecoderKind, Found, Located, Locator, ModelChoice, ModelFile, ModelFiles, ModelLocation, Needs, columns_of,
+    },
     prompts::PromptSpan,
     recipe::{FileRecord, ModelRecord, Recipe, VideoRecord},
     render::{Event, jobs::Work, speed::Speeds},
@@ -51,6 +53,7 @@ impl Session {
         let needs = Needs {
             decoder: layers.vae(),
             encoder,
+            ..Needs::default()
         };
         let choice = ModelChoice {
             model: model.as_deref(),
@@ -192,9 +195,16 @@ impl Session {
     pub fn sizes(&self, found: &Found) -> Result<Option<Sizes>> {
         match found {
             Found::Files(files) => Sizes::of(files).map(Some),
-            // All embedded presets are of one size; a file of the user may be of another.
+            // All embedded presets of a kind are of one size; a file of the user may be of another.
             Found::Missing(_) if crate::models::preset::Preset::names().contains(&self.located.model.as_str()) => {
-                Sizes::published(self.needs.decoder).map(Some)
+                let decoder = self.needs.decoder;
+                Ok(Some(match self.located.preset.controls {
+                    Some(controls) => {
+                        let (keys, mouse) = columns_of(controls);
+                        Sizes::published_world(decoder, keys, mouse)?
+                    }
+                    None => Sizes::published(decoder)?,
+                }))
             }
             Found::Missing(_) => Ok(None),
         }

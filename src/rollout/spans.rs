@@ -30,6 +30,9 @@ pub struct RolloutDefaults {
     /// Which loop makes the chunks.
     #[serde(rename = "loop", skip_serializing_if = "LoopKind::is_default")]
     pub kind: LoopKind,
+    /// Latent frames of which the action modules of a world remember keys and values; the window of the tokens without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_window: Option<usize>,
 }
 
 impl Default for RolloutDefaults {
@@ -38,6 +41,7 @@ impl Default for RolloutDefaults {
             chunk: 3,
             first_frame_alone: false,
             kind: LoopKind::Chunks,
+            action_window: None,
         }
     }
 }

@@ -8,7 +8,8 @@ use candle_core::{Device, Tensor};
 use super::{RolloutDefaults, request::PictureSize};
 use crate::{
     Error, Result,
-    vae::{TEMPORAL_FACTOR, WanEncoder, pictures_of_latents},
+    transformer::image::picture::{Extent, fit, planes},
+    vae::{PICTURE_CHANNELS, TEMPORAL_FACTOR, WanEncoder, pictures_of_latents},
     video::{Clip, read_image, read_last_frames_fitted},
 };
 
@@ -37,6 +38,17 @@ pub struct StartPictures {
     pub latent_frames: usize,
     /// Pictures for which a single image is held, for models that cannot start from one: 1 otherwise.
     pub held: usize,
+    /// Whether the image is what a world is made under, and no part of the video.
+    is_condition: bool,
+}
+
+/// What a rollout begins with.
+#[derive(Debug, Clone)]
+pub enum Given {
+    /// Latents `[frames, 16, height/8, width/8]` that are the beginning of the video.
+    Latents(Tensor),
+    /// The image `[1, 3, height, width]` in −1…1 that a world is made under.
+    Image(Tensor),
 }
 
 impl StartPictures {
@@ -82,7 +94,51 @@ impl StartPictures {
             clip,
             latent_frames,
             held,
+            is_condition: false,
         })
+    }
+
+    /// Reads the image at `path` that a world of `size` begins with: its middle, in the proportions of the video, resized as
+    /// the models were trained with (docs/algorithms/matrix_game_2.md section 4). The world is made under it; none of its
+    /// latent frames is given.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn of_world(path: &Path, size: PictureSize) -> Result<Self> {
+        let mut clip = read_image(path)?;
+        let (from, to) = (
+            Extent {
+                width: clip.width as usize,
+                height: clip.height as usize,
+            },
+            Extent {
+                width: size.width,
+                height: size.height,
+            },
+        );
+        for frame in &mut clip.frames {
+            *frame = fit(frame, from, to);
+        }
+        (clip.width, clip.height) = (size.width as u32, size.height as u32);
+        Ok(Self {
+            clip,
+            latent_frames: 0,
+            held: 1,
+            is_condition: true,
+        })
+    }
+
+    /// The image `[1, 3, height, width]` in −1…1 that a world is made under; `None` where the pictures are part of the video.
+    ///
+    /// # Errors
+    /// On a device failure.
+    pub fn image(&self, device: &Device) -> Result<Option<Tensor>> {
+        if !self.is_condition {
+            return Ok(None);
+        }
+        let shape = (1, PICTURE_CHANNELS, self.clip.height as usize, self.clip.width as usize);
+        let frame = self.clip.frames.first().map(Vec::as_slice).unwrap_or_default();
+        Ok(Some(Tensor::from_vec(planes(frame), shape, device)?))
     }
 
     /// The latents `[F, 16, H/8, W/8]` for [`crate::rollout::Rollout::new`].

@@ -55,6 +55,8 @@ pub struct WanConfigFile {
     pub num_heads: Option<usize>,
     pub text_len: Option<usize>,
     pub eps: Option<f64>,
+    /// Heads of the vision tower beside the network.
+    pub num_image_heads: Option<usize>,
     /// Sizes that the shapes of the tensors tell as well: a file that says otherwise is that of another model.
     pub dim: Option<usize>,
     pub ffn_dim: Option<usize>,

@@ -15,6 +15,14 @@ struct Manifest {
     tensors: Vec<Entry>,
 }
 
+/// The lists of Matrix-Game 2.0 have names as keys.
+#[derive(Deserialize)]
+struct NamedManifest {
+    num_tensors: usize,
+    num_parameters: usize,
+    tensors: Shapes,
+}
+
 #[derive(Deserialize)]
 struct Entry {
     name: String,
@@ -74,6 +82,26 @@ fn the_transformer_asks_for_all_of_self_forcing() {
         .map(|(name, shape)| (name.strip_prefix("model.").expect("the prefix").to_string(), shape))
         .collect();
     assert_eq!(assert_same(wan_1_3b(), &stripped), 825);
+}
+
+/// Each of the three models, under the wrapper's prefix `model.`: names, shapes, and the number of parameters.
+#[test]
+fn the_transformer_asks_for_all_of_matrix_game_2() {
+    for (mode, keys, mouse) in [("universal", 4, true), ("gta_drive", 2, true), ("templerun", 7, false)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/golden/manifests")
+            .join(format!("matrix_game_2_{mode}.json"));
+        let manifest: NamedManifest = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let stripped: Shapes = manifest
+            .tensors
+            .into_iter()
+            .map(|(name, shape)| (name.strip_prefix("model.").expect("the prefix").to_string(), shape))
+            .collect();
+        let asked = CausalWan::expected_tensors(TransformerConfig::matrix_game_2(keys, mouse)).unwrap();
+        let parameters: usize = asked.iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
+        assert_eq!(assert_same(asked, &stripped), manifest.num_tensors, "{mode}");
+        assert_eq!(parameters, manifest.num_parameters, "{mode}");
+    }
 }
 
 #[test]

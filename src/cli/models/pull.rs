@@ -61,6 +61,7 @@ impl Pull {
                 Decoders::Tae | Decoders::Both => DecoderKind::Tae,
             },
             encoder: matches!(self.vae, Decoders::Both),
+            ..Needs::default()
         };
         let needed = sources.needed(needs)?;
         Ok(needed

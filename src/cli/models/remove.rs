@@ -104,7 +104,7 @@ fn kept(hub: &Hub, removed: &Sources) -> Result<Vec<Source>> {
         };
         let decoders = [DecoderKind::Wan, DecoderKind::Tae].map(|decoder| Needs {
             decoder,
-            encoder: false,
+            ..Needs::default()
         });
         let is_there = decoders.into_iter().filter_map(|needs| sources.needed(needs).ok());
         let is_there = is_there

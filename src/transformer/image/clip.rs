@@ -125,6 +125,16 @@ impl ClipConfig {
         Ok(recorder.recorded())
     }
 
+    /// Names and shapes of the tensors that are read of a vision tower of these sizes.
+    ///
+    /// # Errors
+    /// Never in practice: nothing is read.
+    pub fn used_tensors(&self) -> Result<Vec<TensorSpec>> {
+        let recorder = Weights::recorder();
+        ClipVision::new(self.clone(), &recorder)?;
+        Ok(recorder.recorded())
+    }
+
     /// Tokens that it gives.
     pub fn tokens(&self) -> usize {
         self.side * self.side + 1

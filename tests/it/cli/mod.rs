@@ -23,4 +23,5 @@ mod starts;
 mod strangers;
 mod streams;
 mod switches;
+mod walks;
 mod worlds;

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use deepforcing::{
     checkpoint::TensorSpec,
     text::{Umt5, Umt5Config},
-    transformer::{CausalWan, TransformerConfig},
+    transformer::{CausalWan, ContextKind, TransformerConfig, action::ActionConfig, image::ClipConfig},
     vae::{TaeConfig, WanVaeConfig},
 };
 use tempfile::{TempDir, tempdir};
@@ -24,6 +24,7 @@ pub const TINY_DECODER: &str = "taew2_1.safetensors";
 pub const TEXT_ENCODER: &str = "models_t5_umt5-xxl-enc-bf16.safetensors";
 pub const TOKENIZER: &str = "google/umt5-xxl/tokenizer.json";
 pub const CONFIG: &str = "config.json";
+pub const IMAGE_ENCODER: &str = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth";
 
 /// Tensors by name: shape and values.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -45,6 +46,22 @@ impl Model {
         save_safetensors(&model.path(TINY_DECODER), &tiny_decoder());
         save_safetensors(&model.path(TEXT_ENCODER), &text_encoder());
         model.write(TOKENIZER, tokenizer().as_bytes());
+        model
+    }
+
+    /// The files of a world of `keys` keys, with a mouse or without: the transformer as it is published, under the name
+    /// `file` and with the prefix of its wrapper. It names no preset and has no text encoder.
+    pub fn world(file: &str, keys: usize, mouse: bool) -> Self {
+        let model = Self {
+            folder: tempdir().unwrap(),
+        };
+        model.write(CONFIG, br#"{"num_heads": 2, "num_image_heads": 2}"#);
+        let wrapped = world_transformer(keys, mouse).into_iter();
+        let wrapped = wrapped.map(|(name, values)| (format!("model.{name}"), values));
+        save_safetensors(&model.path(file), &wrapped.collect());
+        save_torch(&model.path(VAE), &vae());
+        save_safetensors(&model.path(TINY_DECODER), &tiny_decoder());
+        save_torch(&model.path(IMAGE_ENCODER), &image_encoder());
         model
     }
 
@@ -139,6 +156,48 @@ pub fn transformer_of(in_channels: usize, text_dim: usize) -> Tensors {
         ..TransformerConfig::wan_1_3b()
     };
     random(CausalWan::expected_tensors(config).unwrap())
+}
+
+/// A world whose images have tokens of width 24.
+fn world_transformer(keys: usize, mouse: bool) -> Tensors {
+    let config = TransformerConfig {
+        dim: 48,
+        heads: 2,
+        ffn_dim: 96,
+        layers: 2,
+        freq_dim: 32,
+        context: ContextKind::Image,
+        context_dim: 24,
+        in_channels: 36,
+        actions: Some(ActionConfig {
+            blocks: vec![0],
+            keys,
+            mouse,
+            key_dim: 8,
+            heads: 2,
+            head_dim: 8,
+        }),
+        ..TransformerConfig::wan_1_3b()
+    };
+    random(CausalWan::expected_tensors(config).unwrap())
+}
+
+/// A vision tower, with a tensor of the text tower beside it.
+fn image_encoder() -> Tensors {
+    let config = ClipConfig {
+        dim: 24,
+        heads: 2,
+        layers: 3,
+        used: 2,
+        patch: 4,
+        side: 3,
+        mlp_dim: 48,
+        out_dim: Some(8),
+    };
+    let mut tensors = random(config.expected_tensors().unwrap());
+    tensors.insert("textual.token_embedding.weight".into(), (vec![2, 2], vec![0.5; 4]));
+    tensors.insert("log_scale".into(), (vec![1], vec![1.0]));
+    tensors
 }
 
 pub fn vae() -> Tensors {

@@ -54,8 +54,12 @@ pub struct Desk {
 
 impl Desk {
     pub fn new() -> Self {
+        Self::of(Model::new())
+    }
+
+    pub fn of(model: Model) -> Self {
         Self {
-            model: Model::new(),
+            model,
             videos: tempdir().unwrap(),
         }
     }

@@ -2,12 +2,26 @@
 
 use std::fs;
 
-use crate::cli::program::Desk;
+use crate::cli::{
+    model::{Model, TRANSFORMER},
+    program::Desk,
+};
 
-/// A desk with a preset of a world, whose files are those of the desk's model, and an image to begin with.
+/// A desk with a world, a preset for it, and an image to begin with.
 fn desk(controls: &str) -> Desk {
-    let desk = Desk::new();
-    let preset = format!("base = \"deep-forcing\"\ndescription = \"a world\"\ncontrols = \"{controls}\"\n");
+    let (keys, mouse) = match controls {
+        "universal" => (4, true),
+        "gta_drive" => (2, true),
+        _ => (7, false),
+    };
+    with_preset(Desk::of(Model::world(TRANSFORMER, keys, mouse)), controls)
+}
+
+fn with_preset(desk: Desk, controls: &str) -> Desk {
+    let preset = format!(
+        "base = \"matrix-game-2\"\ndescription = \"a world\"\ncontrols = \"{controls}\"\n\
+         [video]\nfps = 16\n[cache]\nwindow = 21\n"
+    );
     fs::write(desk.video("world.toml"), preset).unwrap();
     let picture = image::RgbImage::from_pixel(32, 32, image::Rgb([20, 90, 30]));
     picture.save(desk.video("start.png")).unwrap();
@@ -23,11 +37,12 @@ fn refused(desk: &Desk, more: &[&str], says: &[&str]) {
 
 #[test]
 fn what_a_world_does_not_read_or_lacks_is_named() {
+    let text = with_preset(Desk::new(), "universal");
+    let steered = ["--prompt-given", "--actions", "w*24"];
+    text.refused(2, &steered, &["no controls", "reads no actions"]);
+    text.refused(2, &["--actions", "w*24"], &["no controls", "reads no actions"]);
+    text.refused(2, &["--prompt-given", "--image", "start.png"], &["there is no prompt"]);
     let desk = desk("universal");
-    let text = ["--prompt-given", "--actions", "w*24"];
-    desk.refused(2, &text, &["no controls", "reads no actions"]);
-    desk.refused(2, &["--actions", "w*24"], &["no controls", "reads no actions"]);
-    desk.refused(2, &["--prompt-given", "--image", "start.png"], &["there is no prompt"]);
     let world = ["--preset", "world.toml"];
     let with = |more: &[&'static str]| [&world[..], more].concat();
     desk.refused(

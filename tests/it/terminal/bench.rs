@@ -16,6 +16,28 @@ fn numbers(value: &Value) -> Vec<f64> {
 }
 
 #[test]
+fn a_world_is_measured_without_any_files() {
+    let desk = Desk::new();
+    let world = [
+        "--preset",
+        "matrix-game-2",
+        "--chunks",
+        "3",
+        "--vae",
+        "none",
+        "--stages-only",
+        "--json",
+    ];
+    let report = desk.json(&tiny(&world));
+    let chunks = report["chunks"].as_array().unwrap();
+    // The trained window of 6 latent frames is full after two chunks.
+    let attended: Vec<f64> = chunks.iter().map(|chunk| chunk["attended"].as_f64().unwrap()).collect();
+    assert_eq!(attended, [3., 6., 6.]);
+    assert_eq!(numbers(&chunks[0]["steps"]).len(), 3);
+    assert_eq!(report["model"]["preset"], "matrix-game-2");
+}
+
+#[test]
 fn every_stage_of_every_chunk_is_measured() {
     let desk = Desk::new();
     let report = desk.json(&tiny(&["--chunks", "11", "--vae", "tae", "--json"]));
