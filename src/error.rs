@@ -153,6 +153,40 @@ pub enum Error {
         folder: PathBuf,
         names: String,
     },
+    /// A file in place of the model's that is not there.
+    #[error("`{}`, given as {role} with {flag}, does not exist", path.display())]
+    OwnFile {
+        path: PathBuf,
+        role: &'static str,
+        flag: &'static str,
+    },
+    /// The file of one decoder where the other is chosen.
+    #[error("`{}` is {found}: add {flag}", path.display())]
+    OtherDecoder {
+        path: PathBuf,
+        found: &'static str,
+        flag: &'static str,
+    },
+    /// A folder with more than one file of a kind.
+    #[error(
+        "`{}` holds several files that could be {role}: {}; choose one with {flag} FILE", folder.display(), files.join(", ")
+    )]
+    SeveralFiles {
+        folder: PathBuf,
+        role: &'static str,
+        files: Vec<String>,
+        flag: &'static str,
+    },
+    /// A repository without a file of a usual name.
+    #[error("`{repo}` has no transformer under a usual name (looked for `{names}`): name the file, as {repo}:FILE")]
+    RepositoryFile { repo: String, names: String },
+    /// The base model in place of a causal one.
+    #[error(
+        "`{}` is the base model {name}, which is not causal: it makes a whole clip at once, with guidance and 50 steps, and would \
+         give noise here. Use a causal model made from it, for example `--model self-forcing` (`deepforcing models list`)",
+        path.display()
+    )]
+    BaseModel { path: PathBuf, name: &'static str },
     /// A kind of file that the files of a model do not include.
     #[error("the files of the model do not include {role}; give a model that has it")]
     NoModelFile { role: &'static str },
@@ -189,6 +223,12 @@ pub enum Error {
     /// A start from an image or clip without the VAE that encodes it.
     #[error("the model folder has no Wan VAE, which is needed to start from an image or a clip")]
     NoVaeEncoder,
+    /// A VAE file with the decoder alone.
+    #[error(
+        "`{}` holds the decoder of the VAE alone, and a start from an image or a clip needs the encoder: use a file of the \
+         whole VAE, for example Wan2.1_VAE.pth", path.display()
+    )]
+    DecoderOnly { path: PathBuf },
     /// A bug: a stage of the pipeline ended without saying why.
     #[error("{stage} ended unexpectedly; please report this as a bug")]
     StagePanicked { stage: &'static str },
@@ -227,6 +267,18 @@ pub enum Error {
         name: &'static str,
         told: usize,
         found: usize,
+    },
+    /// A configuration that contradicts the weights beside it.
+    #[error(
+        "{config} says that `{name}` is {told}, but in `{origin}` it is {found}: it belongs to another model; put the \
+         config.json of this model beside the weights, or take it away"
+    )]
+    OtherConfigWord {
+        config: Box<str>,
+        origin: Box<str>,
+        name: &'static str,
+        told: Box<str>,
+        found: Box<str>,
     },
     /// A transformer without blocks.
     #[error("the transformer has no blocks")]

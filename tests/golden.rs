@@ -66,16 +66,16 @@ const KINDS: &[Kind] = &[
     on_cpu("tokenizer", parity::text::tokenizer),
     on_device("umt5", parity::umt5::run),
     on_device("vae", parity::vae::run),
+    on_cpu("weights_fp8", parity::weights_fp8::run),
+    on_cpu("weights_layout", parity::weights_layout::run),
 ];
 
 /// Kinds of what is still to come.
 const PENDING: &[&str] = &[
     "policy",
     "weights_end_to_end",
-    "weights_fp8",
     "weights_gguf",
     "weights_gguf_blocks",
-    "weights_layout",
     "weights_lora",
 ];
 

@@ -18,6 +18,8 @@ pub(super) enum Element {
     U16,
     U8,
     Bool,
+    F8E4m3,
+    F8E5m2,
     /// A format that is known by name only; tensors of it are listed but cannot be read.
     Other(&'static str),
 }
@@ -29,7 +31,7 @@ impl Element {
             Self::F64 | Self::I64 | Self::U64 => Some(8),
             Self::F32 | Self::I32 | Self::U32 => Some(4),
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => Some(2),
-            Self::I8 | Self::U8 | Self::Bool => Some(1),
+            Self::I8 | Self::U8 | Self::Bool | Self::F8E4m3 | Self::F8E5m2 => Some(1),
             Self::Other(_) => None,
         }
     }
@@ -50,6 +52,8 @@ impl Element {
             Self::U16 => "u16",
             Self::U8 => "u8",
             Self::Bool => "bool",
+            Self::F8E4m3 => "f8_e4m3",
+            Self::F8E5m2 => "f8_e5m2",
             Self::Other(name) => name,
         }
     }
@@ -71,8 +75,13 @@ impl Element {
             D::U16 => Self::U16,
             D::U8 => Self::U8,
             D::BOOL => Self::Bool,
-            D::F8_E4M3 => Self::Other("f8_e4m3"),
-            D::F8_E5M2 => Self::Other("f8_e5m2"),
+            D::F8_E4M3 => Self::F8E4m3,
+            D::F8_E5M2 => Self::F8E5m2,
+            D::F8_E4M3FNUZ => Self::Other("f8_e4m3fnuz"),
+            D::F8_E5M2FNUZ => Self::Other("f8_e5m2fnuz"),
+            D::F8_E8M0 => Self::Other("f8_e8m0"),
+            D::F4 => Self::Other("f4"),
+            D::F6_E2M3 | D::F6_E3M2 => Self::Other("f6"),
             D::C64 => Self::Other("c64"),
             _ => Self::Other("a sub-byte or scaled float"),
         }
@@ -116,8 +125,8 @@ impl Element {
             "uint16" => Self::U16,
             "uint8" => Self::U8,
             "bool" => Self::Bool,
-            "float8_e4m3fn" => Self::Other("float8_e4m3fn"),
-            "float8_e5m2" => Self::Other("float8_e5m2"),
+            "float8_e4m3fn" => Self::F8E4m3,
+            "float8_e5m2" => Self::F8E5m2,
             "float8_e4m3fnuz" => Self::Other("float8_e4m3fnuz"),
             "float8_e5m2fnuz" => Self::Other("float8_e5m2fnuz"),
             "float8_e8m0fnu" => Self::Other("float8_e8m0fnu"),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::require::Mismatch;
+use super::{layout::LayoutError, require::Mismatch, scaled::ScaledError};
 
 /// What is wrong with a model file, with which part of it, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +103,29 @@ pub enum CheckpointError {
     /// A tensor holds NaN or infinite values.
     #[error("tensor `{name}` in `{origin}` holds a value that is not finite; the file is damaged, download it again")]
     NotFinite { name: String, origin: String },
+    /// A tensor of 8 bits holds NaN or infinite values.
+    #[error(
+        "tensor `{name}` in `{origin}` ({dtype}) holds {count} values that are not finite: whoever converted the model let \
+         values overflow, or the file is damaged; get another conversion"
+    )]
+    FaultyConversion {
+        name: String,
+        origin: String,
+        count: usize,
+        dtype: &'static str,
+    },
+    /// A tensor is in the file twice, with different values.
+    #[error(
+        "tensor `{name}` is in `{origin}` under two names (`shared.weight` and `encoder.embed_tokens.weight`) with different \
+         values, one of which is noise: the file was saved by a faulty version of transformers; get another one"
+    )]
+    Twins { name: String, origin: String },
+    /// The names of the file are not those of the network.
+    #[error("`{}`: {source}", path.display())]
+    Layout { path: PathBuf, source: Box<LayoutError> },
+    /// Weights of 8 bits that cannot be read.
+    #[error("`{}`: {source}", path.display())]
+    Scaled { path: PathBuf, source: Box<ScaledError> },
     /// A tensor holds a value that the wanted dtype cannot hold.
     #[error("tensor `{name}` in `{origin}` holds a value too large for {dtype}; use bf16 or f32")]
     TooLarge {

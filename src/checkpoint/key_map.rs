@@ -16,7 +16,7 @@ pub(super) const STATE_DICTS: [&str; 6] = [
 ];
 
 /// What wrappers of training put into names, at any depth: sharding (FSDP), `torch.compile`, activation checkpointing.
-const MARKERS: [&str; 3] = ["_fsdp_wrapped_module.", "_orig_mod.", "_checkpoint_wrapped_module."];
+pub(super) const MARKERS: [&str; 3] = ["_fsdp_wrapped_module.", "_orig_mod.", "_checkpoint_wrapped_module."];
 
 /// What stands in front of all names, each once at most and in this order: data parallelism, the diffusion wrapper of Self
 /// Forcing (and ComfyUI's checkpoints), ComfyUI's diffusion models.
@@ -76,10 +76,17 @@ pub(super) fn choose_state_dict<'a>(
 /// What files of LoRAs look like.
 pub(crate) const LORA: &str = "a LoRA";
 
+/// What files of models with an image at their input look like.
+const IMAGE_TO_VIDEO: &str = "a Wan image-to-video (I2V) model, which has further layers for the image";
+
 /// Models whose files people mix up.
 const LAYOUTS: &[(&str, &[&str])] = &[
     (LORA, &["lora_A", "lora_B"]),
     (LORA, &["lora_down", "lora_up"]),
+    (IMAGE_TO_VIDEO, &["img_emb.", "blocks.0."]),
+    (IMAGE_TO_VIDEO, &["condition_embedder.image_embedder."]),
+    (IMAGE_TO_VIDEO, &[".attn2.add_k_proj."]),
+    ("a Wan VACE model, which has further blocks", &["vace_blocks."]),
     (
         "a Wan diffusion model with Diffusers names",
         &["attn1.to_q", "condition_embedder"],

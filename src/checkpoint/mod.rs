@@ -6,14 +6,18 @@
 
 #![allow(unsafe_code)]
 
+mod describe;
 mod element;
 mod error;
+mod folder;
 mod key_map;
 mod kind;
+mod layout;
 pub mod lora;
 mod pickle;
 mod require;
 mod safetensors_file;
+mod scaled;
 #[cfg(feature = "cuda")]
 mod staged_cuda;
 mod staging;
@@ -33,13 +37,18 @@ use memmap2::Mmap;
 
 use crate::files;
 
+pub use describe::Description;
 pub use error::CheckpointError;
+pub use folder::{model_files, weights_in};
 pub use key_map::KeyMap;
 pub(crate) use key_map::LORA;
+pub use layout::{Layout, LayoutError, Naming, Network};
 pub use require::Mismatch;
+pub use scaled::ScaledError;
 pub use weights::{Change, TensorSpec, Weights};
 
 use kind::FileKind;
+use layout::Entry;
 use stored::{Label, Stored};
 
 /// How to read a model file; the default suits the published files.
@@ -62,6 +71,8 @@ pub struct Checkpoint {
     state_dict: Option<String>,
     tensors: Arc<BTreeMap<String, Stored>>,
     notes: Arc<HashMap<String, String>>,
+    /// Where the network that was looked for is in the file.
+    layout: Option<Arc<Layout>>,
 }
 
 /// What a file holds, under the names in the file.
@@ -90,31 +101,8 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::open`]; also when the state dict is not there.
     pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Self, CheckpointError> {
-        let map = map_file(path)?;
-        let kind = FileKind::of(&map);
-        let extension = path
-            .extension()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .to_ascii_lowercase();
         let wanted = options.state_dict.as_deref();
-        let contents = match (extension.as_str(), &kind) {
-            ("json", FileKind::Json) => safetensors_file::open_index(path, &map)?,
-            ("json", _) => return Err(wrong_kind(path, &kind, "an index (JSON text)")),
-            ("safetensors", FileKind::Safetensors) => safetensors_file::open(path, &map)?,
-            ("safetensors", _) => return Err(wrong_kind(path, &kind, "a safetensors file")),
-            ("pt" | "pth" | "bin" | "ckpt", FileKind::Zip) => torch_file::open(path, &map, wanted)?,
-            ("pt" | "pth" | "bin" | "ckpt", _) => {
-                return Err(wrong_kind(
-                    path,
-                    &kind,
-                    "a zip archive as `torch.save` writes since PyTorch 1.6",
-                ));
-            }
-            (_, FileKind::Zip) => torch_file::open(path, &map, wanted)?,
-            (_, FileKind::Safetensors) => safetensors_file::open(path, &map)?,
-            _ => return Err(wrong_kind(path, &kind, "a `.safetensors`, `.pt` or `.pth` file")),
-        };
+        let contents = read(path, wanted)?;
         if let (Some(key), None) = (wanted, &contents.state_dict) {
             return Err(CheckpointError::NoStateDict {
                 path: path.into(),
@@ -127,7 +115,47 @@ impl Checkpoint {
             state_dict: contents.state_dict,
             notes: Arc::new(contents.notes),
             tensors: Arc::new(rename(path, contents.tensors, options.key_map)?),
+            layout: None,
         })
+    }
+
+    /// Opens the tensors of one network in a file, under the names that the network has here, whatever tool wrote it:
+    /// prefixes, other names, scales of 8-bit weights, other networks beside it. `prefer` is the state dict to take, or the
+    /// beginning of the prefix, where the file has several networks of the kind and one is called so.
+    ///
+    /// Only names and shapes are read, and what describes quantised layers.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; also when the network is not in the file, or is there more than once, or in a form that
+    /// cannot be read.
+    pub fn open_network(path: &Path, network: Network, prefer: Option<&str>) -> Result<Self, CheckpointError> {
+        let contents = match read(path, prefer) {
+            // Converted files hold the preferred state dict only.
+            Err(CheckpointError::NoStateDict { .. }) if prefer.is_some() => read(path, None)?,
+            contents => contents?,
+        };
+        let entry = |(name, stored): (&'_ String, &'_ Stored)| (name.clone(), stored.shape().to_vec());
+        // In the order of names: of several faults, always the same one is told.
+        let named: BTreeMap<String, Vec<usize>> = contents.tensors.iter().map(entry).collect();
+        let entries: Vec<_> = named.iter().map(|(name, shape)| Entry { name, shape }).collect();
+        let at = |source| CheckpointError::Layout {
+            path: path.into(),
+            source: Box::new(source),
+        };
+        let layout = Layout::find(network, &entries, prefer).map_err(at)?;
+        let tensors = arrange(path, &layout, &contents)?;
+        Ok(Self {
+            path: path.into(),
+            state_dict: contents.state_dict,
+            notes: Arc::new(contents.notes),
+            tensors: Arc::new(tensors),
+            layout: Some(Arc::new(layout)),
+        })
+    }
+
+    /// Where the network of [`Checkpoint::open_network`] is in the file; none for files opened otherwise.
+    pub fn layout(&self) -> Option<&Layout> {
+        self.layout.as_deref()
     }
 
     /// The file, for messages.
@@ -213,6 +241,75 @@ pub fn shards_of(path: &Path) -> Vec<PathBuf> {
         Some(Ok(text)) => safetensors_file::shards_of(path, &text),
         _ => Vec::new(),
     }
+}
+
+/// The networks whose tensors are in a file, each with what stands before its names.
+///
+/// # Errors
+/// As [`Checkpoint::open`].
+pub fn networks_in(path: &Path) -> Result<Vec<(Network, String)>, CheckpointError> {
+    let contents = read(path, None)?;
+    Ok(layout::networks(contents.tensors.keys().map(String::as_str)))
+}
+
+/// Reads what a file holds, by the kind that its content and its name tell.
+fn read(path: &Path, wanted: Option<&str>) -> Result<Contents, CheckpointError> {
+    folder::refuse_slices(path)?;
+    let map = map_file(path)?;
+    let kind = FileKind::of(&map);
+    let extension = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_ascii_lowercase();
+    match (extension.as_str(), &kind) {
+        ("json", FileKind::Json) => safetensors_file::open_index(path, &map),
+        ("json", _) => Err(wrong_kind(path, &kind, "an index (JSON text)")),
+        ("safetensors", FileKind::Safetensors) => safetensors_file::open(path, &map),
+        ("safetensors", _) => Err(wrong_kind(path, &kind, "a safetensors file")),
+        ("pt" | "pth" | "bin" | "ckpt", FileKind::Zip) => torch_file::open(path, &map, wanted),
+        ("pt" | "pth" | "bin" | "ckpt", _) => Err(wrong_kind(
+            path,
+            &kind,
+            "a zip archive as `torch.save` writes since PyTorch 1.6",
+        )),
+        (_, FileKind::Zip) => torch_file::open(path, &map, wanted),
+        (_, FileKind::Safetensors) => safetensors_file::open(path, &map),
+        _ => Err(wrong_kind(path, &kind, "a `.safetensors`, `.pt` or `.pth` file")),
+    }
+}
+
+/// The tensors of a network under its own names, with their scales.
+fn arrange(path: &Path, layout: &Layout, contents: &Contents) -> Result<BTreeMap<String, Stored>, CheckpointError> {
+    let find = |stored: &String| contents.tensors.get(stored).cloned();
+    let mut tensors = BTreeMap::new();
+    for (name, stored) in &layout.tensors {
+        let Some(mut tensor) = find(stored) else { continue };
+        if let Some(twin) = layout.twins.get(name).and_then(find) {
+            let origin = path.display().to_string();
+            let differs = || CheckpointError::Twins {
+                name: name.clone(),
+                origin,
+            };
+            tensor.set_twin(twin).then_some(()).ok_or_else(differs)?;
+        }
+        tensors.insert(name.clone(), tensor);
+    }
+    scaled::attach(layout, &mut tensors, &contents.tensors, &contents.notes).map_err(|source| {
+        CheckpointError::Scaled {
+            path: path.into(),
+            source: Box::new(source),
+        }
+    })?;
+    let unreadable = tensors.iter().find(|(_, tensor)| tensor.element().size().is_none());
+    if let Some((name, tensor)) = unreadable {
+        return Err(CheckpointError::StoredDtype {
+            name: layout.stored_name(name),
+            origin: path.display().to_string(),
+            dtype: tensor.element().name().into(),
+        });
+    }
+    Ok(tensors)
 }
 
 /// Gives all tensors the names of the model.

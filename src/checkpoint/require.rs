@@ -22,6 +22,8 @@ pub struct Mismatch {
     pub unexpected: Vec<String>,
     /// Name, shape in the file, expected shape.
     pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// What the file itself calls the missing tensors, where that is something else.
+    pub stored_names: BTreeMap<String, String>,
     /// What the file looks like, if that is something else than the model.
     pub hint: Option<String>,
 }
@@ -30,6 +32,19 @@ impl Checkpoint {
     /// Which model the file looks like, judged by the names of its tensors: `a Wan VAE`.
     pub fn looks_like(&self) -> Option<&'static str> {
         guess_layout(self.names().iter().map(String::as_str))
+    }
+
+    /// What the file itself calls a tensor of the model.
+    pub fn stored_name(&self, name: &str) -> String {
+        match self.layout() {
+            Some(layout) => layout.stored_name(name),
+            None => name.into(),
+        }
+    }
+
+    fn stored_names(&self, names: &[String]) -> BTreeMap<String, String> {
+        let names = names.iter().map(|name| (name.clone(), self.stored_name(name)));
+        names.filter(|(name, stored)| name != stored).collect()
     }
 
     /// Refuses the file unless it holds exactly the `expected` names and shapes.
@@ -70,8 +85,9 @@ impl Checkpoint {
             origin: self.path().display().to_string(),
             expected: wanted.len(),
             found: names.len(),
+            stored_names: self.stored_names(&missing),
             missing,
-            unexpected,
+            unexpected: unexpected.iter().map(|name| self.stored_name(name)).collect(),
             misshapen,
             hint,
         })))
@@ -88,7 +104,10 @@ impl fmt::Display for Mismatch {
         if let Some(hint) = &self.hint {
             write!(f, "; {hint}")?;
         }
-        list(f, "missing", &self.missing, |name| format!("`{name}`"))?;
+        list(f, "missing", &self.missing, |name| match self.stored_names.get(name) {
+            Some(stored) => format!("`{name}` (as the file names it: `{stored}`)"),
+            None => format!("`{name}`"),
+        })?;
         list(f, "unexpected", &self.unexpected, |name| format!("`{name}`"))?;
         list(f, "mis-shaped", &self.misshapen, |(name, found, expected)| {
             format!("`{name}` has shape {found:?}, expected {expected:?}")

@@ -1,5 +1,7 @@
 //! One tensor inside a mapped file: where it lies, and how it is read.
 
+mod runs;
+
 use std::{path::Path, sync::Arc};
 
 use candle_core::{DType, Device, Tensor};
@@ -10,11 +12,10 @@ use rayon::prelude::*;
 use super::{
     CheckpointError,
     element::{Element, Source, Target},
+    scaled::{E4m3, E5m2, Scale, Scales},
     staging::{self, Staged},
 };
-
-/// Values that one thread converts at a time.
-const CHUNK: usize = 1 << 16;
+use runs::{Fill, Part, Runs};
 
 /// More dimensions than any model has; keeps hostile files cheap.
 const MAX_RANK: usize = 32;
@@ -29,6 +30,10 @@ pub(super) struct Stored {
     shape: Vec<usize>,
     /// In elements.
     strides: Vec<usize>,
+    /// What its values are multiplied by.
+    scale: Option<Arc<Scale>>,
+    /// The same tensor once more, which must be the same bit for bit where it is read.
+    twin: Option<Box<Stored>>,
 }
 
 /// Which tensor of which file, for messages.
@@ -109,11 +114,46 @@ impl Stored {
             element,
             shape,
             strides,
+            scale: None,
+            twin: None,
         })
+    }
+
+    /// Gives the values a factor.
+    pub(super) fn set_scale(&mut self, scale: Arc<Scale>) {
+        self.scale = Some(scale);
+    }
+
+    /// Whether the values have a factor.
+    pub(super) fn is_scaled(&self) -> bool {
+        self.scale.is_some()
+    }
+
+    /// Takes note of a second copy, which must hold the same values; one in the same place is none.
+    /// False when it is of another shape or type.
+    pub(super) fn set_twin(&mut self, twin: Stored) -> bool {
+        if (twin.element, &twin.shape) != (self.element, &self.shape) {
+            return false;
+        }
+        let same_place =
+            Arc::ptr_eq(&twin.file, &self.file) && twin.start == self.start && twin.strides == self.strides;
+        if !same_place {
+            self.twin = Some(Box::new(twin));
+        }
+        true
     }
 
     pub(super) fn shape(&self) -> &[usize] {
         &self.shape
+    }
+
+    /// Bytes of all values in the file.
+    pub(super) fn bytes(&self) -> u64 {
+        let count = self
+            .shape
+            .iter()
+            .fold(1u64, |count, size| count.saturating_mul(*size as u64));
+        count.saturating_mul(self.element.size().unwrap_or(1) as u64)
     }
 
     pub(super) fn element(&self) -> Element {
@@ -124,10 +164,23 @@ impl Stored {
     pub(super) fn read(&self, label: Label, dtype: DType, device: &Device) -> Result<Tensor, CheckpointError> {
         let whole = [Part {
             start: self.start,
+            first: 0,
             shape: &self.shape,
             strides: &self.strides,
         }];
+        if let Some(twin) = &self.twin {
+            let own = self.clone_alone().read(label, DType::F32, &Device::Cpu)?;
+            same_bits(&own, &twin.read(label, DType::F32, &Device::Cpu)?, label)?;
+        }
         self.read_parts(&whole, self.shape.clone(), label, dtype, device)
+    }
+
+    /// The same without its twin.
+    fn clone_alone(&self) -> Self {
+        Self {
+            twin: None,
+            ..self.clone()
+        }
     }
 
     /// Reads and converts the given rows (indices along dimension 0): `[rows.len(), …]`.
@@ -141,9 +194,11 @@ impl Stored {
         let count = self.shape.first().copied().unwrap_or(0);
         let stride = self.strides.first().copied().unwrap_or(0) * self.element.size().unwrap_or(0);
         let inner = self.shape.get(1..).unwrap_or_default();
+        let width: usize = inner.iter().product();
         let parts = rows.iter().map(|row| match usize::try_from(*row) {
             Ok(index) if index < count => Ok(Part {
                 start: self.start + index * stride,
+                first: index * width,
                 shape: inner,
                 strides: self.strides.get(1..).unwrap_or_default(),
             }),
@@ -156,6 +211,11 @@ impl Stored {
         });
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
         let shape = [&[rows.len()], inner].concat();
+        if let Some(twin) = &self.twin {
+            let own = self.clone_alone().read_rows(rows, label, DType::F32, &Device::Cpu)?;
+            let other = twin.read_rows(rows, label, DType::F32, &Device::Cpu)?;
+            same_bits(&own, &other, label)?;
+        }
         self.read_parts(&parts, shape, label, dtype, device)
     }
 
@@ -167,19 +227,25 @@ impl Stored {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor, CheckpointError> {
+        let count = self.shape.iter().product();
+        let scales = self.scale.as_ref().map(|scale| scale.load(label.path, count));
+        let scales = scales.transpose()?;
+        let scales = scales.as_ref();
         let read = match self.element {
-            Element::F64 => self.bring::<f64>(parts, shape, dtype, device),
-            Element::F32 => self.bring::<f32>(parts, shape, dtype, device),
-            Element::F16 => self.bring::<f16>(parts, shape, dtype, device),
-            Element::Bf16 => self.bring::<bf16>(parts, shape, dtype, device),
-            Element::I64 => self.bring::<i64>(parts, shape, dtype, device),
-            Element::I32 => self.bring::<i32>(parts, shape, dtype, device),
-            Element::I16 => self.bring::<i16>(parts, shape, dtype, device),
-            Element::I8 => self.bring::<i8>(parts, shape, dtype, device),
-            Element::U64 => self.bring::<u64>(parts, shape, dtype, device),
-            Element::U32 => self.bring::<u32>(parts, shape, dtype, device),
-            Element::U16 => self.bring::<u16>(parts, shape, dtype, device),
-            Element::U8 | Element::Bool => self.bring::<u8>(parts, shape, dtype, device),
+            Element::F64 => self.bring::<f64>(parts, shape, scales, dtype, device),
+            Element::F32 => self.bring::<f32>(parts, shape, scales, dtype, device),
+            Element::F16 => self.bring::<f16>(parts, shape, scales, dtype, device),
+            Element::Bf16 => self.bring::<bf16>(parts, shape, scales, dtype, device),
+            Element::I64 => self.bring::<i64>(parts, shape, scales, dtype, device),
+            Element::I32 => self.bring::<i32>(parts, shape, scales, dtype, device),
+            Element::I16 => self.bring::<i16>(parts, shape, scales, dtype, device),
+            Element::I8 => self.bring::<i8>(parts, shape, scales, dtype, device),
+            Element::U64 => self.bring::<u64>(parts, shape, scales, dtype, device),
+            Element::U32 => self.bring::<u32>(parts, shape, scales, dtype, device),
+            Element::U16 => self.bring::<u16>(parts, shape, scales, dtype, device),
+            Element::U8 | Element::Bool => self.bring::<u8>(parts, shape, scales, dtype, device),
+            Element::F8E4m3 => self.bring::<E4m3>(parts, shape, scales, dtype, device),
+            Element::F8E5m2 => self.bring::<E5m2>(parts, shape, scales, dtype, device),
             Element::Other(stored) => {
                 return Err(CheckpointError::StoredDtype {
                     name: label.name.into(),
@@ -195,6 +261,14 @@ impl Stored {
         match read {
             Ok(tensor) => Ok(tensor),
             Err(Bad::Device(source)) => Err(device_error(source)),
+            Err(Bad::NotFinite) if matches!(self.element, Element::F8E4m3 | Element::F8E5m2) || self.is_scaled() => {
+                Err(CheckpointError::FaultyConversion {
+                    name: label.name.into(),
+                    origin: label.origin(),
+                    count: self.count_not_finite(parts, scales),
+                    dtype: self.element.name(),
+                })
+            }
             Err(Bad::NotFinite) => Err(CheckpointError::NotFinite {
                 name: label.name.into(),
                 origin: label.origin(),
@@ -218,6 +292,7 @@ impl Stored {
         &self,
         parts: &[Part],
         shape: Vec<usize>,
+        scales: Option<&Scales>,
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor, Bad> {
@@ -226,6 +301,7 @@ impl Stored {
             let fill = Fill {
                 runs: &runs,
                 file: &self.file,
+                scales,
             };
             let staged = match dtype {
                 DType::F32 => staging::upload::<f32>(&shape, device, |at, out| fill.of::<S, f32>(at, out))?,
@@ -236,7 +312,7 @@ impl Stored {
                 return Ok(tensor);
             }
         }
-        let host = self.convert::<S>(parts, shape, dtype)?;
+        let host = self.convert::<S>(parts, shape, scales, dtype)?;
         host.and_then(|tensor| tensor.to_device(device)).map_err(Bad::Device)
     }
 
@@ -244,26 +320,27 @@ impl Stored {
         &self,
         parts: &[Part],
         shape: Vec<usize>,
+        scales: Option<&Scales>,
         dtype: DType,
     ) -> Result<candle_core::Result<Tensor>, Bad> {
         fn tensor<T: Target>(values: Vec<T>, shape: Vec<usize>) -> candle_core::Result<Tensor> {
             Tensor::from_vec(values, shape, &Device::Cpu)
         }
         Ok(match dtype {
-            DType::F32 => tensor(self.gather::<S, f32>(parts)?, shape),
-            DType::BF16 => tensor(self.gather::<S, bf16>(parts)?, shape),
-            DType::F16 => tensor(self.gather::<S, f16>(parts)?, shape),
-            DType::F64 => tensor(self.gather::<S, f64>(parts)?, shape),
-            DType::I64 => tensor(self.gather::<S, i64>(parts)?, shape),
-            DType::U32 => tensor(self.gather::<S, u32>(parts)?, shape),
-            DType::U8 => tensor(self.gather::<S, u8>(parts)?, shape),
+            DType::F32 => tensor(self.gather::<S, f32>(parts, scales)?, shape),
+            DType::BF16 => tensor(self.gather::<S, bf16>(parts, scales)?, shape),
+            DType::F16 => tensor(self.gather::<S, f16>(parts, scales)?, shape),
+            DType::F64 => tensor(self.gather::<S, f64>(parts, scales)?, shape),
+            DType::I64 => tensor(self.gather::<S, i64>(parts, scales)?, shape),
+            DType::U32 => tensor(self.gather::<S, u32>(parts, scales)?, shape),
+            DType::U8 => tensor(self.gather::<S, u8>(parts, scales)?, shape),
             // Rare ones take the way over a second copy.
-            _ => tensor(self.gather::<S, f64>(parts)?, shape).and_then(|t| t.to_dtype(dtype)),
+            _ => tensor(self.gather::<S, f64>(parts, scales)?, shape).and_then(|t| t.to_dtype(dtype)),
         })
     }
 
     /// All values of the parts, one after another, in row-major order.
-    fn gather<S: Source, T: Target>(&self, parts: &[Part]) -> Result<Vec<T>, Bad> {
+    fn gather<S: Source, T: Target>(&self, parts: &[Part], scales: Option<&Scales>) -> Result<Vec<T>, Bad> {
         let count: usize = parts.iter().map(|part| part.shape.iter().product::<usize>()).sum();
         if count == 0 {
             return Ok(Vec::new());
@@ -277,118 +354,55 @@ impl Stored {
             let fill = Fill {
                 runs: &runs,
                 file: &self.file,
+                scales,
             };
             fill.of::<S, T>(0, own)?;
         }
         Ok(values)
     }
-}
 
-/// Converts parts of a tensor, on all threads.
-struct Fill<'a> {
-    runs: &'a Runs,
-    file: &'a [u8],
-}
-
-impl Fill<'_> {
-    /// Values number `from`, `from + 1`, … into `out`.
-    fn of<S: Source, T: Target>(&self, from: usize, out: &mut [T]) -> Result<(), Bad> {
-        if out.len() <= CHUNK {
-            return self.runs.fill::<S, T>(self.file, from, out);
-        }
-        out.par_chunks_mut(CHUNK)
-            .enumerate()
-            .try_for_each(|(chunk, out)| self.runs.fill::<S, T>(self.file, from + chunk * CHUNK, out))
+    /// How many values of the parts are not finite: for the message about them, one value after the other.
+    fn count_not_finite(&self, parts: &[Part], scales: Option<&Scales>) -> usize {
+        let bad = |part: &Part, at: usize| {
+            let runs = Runs::new(part, self.element.size().unwrap_or(1));
+            let fill = Fill {
+                runs: &runs,
+                file: &self.file,
+                scales,
+            };
+            let mut value = [0f32];
+            let read = match self.element {
+                Element::F8E4m3 => fill.of::<E4m3, f32>(at, &mut value),
+                Element::F8E5m2 => fill.of::<E5m2, f32>(at, &mut value),
+                Element::I8 => fill.of::<i8, f32>(at, &mut value),
+                Element::F16 => fill.of::<f16, f32>(at, &mut value),
+                Element::Bf16 => fill.of::<bf16, f32>(at, &mut value),
+                _ => fill.of::<f32, f32>(at, &mut value),
+            };
+            read.is_err()
+        };
+        let of_part = |part: &Part| {
+            let values = 0..part.shape.iter().product::<usize>();
+            values.into_par_iter().filter(|at| bad(part, *at)).count()
+        };
+        parts.iter().map(of_part).sum()
     }
 }
 
-/// A sub-tensor at byte `start`.
-struct Part<'a> {
-    start: usize,
-    shape: &'a [usize],
-    strides: &'a [usize],
-}
-
-/// A strided tensor as runs of equally spaced values: adjacent dimensions that lie densely are one.
-struct Runs {
-    start: usize,
-    /// Outer dimensions: length and stride in bytes.
-    outer: Vec<(usize, usize)>,
-    /// Length and stride in bytes of the innermost dimension.
-    inner: (usize, usize),
-}
-
-impl Runs {
-    fn new(part: &Part, size: usize) -> Self {
-        let mut dims: Vec<(usize, usize)> = Vec::with_capacity(part.shape.len() + 1);
-        for (&length, &stride) in part.shape.iter().zip(part.strides) {
-            let stride = stride * size;
-            match dims.last_mut() {
-                _ if length == 1 => {}
-                Some(outer) if outer.1 == length * stride => *outer = (outer.0 * length, stride),
-                _ => dims.push((length, stride)),
-            }
-        }
-        let inner = dims.pop().unwrap_or((1, size));
-        Self {
-            start: part.start,
-            outer: dims,
-            inner,
-        }
-    }
-
-    fn count(&self) -> usize {
-        self.outer.iter().map(|(length, _)| length).product::<usize>() * self.inner.0
-    }
-
-    /// First byte of run number `run`.
-    fn position(&self, mut run: usize) -> usize {
-        let mut at = self.start;
-        for (length, stride) in self.outer.iter().rev() {
-            at += run % length * stride;
-            run /= length;
-        }
-        at
-    }
-
-    /// Converts values number `from`, `from + 1`, … into `out`.
-    fn fill<S: Source, T: Target>(&self, file: &[u8], from: usize, out: &mut [T]) -> Result<(), Bad> {
-        let (length, stride) = self.inner;
-        let mut done = 0;
-        while done < out.len() {
-            let (run, column) = ((from + done) / length, (from + done) % length);
-            let take = (length - column).min(out.len() - done);
-            let begin = self.position(run) + column * stride;
-            let end = begin + (take - 1) * stride + S::SIZE;
-            let bytes = file.get(begin..end).ok_or(Bad::OutOfFile)?;
-            let out_run = &mut out[done..done + take];
-            if stride == S::SIZE {
-                convert_run(bytes.chunks_exact(S::SIZE).map(S::read), out_run)?;
-            } else {
-                convert_run(
-                    (0..take).map(|i| S::read(bytes.get(i * stride..).unwrap_or_default())),
-                    out_run,
-                )?;
-            }
-            done += take;
-        }
-        Ok(())
-    }
-}
-
-/// Converts value by value; one pass, so that a file is read once.
-fn convert_run<S: Source, T: Target>(values: impl Iterator<Item = S>, out: &mut [T]) -> Result<(), Bad> {
-    let (mut finite, mut fits) = (true, true);
-    for (slot, value) in out.iter_mut().zip(values) {
-        let converted = T::convert(value);
-        finite &= value.is_finite();
-        fits &= converted.fits();
-        *slot = converted;
-    }
-    match (finite, fits) {
-        (false, _) => Err(Bad::NotFinite),
-        (true, false) => Err(Bad::TooLarge),
-        (true, true) => Ok(()),
+/// Refuses two copies of a tensor that differ.
+fn same_bits(own: &Tensor, other: &Tensor, label: Label) -> Result<(), CheckpointError> {
+    let bits = |tensor: &Tensor| tensor.flatten_all().and_then(|values| values.to_vec1::<f32>());
+    let differ = |own: &[f32], other: &[f32]| own.iter().zip(other).any(|(a, b)| a.to_bits() != b.to_bits());
+    match (bits(own), bits(other)) {
+        (Ok(own), Ok(other)) if differ(&own, &other) => Err(CheckpointError::Twins {
+            name: label.name.into(),
+            origin: label.origin(),
+        }),
+        (Err(source), _) | (_, Err(source)) => Err(CheckpointError::Device {
+            name: label.name.into(),
+            source,
+        }),
+        _ => Ok(()),
     }
 }
 

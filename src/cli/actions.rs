@@ -157,6 +157,7 @@ fn located(model: &str) -> Result<Located> {
     let choice = ModelChoice {
         model: Some(model),
         preset: None,
+        own: None,
     };
     Locator::of_process().locate(choice, Needs::default(), &|| false)
 }

@@ -11,7 +11,7 @@ use crate::{
     Error, Result,
     config::{ConfigFile, Environment, Layer, Layers, Settings, variable},
     models::preset::Preset,
-    models::{ModelChoice, preset_of_choice},
+    models::{ModelChoice, OwnFiles, preset_of_choice},
 };
 
 const EXAMPLES: &str = "\
@@ -173,9 +173,11 @@ impl Show {
 /// The preset asked for, for the model asked for; or the model's, or the default one.
 pub(super) fn effective_preset(layers: &Layers) -> Result<(String, Preset)> {
     let (model, preset) = (layers.model(), layers.preset());
+    let own = OwnFiles::given(&layers.own_files(), layers.vae())?;
     preset_of_choice(ModelChoice {
         model: model.as_deref(),
         preset: preset.as_deref(),
+        own: Some(&own),
     })
 }
 

@@ -34,10 +34,12 @@ pub(super) struct ModelFlags {
 #[derive(Args, Default)]
 #[command(next_help_heading = "Model")]
 pub(super) struct NetworkFlags {
-    /// A preset's name, or a folder of model files; files of a preset are taken from the Hugging Face cache (`toy` is part
-    /// of the program), those of a folder have their published names
+    /// A preset's name (its files are in the Hugging Face cache, `toy` is part of the program), a file of a transformer, a
+    /// folder of model files (as published, of diffusers or ComfyUI), or ORG/REPO[@REVISION][:FILE] of the hub
     #[arg(long, alias = "model-dir", value_name = "NAME|DIR")]
     pub model: Option<String>,
+    #[command(flatten)]
+    pub own: OwnFileFlags,
     /// Decoder: the Wan VAE, or the tiny and fast TAEW2.1
     #[arg(long, value_name = "wan|tae", value_parser = parse_decoder)]
     pub vae: Option<DecoderKind>,
@@ -57,13 +59,45 @@ impl ModelFlags {
 impl NetworkFlags {
     /// With the settings of `preset`.
     pub fn layer(&self, preset: Option<&String>) -> Layer {
-        self.device.over(Layer {
+        let layer = self.device.over(Layer {
             model: self.model.clone(),
             preset: preset.cloned(),
             vae: self.vae,
             threads: self.threads.map(usize::from),
             ..Layer::default()
-        })
+        });
+        self.own.over(layer)
+    }
+}
+
+/// Files in place of the model's.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Model")]
+pub(super) struct OwnFileFlags {
+    /// Weights of the transformer in place of the model's: .safetensors (or its index), .pt, .pth, of any tool
+    #[arg(long, value_name = "FILE")]
+    pub transformer: Option<String>,
+    /// Weights of the VAE (with --vae tae: of the tiny decoder) in place of the model's
+    #[arg(long, value_name = "FILE")]
+    pub vae_file: Option<String>,
+    /// Weights of the UMT5 text encoder in place of the model's
+    #[arg(long, value_name = "FILE")]
+    pub text_encoder: Option<String>,
+    /// Tokenizer (tokenizer.json) in place of the model's
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<String>,
+}
+
+impl OwnFileFlags {
+    /// Puts what was typed over `layer`.
+    pub fn over(&self, layer: Layer) -> Layer {
+        Layer {
+            transformer: self.transformer.clone(),
+            vae_file: self.vae_file.clone(),
+            text_encoder: self.text_encoder.clone(),
+            tokenizer: self.tokenizer.clone(),
+            ..layer
+        }
     }
 }
 

@@ -33,7 +33,26 @@ const FLAGS: &[(&[&str], &str)] = &[
             "weights",
             "pretrained-model-name-or-path",
         ],
-        "the model is given by --model: a preset's name or a folder of model files",
+        "the model is given by --model: a preset's name, a file, a folder of model files or ORG/REPO of the hub",
+    ),
+    (
+        &[
+            "dit",
+            "dit-path",
+            "unet",
+            "diffusion-model",
+            "transformer-path",
+            "checkpoint-transformer",
+        ],
+        "weights of the transformer are given by --transformer FILE",
+    ),
+    (
+        &["vae-path", "vae-ckpt", "vae-checkpoint"],
+        "weights of the VAE are given by --vae-file FILE",
+    ),
+    (
+        &["t5", "t5-path", "text-encoder-path", "umt5", "clip"],
+        "weights of the text encoder are given by --text-encoder FILE",
     ),
     (
         &["force", "y", "yes", "f"],

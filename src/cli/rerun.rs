@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     Failure,
-    flags::{DeviceFlags, OutputFlags, PreviewFlag},
+    flags::{DeviceFlags, OutputFlags, OwnFileFlags, PreviewFlag},
     printer::Printer,
     recipes::{model_of, recipe_of},
     render::{Screen, Show, interrupt_on_ctrl_c, render_all},
@@ -47,9 +47,11 @@ pub(super) struct Rerun {
     file: PathBuf,
     #[command(flatten)]
     output: OutputFlags,
-    /// The model, where the recipe's cannot be found by itself: a name or a folder
+    /// The model, where the recipe's cannot be found by itself: a name, a file, a folder or a repository
     #[arg(long, alias = "model-dir", value_name = "NAME|DIR")]
     model: Option<String>,
+    #[command(flatten)]
+    own: OwnFileFlags,
     /// The image or clip that the video began with, if it is elsewhere now
     #[arg(long, value_name = "FILE")]
     start: Option<PathBuf>,
@@ -147,7 +149,7 @@ impl Rerun {
             Some(name) => name.clone(),
             None => model_of(recipe, &self.file)?.ok_or(Error::ModelNotNamed)?,
         };
-        let layer = Layer {
+        let layer = self.own.over(Layer {
             model: Some(name),
             vae: Some(recipe.model.decoder),
             preview: self.preview.preview,
@@ -155,7 +157,7 @@ impl Rerun {
             // What names the LoRA of the model itself.
             preset: recipe.model.has_own_lora().then(|| recipe.model.preset.clone()),
             ..Layer::default()
-        };
+        });
         let layers = Layers::load(layer, &Environment::of_process())?;
         let mut observe = |event: Event<'_>| screen.see(event);
         Session::locate(

@@ -42,8 +42,8 @@ pub use value::{Loras, PreviewMode};
 
 use crate::{
     device::{DeviceChoice, DtypeChoice},
-    models::DecoderKind,
     models::preset::Preset,
+    models::{DecoderKind, GivenPaths},
     rollout::request::PictureSize,
 };
 
@@ -232,7 +232,18 @@ impl Layers {
         self
     }
 
-    /// The model asked for: a name or a folder.
+    /// Files asked for in place of the model's: no preset names them.
+    pub fn own_files(&self) -> GivenPaths {
+        let path = |get: fn(&Layer) -> Option<&String>| self.first(|layer| get(layer).map(PathBuf::from));
+        GivenPaths {
+            transformer: path(|layer| layer.transformer.as_ref()),
+            vae: path(|layer| layer.vae_file.as_ref()),
+            text_encoder: path(|layer| layer.text_encoder.as_ref()),
+            tokenizer: path(|layer| layer.tokenizer.as_ref()),
+        }
+    }
+
+    /// The model asked for: a name, a file, a folder or a repository.
     pub fn model(&self) -> Option<String> {
         self.first(|layer| layer.model.clone())
     }

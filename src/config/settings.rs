@@ -220,10 +220,18 @@ impl Key {
 
 settings! {
     optional {
-        /// A preset name or a folder of model files.
-        model: String = "model", "model name or folder";
+        /// A preset name, a file, a folder of model files or a repository.
+        model: String = "model", "model name, file, folder or repository";
         /// A preset name or a TOML file.
         preset: String = "preset", "preset name or .toml file";
+        /// A file of weights in place of the model's transformer.
+        transformer: String = "transformer", "file of the transformer, in place of the model's";
+        /// The same of the decoder.
+        vae_file: String = "vae-file", "file of the decoder, in place of the model's";
+        /// The same of the text encoder.
+        text_encoder: String = "text-encoder", "file of the text encoder, in place of the model's";
+        /// The same of the tokenizer.
+        tokenizer: String = "tokenizer", "file of the tokenizer, in place of the model's";
         /// Threads to compute with; absent: one per core.
         threads: usize = "threads" in (1, 4096), "threads to compute with";
         /// Most memory of the GPU that a video may take; absent: what is free.

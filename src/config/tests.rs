@@ -79,6 +79,10 @@ fn every_setting_can_be_set_by_every_source() {
     let values = [
         ("model", "\"toy\"", "toy"),
         ("preset", "\"self-forcing\"", "self-forcing"),
+        ("transformer", "\"a.pt\"", "a.pt"),
+        ("vae-file", "\"b.pth\"", "b.pth"),
+        ("text-encoder", "\"c.pth\"", "c.pth"),
+        ("tokenizer", "\"d.json\"", "d.json"),
         ("threads", "2", "2"),
         ("max-vram", "\"12GB\"", "12GB"),
         ("device", "\"cpu\"", "cpu"),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     Result,
-    checkpoint::{Checkpoint, TensorSpec, Weights},
+    checkpoint::{Checkpoint, Network, TensorSpec, Weights},
     device::Compute,
     models::{DecoderKind, ModelFiles, Role},
     text::Umt5Config,
@@ -151,7 +151,7 @@ impl ConditionSizes {
 }
 
 fn encoder(vae: &Path) -> Result<Option<(WanVaeConfig, u64)>> {
-    let checkpoint = Checkpoint::open(vae)?;
+    let checkpoint = Checkpoint::open_network(vae, Network::Vae, None)?;
     let specs = checkpoint.specs();
     // A file with the decoder alone is refused when a start needs the encoder.
     if !specs.iter().any(|spec| of_encoder(&spec.name)) {

@@ -1,13 +1,16 @@
 //! Which model is meant, and where its files are.
 
+mod repository;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
 };
 
-use super::{ModelFiles, Needs, Role, own_preset, preset_of_folder};
+use super::{ModelFiles, Needs, OwnFiles, Role, own_preset, search};
 use crate::{
     Error, Result,
+    checkpoint::{Checkpoint, CheckpointError, Network, networks_in},
     hub::{Hub, HubError, HubSettings, Source},
     models::bundled,
     models::cache_dir::cache_dir,
@@ -17,10 +20,12 @@ use crate::{
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ModelChoice<'a> {
-    /// Name of a preset, path of a preset file, or folder of model files.
+    /// Name of a preset, path of a preset file, file of a transformer, folder of model files, or a repository of the hub.
     pub model: Option<&'a str>,
     /// Name or file of a preset whose settings are taken in place of the model's own.
     pub preset: Option<&'a str>,
+    /// Files in place of the model's.
+    pub own: Option<&'a OwnFiles>,
 }
 
 /// Where the files of a model are.
@@ -28,6 +33,8 @@ pub struct ModelChoice<'a> {
 pub enum ModelLocation {
     /// In a folder, under their published names.
     Folder(PathBuf),
+    /// A file, or a folder in which they were found by what they hold; what is not there is in the cache of the hub.
+    Found(PathBuf),
     /// In the cache of the hub, or not there yet.
     Hub,
     /// In the program.
@@ -44,6 +51,8 @@ pub struct Located {
     /// The settings, with the file names and sources of the model.
     pub preset: Preset,
     pub location: ModelLocation,
+    /// Files that were given or found, in the place of the model's.
+    pub own: OwnFiles,
     /// Why it is the bundled model, when that was not asked for: the default model can be had neither from the cache
     /// nor from the hub.
     pub fallback: Option<HubError>,
@@ -96,17 +105,29 @@ impl Locator {
     ///
     /// * a preset's name: its files in the cache of the hub; `toy` is the bundled model
     /// * a `.toml` file: a preset like those
-    /// * anything else: a folder of model files, with the preset that its `config.json` names
+    /// * a file: a transformer; the other files are beside it, or those of the preset
+    /// * a folder of model files, under their published names or as diffusers and ComfyUI have them, with the preset that
+    ///   the `config.json` of the transformer names
+    /// * `organisation/name[@revision][:file]`: a repository of the hub
     /// * nothing: the model of the preset that was asked for, else the default one; if that is not in the cache and
     ///   the hub cannot be reached, the bundled model
     ///
     /// # Errors
     /// When there is no such model or preset.
     pub fn locate(&self, choice: ModelChoice<'_>, needs: Needs, cancelled: &dyn Fn() -> bool) -> Result<Located> {
-        match named_or_in_folder(choice)? {
-            Some(located) => Ok(located),
-            None => self.default_model(needs, cancelled),
-        }
+        let none = OwnFiles::default();
+        let given = choice.own.unwrap_or(&none);
+        let located = match (choice.model, choice.preset) {
+            (Some(name), preset) if is_preset(name) => named(name, preset),
+            (Some(path), preset) => self.at_path(path, preset, needs, given, cancelled),
+            (None, Some(name)) => of_preset(name),
+            (None, None) if *given == none => self.default_model(needs, cancelled),
+            (None, None) => named(Preset::DEFAULT, None),
+        }?;
+        Ok(Located {
+            own: located.own.under(given),
+            ..located
+        })
     }
 
     /// The files of a located model.
@@ -115,7 +136,7 @@ impl Locator {
     /// When a file is missing from a folder, the bundled model cannot be unpacked, the model is published nowhere, or
     /// there is no cache.
     pub fn files(&self, located: &Located, needs: Needs) -> Result<Found> {
-        let preset = &located.preset;
+        let (preset, own) = (&located.preset, &located.own);
         let folder = match &located.location {
             ModelLocation::Folder(folder) => folder.clone(),
             ModelLocation::Bundled => bundled::unpack(self.own_cache())?,
@@ -123,11 +144,51 @@ impl Locator {
                 let sources = preset.sources.as_ref().ok_or_else(|| Error::NoSources {
                     name: located.model.clone(),
                 })?;
-                return in_cache(self.hub()?, preset, sources, needs);
+                return in_cache(self.hub()?, preset, sources, needs, own);
             }
+            ModelLocation::Found(_) => return self.beside_found(preset, needs, own),
         };
-        let files = ModelFiles::find(&folder, &preset.files, needs.decoder)?;
+        let files = ModelFiles::find_with(&folder, &preset.files, needs.decoder, own)?;
         Ok(Found::Files(files.with_controls(preset.controls).into()))
+    }
+
+    /// Files that were found, and those of the preset for what was not.
+    fn beside_found(&self, preset: &Preset, needs: Needs, own: &OwnFiles) -> Result<Found> {
+        let is_whole = Role::ALL
+            .iter()
+            .all(|role| own.replaces(*role) || !role.is_required(needs));
+        if is_whole && !preset.files.names_a(Role::Lora) {
+            let mut paths = Default::default();
+            own.over(&mut paths);
+            return Ok(Found::Files(
+                ModelFiles::of_paths(paths, &preset.files, needs.decoder)
+                    .with_controls(preset.controls)
+                    .into(),
+            ));
+        }
+        let of_family = Preset::load(Preset::DEFAULT)?.sources.unwrap_or_default();
+        let sources = preset.sources.as_ref().unwrap_or(&of_family);
+        in_cache(self.hub()?, preset, sources, needs, own)
+    }
+
+    /// The model of a file, a folder or a repository.
+    fn at_path(
+        &self,
+        name: &str,
+        settings: Option<&str>,
+        needs: Needs,
+        given: &OwnFiles,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Located> {
+        let path = Path::new(name);
+        if let Some(located) = on_disk(path, settings, needs, given) {
+            return located;
+        }
+        let first_is_folder = path.components().next().is_some_and(|first| Path::new(&first).is_dir());
+        match repository::parse(name).filter(|_| !first_is_folder) {
+            Some(source) => repository::locate(self.hub(), name, source, settings, cancelled),
+            None => Err(not_there(name)),
+        }
     }
 
     fn default_model(&self, needs: Needs, cancelled: &dyn Fn() -> bool) -> Result<Located> {
@@ -158,29 +219,57 @@ impl Locator {
     }
 }
 
-/// The settings of a model under a preset, of `choice`; those of the default model where it names neither.
+/// The settings of a model under a preset, of `choice`; those of the default model where it names neither. Asks nobody.
 ///
 /// # Errors
 /// When there is no such model or preset.
 pub fn preset_of_choice(choice: ModelChoice<'_>) -> Result<(String, Preset)> {
-    match named_or_in_folder(choice)? {
-        Some(located) => Ok((located.preset_name, located.preset)),
-        None => Ok((Preset::DEFAULT.into(), Preset::load(Preset::DEFAULT)?)),
+    let none = OwnFiles::default();
+    let own = choice.own.unwrap_or(&none);
+    let located = match (choice.model, choice.preset) {
+        (Some(name), preset) if is_preset(name) => named(name, preset),
+        (Some(path), preset) => match on_disk(Path::new(path), preset, Needs::default(), own) {
+            Some(located) => located,
+            None => match repository::parse(path) {
+                Some(repository) => named(preset.unwrap_or(repository.preset()), None),
+                None => Err(not_there(path)),
+            },
+        },
+        (None, Some(name)) => of_preset(name),
+        (None, None) => named(Preset::DEFAULT, None),
+    }?;
+    Ok((located.preset_name, located.preset))
+}
+
+/// The model of a preset that alone was asked for; where it has none, the default one with its settings.
+fn of_preset(name: &str) -> Result<Located> {
+    match Preset::load(name)?.sources {
+        None if name != Preset::BUNDLED => named(Preset::DEFAULT, Some(name)),
+        _ => named(name, None),
     }
 }
 
-/// The model that was asked for, if one was.
-fn named_or_in_folder(choice: ModelChoice<'_>) -> Result<Option<Located>> {
-    match (choice.model, choice.preset) {
-        (Some(name), preset) if is_preset(name) => named(name, preset),
-        (Some(folder), preset) => in_folder(folder, preset),
-        (None, Some(name)) => match Preset::load(name)?.sources {
-            None if name != Preset::BUNDLED => named(Preset::DEFAULT, Some(name)),
-            _ => named(name, None),
-        },
-        (None, None) => return Ok(None),
+/// The model of a file or a folder, if there is one.
+fn on_disk(path: &Path, settings: Option<&str>, needs: Needs, given: &OwnFiles) -> Option<Result<Located>> {
+    if path.is_file() {
+        return Some(of_file(path, settings, needs, given));
     }
-    .map(Some)
+    if let Some(file) = search::transformer_of_place(path) {
+        return Some(of_file(&file, settings, needs, given));
+    }
+    path.is_dir().then(|| in_folder(path, settings, needs, given))
+}
+
+/// A path is a folder that is not there; a bare word may as well be a misspelt name.
+fn not_there(name: &str) -> Error {
+    let path = Path::new(name);
+    match path.components().count() {
+        1 => Error::UnknownModel {
+            name: name.into(),
+            known: Preset::names().join(", "),
+        },
+        _ => Error::ModelFolder { path: path.into() },
+    }
 }
 
 /// Whether a model is named by its preset rather than by its folder.
@@ -210,262 +299,127 @@ fn named(name: &str, settings: Option<&str>) -> Result<Located> {
             Preset::BUNDLED => ModelLocation::Bundled,
             _ => ModelLocation::Hub,
         },
+        own: OwnFiles::default(),
         fallback: None,
     })
 }
 
-fn in_folder(folder: &str, settings: Option<&str>) -> Result<Located> {
-    let path = Path::new(folder);
-    if !path.is_dir() {
-        // A path is a folder that is not there; a bare word may as well be a misspelt name.
-        return Err(match path.components().count() {
-            1 if !path.exists() => Error::UnknownModel {
-                name: folder.into(),
-                known: Preset::names().join(", "),
-            },
-            _ => Error::ModelFolder { path: path.into() },
-        });
-    }
-    let (preset_name, preset) = match settings {
-        Some(name) => {
-            let preset = Preset::load(name)?;
-            // Only a folder that says which preset it is of has files and a picture size of its own.
-            let preset = match own_preset(path).ok().flatten() {
-                Some((owner, weights)) => {
-                    // A file of the user says itself which files it means.
-                    let files = match Preset::names().contains(&name) {
-                        true => weights.files.clone(),
-                        false => preset.files.clone(),
-                    };
-                    preset.for_weights(name, &owner, Preset { files, ..weights })
-                }
-                None => preset,
-            };
-            (name.to_string(), preset)
+/// The model of a file: a transformer, or a checkpoint with several networks. Other files are looked for beside it.
+fn of_file(path: &Path, settings: Option<&str>, needs: Needs, given: &OwnFiles) -> Result<Located> {
+    let mut own = OwnFiles::default();
+    own.set_transformer(path.into());
+    match networks_in(path) {
+        Ok(found) if found.iter().any(|(network, _)| *network == Network::Transformer) => {
+            let others = found.iter().map(|(network, _)| search::role_of(*network));
+            others.for_each(|role| own.add(role, path.into()));
         }
-        None => preset_of_folder(path)?,
-    };
+        // The preset may choose one of its state dicts.
+        Err(CheckpointError::NoStateDict { .. }) => {}
+        Err(error) => return Err(error.into()),
+        Ok(_) => drop(Checkpoint::open_network(path, Network::Transformer, None)?),
+    }
+    let (preset_name, preset) = preset_for(&own, path.parent().unwrap_or(Path::new("")), settings)?;
+    let known = own.clone().under(given);
+    let found = search::search(&search::root_of(path), &preset.files, needs, &known)?;
     Ok(Located {
-        model: folder.into(),
+        model: path.to_string_lossy().into_owned(),
         preset_name,
         preset,
-        location: ModelLocation::Folder(path.into()),
+        location: ModelLocation::Found(path.into()),
+        own: found.under(&own),
         fallback: None,
     })
 }
 
-fn in_cache(hub: &Hub, preset: &Preset, sources: &Sources, needs: Needs) -> Result<Found> {
-    let needed = sources.needed(needs)?;
+/// The preset that was asked for, or that the configuration of the transformer names.
+fn preset_for(own: &OwnFiles, folder: &Path, settings: Option<&str>) -> Result<(String, Preset)> {
+    match own.path(Role::Config) {
+        Some(config) => settled(settings, || own_preset(folder, config)),
+        None => settled(settings, || Ok(None)),
+    }
+}
+
+/// The preset that was asked for, for weights that say which preset they are of (`own`) or do not; without one their
+/// own, or the default one.
+fn settled(settings: Option<&str>, own: impl FnOnce() -> Result<Option<(String, Preset)>>) -> Result<(String, Preset)> {
+    let Some(name) = settings else {
+        return match own()? {
+            Some(own) => Ok(own),
+            None => Ok((Preset::DEFAULT.into(), Preset::load(Preset::DEFAULT)?)),
+        };
+    };
+    let preset = Preset::load(name)?;
+    // Only weights that say which preset they are of have files and a picture size of their own.
+    let preset = match own().ok().flatten() {
+        Some((owner, weights)) => {
+            // A file of the user says itself which files it means.
+            let files = match Preset::names().contains(&name) {
+                true => weights.files.clone(),
+                false => preset.files.clone(),
+            };
+            preset.for_weights(name, &owner, Preset { files, ..weights })
+        }
+        None => preset,
+    };
+    Ok((name.to_string(), preset))
+}
+
+fn in_folder(path: &Path, settings: Option<&str>, needs: Needs, given: &OwnFiles) -> Result<Located> {
+    let (preset_name, preset) = settled(settings, || own_preset(path, &path.join("config.json")))?;
+    let names = preset.files.of(Role::Transformer);
+    let published = names.iter().any(|name| path.join(name).is_file());
+    let found = search::search(path, &preset.files, needs, given)?;
+    let transformer = found.path(Role::Transformer).map(Path::to_path_buf);
+    let (location, own) = match transformer.filter(|_| !published) {
+        Some(_) => (ModelLocation::Found(path.into()), found),
+        // What has its published name is found by it.
+        None => (ModelLocation::Folder(path.into()), found.without(Role::Transformer)),
+    };
+    let (preset_name, preset) = match (&location, own.path(Role::Transformer).and_then(Path::parent)) {
+        (ModelLocation::Found(_), Some(folder)) => preset_for(&own, folder, settings)?,
+        _ => (preset_name, preset),
+    };
+    Ok(Located {
+        model: path.to_string_lossy().into_owned(),
+        preset_name,
+        preset,
+        location,
+        own,
+        fallback: None,
+    })
+}
+
+fn in_cache(hub: &Hub, preset: &Preset, sources: &Sources, needs: Needs, own: &OwnFiles) -> Result<Found> {
+    let sources = sources.only(|role| !own.replaces(role));
+    let lacking = Role::ALL
+        .iter()
+        .find(|role| role.is_required(needs) && sources.of(**role).is_none() && !own.replaces(**role));
+    if let Some(role) = lacking {
+        return Err(Error::NoSource { role: role.name() });
+    }
+    let needed = sources.all().into_iter().filter(|(role, _)| role.is_used(needs));
     if preset.files.names_a(Role::Lora) && sources.of(Role::Lora).is_none() {
         return Err(Error::NoSource {
             role: Role::Lora.name(),
         });
     }
     let missing: Vec<Source> = needed
-        .iter()
-        .filter(|(_, source)| hub.find(source).is_none())
-        .map(|(_, source)| (*source).clone())
+        .flat_map(|(_, source)| repository::missing_of(hub, source))
         .collect();
     if !missing.is_empty() {
         return Ok(Found::Missing(missing));
     }
     let there = sources.all().into_iter();
+    let mut paths = there
+        .filter_map(|(role, source)| Some((role, hub.find(source)?)))
+        .collect();
+    own.over(&mut paths);
     Ok(Found::Files(Box::new(ModelFiles {
-        paths: there
-            .filter_map(|(role, source)| Some((role, hub.find(source)?)))
-            .collect(),
-        decoder: needs.decoder,
-        state_dict: preset.files.state_dict.clone(),
-        lora_alpha: preset.files.lora_alpha,
+        sources: Some(sources),
         controls: preset.controls,
-        loras: Vec::new(),
-        sources: Some(sources.clone()),
+        ..ModelFiles::of_paths(paths, &preset.files, needs.decoder)
     })))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::DecoderKind;
-    use super::*;
-
-    const NO_NETWORK: [(&str, &str); 1] = [("HF_HUB_OFFLINE", "1")];
-
-    fn locator(cache: &Path, more: &[(&'static str, &'static str)]) -> Locator {
-        let more = more.to_vec();
-        let cache = cache.to_path_buf();
-        Locator::from_env(move |name| match name {
-            "HF_HUB_CACHE" => Some(cache.clone().into()),
-            "DEEPFORCING_CACHE" => Some(cache.join("own").into()),
-            _ => more.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()),
-        })
-    }
-
-    fn locate(locator: &Locator, model: Option<&str>, preset: Option<&str>) -> Result<Located> {
-        locator.locate(ModelChoice { model, preset }, Needs::default(), &|| false)
-    }
-
-    /// Puts a preset's files into a cache, with their sizes and nothing in them.
-    fn fill(cache: &Path, preset: &str) {
-        for (_, source) in Preset::load(preset).unwrap().sources.unwrap().all() {
-            let repo = cache.join(format!("models--{}", source.repo.replace('/', "--")));
-            let commit = match source.revision.as_str() {
-                "main" => "0123456789012345678901234567890123456789",
-                commit => commit,
-            };
-            std::fs::create_dir_all(repo.join("refs")).unwrap();
-            std::fs::write(repo.join("refs").join(&source.revision), commit).unwrap();
-            let file = repo.join("snapshots").join(commit).join(&source.file);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            let file = std::fs::File::create(file).unwrap();
-            file.set_len(source.bytes.unwrap_or(1)).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_preset_is_in_the_cache_or_missing() {
-        let cache = tempfile::tempdir().unwrap();
-        let locator = locator(cache.path(), &NO_NETWORK);
-        let located = locate(&locator, Some("causal-forcing"), None).unwrap();
-        assert_eq!(located.location, ModelLocation::Hub);
-        let Found::Missing(missing) = locator.files(&located, Needs::default()).unwrap() else {
-            panic!("found in an empty cache");
-        };
-        let files: Vec<_> = missing.iter().map(|source| source.file.as_str()).collect();
-        assert!(files.contains(&"chunkwise/causal_forcing.pt"), "{files:?}");
-        assert!(!files.contains(&"taew2_1.pth"), "{files:?}");
-
-        fill(cache.path(), "causal-forcing");
-        let Found::Files(files) = locator.files(&located, Needs::default()).unwrap() else {
-            panic!("not found in a full cache");
-        };
-        assert_eq!(files.state_dict.as_deref(), Some("generator"));
-        let listed = files.list(Needs::default());
-        assert!(listed.iter().all(|file| file.source.is_some() && file.path.is_file()));
-        let roles: Vec<_> = listed.iter().map(|file| file.role).collect();
-        assert!(
-            roles.contains(&Role::Vae) && !roles.contains(&Role::TinyDecoder),
-            "{roles:?}"
-        );
-    }
-
-    #[test]
-    fn the_tiny_decoder_needs_the_vae_only_to_start_from_pictures() {
-        let sources = Preset::load("deep-forcing").unwrap().sources.unwrap();
-        let files = |needs: Needs| -> Vec<Role> {
-            let needed = sources.needed(needs).unwrap();
-            needed.into_iter().map(|(role, _)| role).collect()
-        };
-        let tae = Needs {
-            decoder: DecoderKind::Tae,
-            ..Needs::default()
-        };
-        assert!(files(tae).contains(&Role::TinyDecoder) && !files(tae).contains(&Role::Vae));
-        let start = Needs { encoder: true, ..tae };
-        assert!(files(start).contains(&Role::TinyDecoder) && files(start).contains(&Role::Vae));
-        assert!(!files(Needs::default()).contains(&Role::TinyDecoder));
-    }
-
-    #[test]
-    #[cfg(feature = "bundled-model")]
-    fn the_bundled_model_is_taken_when_the_default_one_cannot_be_had() {
-        let cache = tempfile::tempdir().unwrap();
-        for variable in [("HF_HUB_OFFLINE", "1"), ("HF_ENDPOINT", "http://127.0.0.1:1")] {
-            let locator = locator(cache.path(), &[variable]);
-            let located = locate(&locator, None, None).unwrap();
-            assert_eq!(located.preset_name, "toy", "{variable:?}");
-            assert_eq!(located.location, ModelLocation::Bundled);
-            assert!(located.fallback.unwrap().is_offline());
-            // Who names a model gets it or an error.
-            let named = locate(&locator, Some("deep-forcing"), None).unwrap();
-            assert_eq!(named.location, ModelLocation::Hub);
-        }
-        fill(cache.path(), Preset::DEFAULT);
-        let located = locate(&locator(cache.path(), &NO_NETWORK), None, None).unwrap();
-        assert_eq!(
-            (located.preset_name.as_str(), located.location),
-            ("deep-forcing", ModelLocation::Hub)
-        );
-    }
-
-    #[test]
-    #[cfg(feature = "bundled-model")]
-    fn without_a_place_for_a_cache_the_bundled_model_is_left() {
-        let located = locate(&Locator::from_env(|_| None), None, None).unwrap();
-        assert_eq!(located.location, ModelLocation::Bundled);
-        assert_eq!(located.fallback, Some(HubError::NoHome));
-    }
-
-    #[test]
-    fn settings_can_be_those_of_another_preset() {
-        let cache = tempfile::tempdir().unwrap();
-        let locator = locator(cache.path(), &NO_NETWORK);
-        let located = locate(&locator, Some("causal-forcing"), Some("deep-forcing")).unwrap();
-        let model = Preset::load("causal-forcing").unwrap();
-        assert_eq!(
-            (located.model.as_str(), located.preset_name.as_str()),
-            ("causal-forcing", "deep-forcing")
-        );
-        assert_eq!(located.preset.sources, model.sources);
-        assert_eq!(located.preset.cache, Preset::load("deep-forcing").unwrap().cache);
-        assert_ne!(located.preset.cache, model.cache);
-        assert_eq!(located.preset.sized_by(), Some("causal-forcing"));
-        // The size is that of the weights, be they smaller or larger.
-        let video = |model, preset| locate(&locator, Some(model), Some(preset)).unwrap().preset.video;
-        let [toy, wan] = ["toy", "longlive"].map(|name| Preset::load(name).unwrap().video);
-        assert_eq!((video("toy", "longlive"), video("longlive", "toy")), (toy, wan));
-        // Unless a file of the user says it itself.
-        let own = cache.path().join("own.toml");
-        let own = own.to_str().unwrap();
-        let sized = "base = \"longlive\"\ndescription = \"own\"\n[video]\nwidth = 320\nheight = 192\nfps = 8\n";
-        std::fs::write(own, sized).unwrap();
-        assert_eq!((video("toy", own).width, video("toy", own).fps), (320, 8));
-        std::fs::write(own, "base = \"longlive\"\ndescription = \"own\"\n").unwrap();
-        assert_eq!(video("toy", own), toy);
-        // A preset alone names a model as well.
-        let located = locate(&locator, None, Some("toy")).unwrap();
-        assert_eq!(located.location, ModelLocation::Bundled);
-        assert_eq!(located.fallback, None);
-        let located = locate(&locator, None, Some("self-forcing")).unwrap();
-        assert_eq!(
-            (located.model.as_str(), located.location),
-            ("self-forcing", ModelLocation::Hub)
-        );
-    }
-
-    #[test]
-    fn a_folder_is_taken_with_the_preset_that_it_names() {
-        let cache = tempfile::tempdir().unwrap();
-        let locator = locator(cache.path(), &NO_NETWORK);
-        let toy = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/toy");
-        let located = locate(&locator, toy.to_str(), None).unwrap();
-        assert_eq!(located.location, ModelLocation::Folder(toy.clone()));
-        assert_eq!(located.preset_name, "toy");
-        assert!(matches!(
-            locator.files(&located, Needs::default()).unwrap(),
-            Found::Files(_)
-        ));
-        let toy_preset = located.preset;
-        let located = locate(&locator, toy.to_str(), Some("longlive")).unwrap();
-        assert_eq!(located.preset_name, "longlive");
-        // Its files and its picture size are its own.
-        assert_eq!(located.preset.video, toy_preset.video);
-        assert!(matches!(
-            locator.files(&located, Needs::default()).unwrap(),
-            Found::Files(_)
-        ));
-    }
-
-    #[test]
-    fn what_is_no_model_is_refused_with_the_known_ones() {
-        let cache = tempfile::tempdir().unwrap();
-        let locator = locator(cache.path(), &NO_NETWORK);
-        let error = locate(&locator, Some("deepforcing"), None).unwrap_err();
-        assert!(
-            error.is_usage() && error.to_string().contains("deep-forcing, self-forcing"),
-            "{error}"
-        );
-        let error = locate(&locator, Some("no/such/folder"), None).unwrap_err();
-        assert!(matches!(error, Error::ModelFolder { .. }), "{error}");
-        assert!(locate(&locator, None, Some("nothing")).unwrap_err().is_usage());
-    }
-}
+mod tests;

@@ -6,16 +6,24 @@
 //! | `preset`, `inherit`, `published` | presets and their bases; names and sources of files |
 //! | `recognise` | which model a checkpoint holds, told from its tensors, and whether the preset is its own |
 //! | `location` | which model is meant, and where its files are |
+//! | `own`, `search` | files in place of a model's; a model's files in a folder, by what they hold |
+//! | `inspection` | what files of weights are, for people who ask |
+//! | `configs`, `causal` | `config.json` against tensors; whether a model is a causal one |
 //! | `bundled`, `cache_dir` | the model that is part of the program, and the folder it is unpacked to |
 
 pub mod bundled;
 pub mod cache_dir;
+mod causal;
+mod configs;
 mod inherit;
+mod inspection;
 mod location;
+mod own;
 pub mod preset;
 mod published;
 mod recognise;
 pub(crate) mod role;
+mod search;
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +34,7 @@ use std::{
 use crate::{
     Error, Result,
     checkpoint::{
-        Checkpoint, CheckpointError, LORA, OpenOptions, TensorSpec, Weights,
+        Checkpoint, LORA, Network, TensorSpec, Weights,
         lora::{Lora, LoraChoice, LoraMerge},
     },
     device::Compute,
@@ -39,13 +47,20 @@ use crate::{
         CausalWan, TransformerConfig, WanConfigFile,
         image::{ClipConfig, ClipVision, clip},
     },
-    vae::{Decoder, VaeError, WanEncoder},
+    vae::{Decoder, VaeError, WanEncoder, WanVaeConfig},
 };
 
+pub use causal::Causality;
+pub use inspection::{InspectedFile, InspectedNetwork, InspectedTensor, inspect, is_weights};
 pub use location::{Found, Located, Locator, ModelChoice, ModelLocation, preset_of_choice};
+pub use own::{GivenPaths, OwnFiles};
 pub(crate) use recognise::columns_of;
 use recognise::{check_channels, check_controls, world_of_folder};
 pub use role::{DecoderKind, Needs, Role};
+
+/// What the names of tiny decoders have in them that were trained on latents which are not normalised. Nothing in the
+/// files tells.
+const RAW_LATENTS: &str = "lighttae";
 
 /// A file of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +100,11 @@ impl ModelFiles {
     /// # Errors
     /// When the folder or a file is missing; the message says under which names it was looked for.
     pub fn find(folder: &Path, names: &FileNames, decoder: DecoderKind) -> Result<Self> {
+        Self::find_with(folder, names, decoder, &OwnFiles::default())
+    }
+
+    /// As [`ModelFiles::find`], with `own` files in the place of those in the folder.
+    pub(super) fn find_with(folder: &Path, names: &FileNames, decoder: DecoderKind, own: &OwnFiles) -> Result<Self> {
         if !folder.is_dir() {
             return Err(Error::ModelFolder { path: folder.into() });
         }
@@ -95,7 +115,7 @@ impl ModelFiles {
             image: names.names_a(Role::ImageEncoder),
         };
         let mut paths = BTreeMap::new();
-        for &role in Role::ALL {
+        for &role in Role::ALL.iter().filter(|role| !own.replaces(**role)) {
             let names = names.of(role);
             // What is read only where it is there is not passed over for being, say, a folder: reading it tells.
             let is_there = |path: &PathBuf| path.is_file() || (role.is_optional() && path.exists());
@@ -111,7 +131,13 @@ impl ModelFiles {
                 None => {}
             }
         }
-        Ok(Self {
+        own.over(&mut paths);
+        Ok(Self::of_paths(paths, names, decoder))
+    }
+
+    /// Files that were found, of a model whose preset says `names`.
+    fn of_paths(paths: BTreeMap<Role, PathBuf>, names: &FileNames, decoder: DecoderKind) -> Self {
+        Self {
             paths,
             decoder,
             state_dict: names.state_dict.clone(),
@@ -119,7 +145,7 @@ impl ModelFiles {
             controls: None,
             loras: Vec::new(),
             sources: None,
-        })
+        }
     }
 
     /// The same with the controls that the preset of the model says.
@@ -179,6 +205,24 @@ impl ModelFiles {
         own.chain(added).collect()
     }
 
+    /// A line for each file of weights that a run with these needs reads: what it was recognised as.
+    pub fn recognised(&self, needs: Needs) -> Vec<String> {
+        let networks = [
+            (Role::Transformer, Network::Transformer, self.state_dict.as_deref()),
+            (Role::Vae, Network::Vae, None),
+            (Role::TinyDecoder, Network::TinyDecoder, None),
+            (Role::TextEncoder, Network::TextEncoder, None),
+        ];
+        let used = networks.into_iter().filter(|(role, ..)| role.is_used(needs));
+        let lines = used.filter_map(|(role, network, prefer)| {
+            let path = self.path(role)?;
+            // What cannot be opened is told when it is.
+            let description = Checkpoint::open_network(path, network, prefer).ok()?.describe()?;
+            Some(format!("{role}: `{}`, {description}", path.display()))
+        });
+        lines.collect()
+    }
+
     fn with_shards(&self, role: Role, path: &Path) -> Vec<ModelFile> {
         let file = |path: PathBuf| ModelFile {
             role,
@@ -213,9 +257,11 @@ impl ModelFiles {
 
     /// The text encoder's file, checked; reads no weights.
     pub(crate) fn open_text_encoder(&self, compute: &Compute) -> Result<(Checkpoint, Weights)> {
-        let (checkpoint, weights) = open(self.required(Role::TextEncoder)?, &compute.for_text())?;
+        let path = self.required(Role::TextEncoder)?;
+        let (checkpoint, weights) = open(path, Network::TextEncoder, &compute.for_text())?;
         let config = Umt5Config::infer(&weights).map_err(|error| hinted(error, &checkpoint))?;
         checkpoint.require(&Umt5::expected_tensors(&config)?, &[])?;
+        configs::check_text_encoder(path, &config)?;
         Ok((checkpoint, weights))
     }
 
@@ -244,6 +290,9 @@ impl ModelFiles {
             .map_err(|error| hinted(error, &checkpoint))?;
         check_channels(&config, &weights)?;
         check_controls(self.controls, &config, &weights)?;
+        if let Some(reason) = search::too_large(&checkpoint) {
+            return Err(Error::not_a_transformer(weights.origin(), reason));
+        }
         let tensors = CausalWan::expected_tensors(config.clone())?;
         checkpoint.require(&tensors, &[])?;
         let weights = match self.open_loras(&tensors)? {
@@ -270,19 +319,8 @@ impl ModelFiles {
 
     fn open_state_dict(&self, compute: &Compute) -> Result<(Checkpoint, Weights)> {
         let path = self.required(Role::Transformer)?;
-        let Some(state_dict) = &self.state_dict else {
-            return open(path, compute);
-        };
-        let options = OpenOptions {
-            state_dict: Some(state_dict.clone()),
-            ..OpenOptions::default()
-        };
-        match Checkpoint::open_with(path, &options) {
-            Ok(checkpoint) => Ok(with_weights(checkpoint, compute)),
-            // Converted files hold the chosen state dict only.
-            Err(CheckpointError::NoStateDict { .. }) => open(path, compute),
-            Err(error) => Err(error.into()),
-        }
+        let checkpoint = Checkpoint::open_network(path, Network::Transformer, self.state_dict.as_deref())?;
+        Ok(with_weights(checkpoint, compute))
     }
 
     /// Checks that the prompt embeddings of `text` are of the width that `model` takes.
@@ -308,15 +346,31 @@ impl ModelFiles {
     /// When the file does not hold exactly the tensors of a decoder of the Wan 2.1 latent space; encoder tensors may be
     /// there or not.
     pub fn load_decoder(&self, compute: &Compute) -> Result<Arc<Decoder>> {
-        let (_, weights) = self.open_decoder(compute)?;
-        Ok(Arc::new(Decoder::new(&weights)?))
+        let (checkpoint, weights) = self.open_decoder(compute)?;
+        let decoder = Decoder::new(&weights)?;
+        let name = checkpoint.path().file_name().unwrap_or_default().to_string_lossy();
+        if self.decoder == DecoderKind::Tae && name.to_lowercase().contains(RAW_LATENTS) {
+            tracing::warn!(
+                "`{name}` is taken for a decoder of latents that are not normalised, as its name has `{RAW_LATENTS}` in it"
+            );
+            return Ok(Arc::new(decoder.with_raw_latents(weights.device())?));
+        }
+        Ok(Arc::new(decoder))
     }
 
     /// The decoder's file, checked; reads no weights.
     pub(crate) fn open_decoder(&self, compute: &Compute) -> Result<(Checkpoint, Weights)> {
-        let (checkpoint, weights) = open(self.required(self.decoder.role())?, compute)?;
+        let network = match self.decoder {
+            DecoderKind::Wan => Network::Vae,
+            DecoderKind::Tae => Network::TinyDecoder,
+        };
+        let path = self.required(self.decoder.role())?;
+        let (checkpoint, weights) = open(path, network, compute)?;
         let expected = Decoder::expected_tensors(&weights).map_err(|error| hinted(error, &checkpoint))?;
         checkpoint.require(&expected, &["encoder.", "conv1."])?;
+        if network == Network::Vae {
+            configs::check_vae(path, &WanVaeConfig::from_decoder(&weights)?)?;
+        }
         Ok((checkpoint, weights))
     }
 
@@ -331,7 +385,7 @@ impl ModelFiles {
 
     /// The file of the vision tower, checked; reads no weights.
     pub(crate) fn open_image_encoder(&self, compute: &Compute) -> Result<(Checkpoint, Weights, ClipConfig)> {
-        let (checkpoint, weights) = open(self.required(Role::ImageEncoder)?, compute)?;
+        let (checkpoint, weights) = with_weights(Checkpoint::open(self.required(Role::ImageEncoder)?)?, compute);
         let heads = self.read_config()?.num_image_heads;
         let config = ClipConfig::from_weights(&weights, heads).map_err(|error| hinted(error, &checkpoint))?;
         checkpoint.require(&config.expected_tensors()?, &clip::OTHERS)?;
@@ -344,13 +398,16 @@ impl ModelFiles {
     /// When the folder has no Wan VAE, or its file does not hold one.
     pub fn load_encoder(&self, compute: &Compute) -> Result<WanEncoder> {
         let vae = self.path(Role::Vae).ok_or(Error::NoVaeEncoder)?;
-        let (checkpoint, weights) = open(vae, compute)?;
+        let (checkpoint, weights) = open(vae, Network::Vae, compute)?;
+        if !checkpoint.names().iter().any(|name| name.starts_with("encoder.")) {
+            return Err(Error::DecoderOnly { path: vae.into() });
+        }
         WanEncoder::new(&weights).map_err(|error| hinted(error, &checkpoint))
     }
 }
 
-fn open(path: &Path, compute: &Compute) -> Result<(Checkpoint, Weights)> {
-    Ok(with_weights(Checkpoint::open(path)?, compute))
+fn open(path: &Path, network: Network, compute: &Compute) -> Result<(Checkpoint, Weights)> {
+    Ok(with_weights(Checkpoint::open_network(path, network, None)?, compute))
 }
 
 fn with_weights(checkpoint: Checkpoint, compute: &Compute) -> (Checkpoint, Weights) {
@@ -382,18 +439,18 @@ fn hinted(mut error: Error, checkpoint: &Checkpoint) -> Error {
 /// # Errors
 /// When `config.json` cannot be read or names an unknown preset.
 pub fn preset_of_folder(folder: &Path) -> Result<(String, Preset)> {
-    match own_preset(folder)? {
+    match own_preset(folder, &folder.join(configs::CONFIG))? {
         Some(own) => Ok(own),
         None => Ok((Preset::DEFAULT.into(), Preset::load(Preset::DEFAULT)?)),
     }
 }
 
-/// The preset that the `config.json` of a folder names, if it names one.
+/// The preset that the configuration of a transformer names, which may be a file in `folder`, if it names one.
 ///
 /// # Errors
 /// As [`preset_of_folder`].
-fn own_preset(folder: &Path) -> Result<Option<(String, Preset)>> {
-    let config = WanConfigFile::read(&folder.join("config.json"))?;
+fn own_preset(folder: &Path, config: &Path) -> Result<Option<(String, Preset)>> {
+    let config = WanConfigFile::read(config)?;
     let known = match config.deepforcing_preset {
         Some(name) => Some(name),
         None => world_of_folder(folder)?.map(str::to_owned),

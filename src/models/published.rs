@@ -148,6 +148,18 @@ impl Sources {
         files
     }
 
+    /// Those of which `keep` is true.
+    pub(super) fn only(&self, keep: impl Fn(Role) -> bool) -> Self {
+        let kept = self.0.iter().filter(|(role, _)| keep(**role));
+        Self(kept.map(|(role, source)| (*role, source.clone())).collect())
+    }
+
+    /// The same with another file of a kind.
+    pub(super) fn with(mut self, role: Role, source: Source) -> Self {
+        self.0.insert(role, source);
+        self
+    }
+
     /// A file without which no run can do and that is not published with this model.
     pub(super) fn lacks(&self) -> Option<Role> {
         let image = self.with_conditions(Needs::default()).image;

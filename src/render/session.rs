@@ -13,7 +13,8 @@ use crate::{
     hub::{Transfer, file_hash::FileHashes},
     memory::{ByteSize, Fit, Free, GpuRoom, MemoryPlan, Sizes, fit},
     models::{
-        DecoderKind, Found, Located, Locator, ModelChoice, ModelFile, ModelFiles, ModelLocation, Needs, columns_of,
+        Causality, DecoderKind, Found, Located, Locator, ModelChoice, ModelFile, ModelFiles, ModelLocation, Needs,
+        OwnFiles, Role, columns_of,
     },
     prompts::PromptSpan,
     recipe::{FileRecord, ModelRecord, Recipe, VideoRecord},
@@ -55,9 +56,11 @@ impl Session {
             encoder,
             ..Needs::default()
         };
+        let own = OwnFiles::given(&layers.own_files(), needs.decoder)?;
         let choice = ModelChoice {
             model: model.as_deref(),
             preset: preset.as_deref(),
+            own: Some(&own),
         };
         let located = locator.locate(choice, needs, &|| cancel.is_cancelled())?;
         if let Some(reason) = &located.fallback {
@@ -148,7 +151,7 @@ impl Session {
             Some((entry.key.to_owned(), entry.text.filter(|_| kept)?))
         });
         let model = match &self.located.location {
-            ModelLocation::Folder(folder) => {
+            ModelLocation::Folder(folder) | ModelLocation::Found(folder) => {
                 let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
                 folder.to_string_lossy().into_owned()
             }
@@ -195,6 +198,7 @@ impl Session {
     pub fn sizes(&self, found: &Found) -> Result<Option<Sizes>> {
         match found {
             Found::Files(files) => Sizes::of(files).map(Some),
+            Found::Missing(_) if !self.located.own.is_empty() => Ok(None),
             // All embedded presets of a kind are of one size; a file of the user may be of another.
             Found::Missing(_) if crate::models::preset::Preset::names().contains(&self.located.model.as_str()) => {
                 let decoder = self.needs.decoder;
@@ -330,9 +334,11 @@ impl Session {
     /// # Errors
     /// When a file cannot be had.
     pub fn files(&self, cancel: &CancelToken, observe: &mut dyn FnMut(Event<'_>)) -> Result<ModelFiles> {
-        if let Found::Missing(missing) = self.found()? {
+        // The parts of a set are known once its index is there.
+        for round in 0..2 {
+            let Found::Missing(missing) = self.found()? else { break };
             // What is no LoRA need not wait for the model.
-            for lora in &self.settings.lora.value.0 {
+            for lora in self.settings.lora.value.0.iter().filter(|_| round == 0) {
                 Lora::open(&lora.path)?;
             }
             let model = self.located.model.as_str();
@@ -341,7 +347,10 @@ impl Session {
             hub.pull_missing(&missing, &mut listen, &|| cancel.is_cancelled())?;
         }
         match self.found()? {
-            Found::Files(files) => Ok(*files),
+            Found::Files(files) => {
+                self.tell_files(&files, observe)?;
+                Ok(*files)
+            }
             Found::Missing(missing) => Err(Error::StillMissing {
                 files: missing
                     .iter()
@@ -350,6 +359,37 @@ impl Session {
                     .join(", "),
             }),
         }
+    }
+
+    /// Says what the files are; refuses a model that is not causal, and warns of one that is probably not.
+    ///
+    /// # Errors
+    /// [`Error::BaseModel`]; also when the transformer cannot be opened.
+    pub fn tell_files(&self, files: &ModelFiles, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        for line in files.recognised(self.needs) {
+            observe(Event::Detail(&line));
+        }
+        match files.causality(&FileHashes::new(self.locator.own_cache()))? {
+            Causality::Base { reason } => observe(Event::Warning(&format!(
+                "the transformer is probably a base model, which is not causal and gives noise here ({reason}); causal models \
+                 are listed by `deepforcing models list`"
+            ))),
+            Causality::Unknown if self.located.own.replaces(Role::Transformer) && self.preset_is_default() => {
+                observe(Event::Note(&format!(
+                    "nothing in the file of the transformer tells which causal model it is: it runs with the settings of \
+                     `{}`; --preset NAME takes others",
+                    self.located.preset_name
+                )));
+            }
+            Causality::Unknown | Causality::Causal { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Whether nobody chose the preset.
+    fn preset_is_default(&self) -> bool {
+        let is_default = self.located.preset_name == crate::models::preset::Preset::DEFAULT;
+        matches!(self.settings.preset.origin, Origin::Default) && is_default
     }
 
     /// Those of `files` that the run needs.
@@ -361,7 +401,7 @@ impl Session {
     pub fn outline(&self) -> ModelRecord {
         ModelRecord {
             model: match &self.located.location {
-                ModelLocation::Folder(_) => None,
+                ModelLocation::Folder(_) | ModelLocation::Found(_) => None,
                 ModelLocation::Hub | ModelLocation::Bundled => Some(self.located.model.clone()),
             },
             preset: self.located.preset_name.clone(),

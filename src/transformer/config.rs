@@ -64,6 +64,18 @@ pub struct WanConfigFile {
     pub in_dim: Option<usize>,
     pub out_dim: Option<usize>,
     pub freq_dim: Option<usize>,
+    pub text_dim: Option<usize>,
+    /// The same as diffusers names them.
+    pub num_attention_heads: Option<usize>,
+    pub attention_head_dim: Option<usize>,
+    pub in_channels: Option<usize>,
+    pub out_channels: Option<usize>,
+    pub patch_size: Option<serde_json::Value>,
+    /// What kind of model it is: `t2v`, `i2v`.
+    pub model_type: Option<String>,
+    /// Class of the reference implementation or of diffusers that the weights are of.
+    #[serde(rename = "_class_name")]
+    pub class_name: Option<String>,
     /// Preset that suits the model, for folders made for this program.
     pub deepforcing_preset: Option<String>,
 }
@@ -91,6 +103,23 @@ impl WanConfigFile {
         Ok(file)
     }
 }
+
+impl WanConfigFile {
+    /// Attention heads, by whichever name the file has.
+    fn heads(&self) -> Option<usize> {
+        self.num_heads.or(self.num_attention_heads)
+    }
+
+    /// Whether the class is that of a causal model; `None` where it says nothing of that.
+    pub fn says_causal(&self) -> Option<bool> {
+        let class = self.class_name.as_deref()?;
+        let base = ["WanModel", "WanTransformer3DModel"].contains(&class);
+        (class.contains("Causal") || base).then_some(!base)
+    }
+}
+
+/// Widths of published Wan transformers and their attention heads, which tensors do not tell.
+const PUBLISHED_HEADS: &[(usize, usize)] = &[(1536, 12), (3072, 24), (5120, 40)];
 
 impl TransformerConfig {
     /// Sizes of a cache for latents of `height`×`width` and chunks of `chunk` latent frames.
@@ -166,7 +195,7 @@ impl TransformerConfig {
         };
         let patch = dims("patch_embedding.weight", 5)?;
         let (dim, in_channels) = (patch[0], patch[1]);
-        let heads = file.num_heads.unwrap_or(dim / 128);
+        let heads = file.heads().unwrap_or(dim / 128);
         if heads == 0 || !dim.is_multiple_of(2 * heads) {
             return Err(Error::not_a_transformer(
                 weights.origin(),
@@ -207,6 +236,11 @@ impl TransformerConfig {
 
     /// Refuses the `config.json` of another model.
     fn check_against(&self, file: &WanConfigFile, weights: &Weights) -> Result<()> {
+        let head_dim = file.attention_head_dim;
+        let published = PUBLISHED_HEADS
+            .iter()
+            .find(|(dim, _)| *dim == self.dim)
+            .map(|(_, heads)| *heads);
         let sizes = [
             ("dim", file.dim, self.dim),
             ("ffn_dim", file.ffn_dim, self.ffn_dim),
@@ -214,18 +248,62 @@ impl TransformerConfig {
             ("in_dim", file.in_dim, self.in_channels),
             ("out_dim", file.out_dim, self.out_channels),
             ("freq_dim", file.freq_dim, self.freq_dim),
+            (
+                "text_dim",
+                file.text_dim.filter(|_| self.context == ContextKind::Text),
+                self.context_dim,
+            ),
+            ("in_channels", file.in_channels, self.in_channels),
+            ("out_channels", file.out_channels, self.out_channels),
+            ("num_attention_heads", file.num_attention_heads, self.heads),
+            (
+                "num_attention_heads × attention_head_dim",
+                head_dim.map(|dim| dim.saturating_mul(self.heads)),
+                self.dim,
+            ),
+            ("num_heads", file.heads(), published.unwrap_or(self.heads)),
         ];
         let other = sizes
             .into_iter()
             .find(|(_, told, found)| told.is_some_and(|told| told != *found));
-        match other {
-            Some((name, Some(told), found)) => Err(Error::OtherConfig {
+        if let Some((name, Some(told), found)) = other {
+            return Err(Error::OtherConfig {
                 origin: weights.origin(),
                 name,
                 told,
                 found,
+            });
+        }
+        let text_to_video = self.context == ContextKind::Text && self.in_channels == self.out_channels;
+        let kind = file
+            .model_type
+            .as_deref()
+            .filter(|kind| text_to_video && *kind != "t2v");
+        let class = file
+            .class_name
+            .as_deref()
+            .filter(|class| !class.contains("Wan") || class.contains("VACE"));
+        let patch = file
+            .patch_size
+            .as_ref()
+            .filter(|patch| **patch != serde_json::json!([1, PATCH, PATCH]));
+        let words = [
+            ("model_type", kind.map(str::to_string), "t2v, a text-to-video model"),
+            ("_class_name", class.map(str::to_string), "a Wan transformer"),
+            ("patch_size", patch.map(|patch| patch.to_string()), "[1, 2, 2]"),
+        ];
+        match words
+            .into_iter()
+            .find_map(|(name, told, found)| Some((name, told?, found)))
+        {
+            Some((name, told, found)) => Err(Error::OtherConfigWord {
+                config: "config.json".into(),
+                origin: weights.origin().into(),
+                name,
+                told: told.escape_debug().to_string().into(),
+                found: found.into(),
             }),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 }

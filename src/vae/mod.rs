@@ -19,7 +19,7 @@ mod wan;
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 pub use crate::kernels::convolution::{CausalConv3d, ConvSpec, History, Padding};
 pub use rgb::frames_to_rgb8;
@@ -83,6 +83,17 @@ impl Decoder {
         } else {
             Ok(Self::Wan(WanDecoder::new(weights)?))
         }
+    }
+
+    /// The same for a tiny decoder that was trained on latents which are not normalised; others stay as they are.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn with_raw_latents(self, device: &Device) -> Result<Self> {
+        Ok(match self {
+            Self::Tae(decoder) => Self::Tae(decoder.with_raw_latents(device)?),
+            wan => wan,
+        })
     }
 
     /// The tensors that [`Self::new`] and an encoder of the same sizes ask of a file, sorted by name.

@@ -3,9 +3,12 @@
 //! Its memory is the input of each of nine blocks at the previous time step. Kept between calls, it makes decoding in
 //! chunks exactly equal to decoding at once.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
-use super::{CausalConv3d, ConvSpec, History, LATENT_CHANNELS, PICTURE_CHANNELS, Probe, VaeError, check_frames};
+use super::{
+    CausalConv3d, ConvSpec, History, LATENT_CHANNELS, PICTURE_CHANNELS, Probe, VaeError, check_frames,
+    wan::latent_statistics,
+};
 use crate::{
     Result,
     checkpoint::{CheckpointError, TensorSpec, Weights},
@@ -207,6 +210,8 @@ pub struct TaeDecoder {
     stages: Vec<Stage>,
     last: CausalConv3d,
     pictures_per_latent: usize,
+    /// Mean and standard deviation `[1, 16, 1, 1]` of the latents, where it was trained on ones that are not normalised.
+    statistics: Option<(Tensor, Tensor)>,
 }
 
 impl TaeDecoder {
@@ -243,6 +248,20 @@ impl TaeDecoder {
             stages,
             last: CausalConv3d::new_2d(decoder.pp(22), last, true)?,
             pictures_per_latent: config.pictures_per_latent(),
+            statistics: None,
+        })
+    }
+
+    /// The same decoder for weights that were trained on the latents of the Wan VAE as they are, not normalised: those of
+    /// `lighttaew2_1`, which have the same names and shapes.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn with_raw_latents(self, device: &Device) -> Result<Self> {
+        let statistics = latent_statistics(device)?;
+        Ok(Self {
+            statistics: Some(statistics),
+            ..self
         })
     }
 
@@ -276,6 +295,10 @@ impl TaeDecoder {
     }
 
     fn decode_latent(&self, state: &mut TaeState, latent: &Tensor, probe: &mut Probe) -> candle_core::Result<Tensor> {
+        let latent = match &self.statistics {
+            Some((mean, deviation)) => latent.broadcast_mul(deviation)?.broadcast_add(mean)?,
+            None => latent.clone(),
+        };
         let x = ((latent / 3.0)?.tanh()? * 3.0)?;
         probe.see(|| "decoder.0".into(), &x);
         let mut x = self.first.forward(&x.to_dtype(self.first.dtype())?)?;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
 
 use deepforcing::{
     batch::{Manifest, Shard},
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Network},
     config::{Environment, Layer, Layers},
     models::preset::Preset,
     prompts::read_prompts,
@@ -38,6 +38,16 @@ fn named(path: &Path, name: &str, read: impl FnOnce(&Path) -> Result<(), String>
 }
 
 fn checkpoint(path: &Path) -> Result<(), String> {
+    for network in Network::ALL {
+        let Ok(file) = Checkpoint::open_network(path, network, None) else {
+            continue;
+        };
+        file.describe();
+        for name in file.names().iter().take(20) {
+            file.tensor(name, candle_core::DType::F32, &candle_core::Device::Cpu)
+                .ok();
+        }
+    }
     let checkpoint = Checkpoint::open(path).map_err(|error| error.to_string())?;
     let device = candle_core::Device::Cpu;
     for name in checkpoint.names().iter().take(20) {

@@ -17,6 +17,11 @@ pub mod text;
 pub mod transformer;
 pub mod umt5;
 pub mod vae;
+// Until GGUF is read.
+#[allow(dead_code)]
+pub mod weights_end_to_end;
+pub mod weights_fp8;
+pub mod weights_layout;
 pub mod world;
 
 use std::{

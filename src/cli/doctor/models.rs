@@ -8,7 +8,7 @@ use crate::{
     hub::{Hub, HubError, Source},
     models::bundled,
     models::preset::Preset,
-    models::{DecoderKind, Locator, ModelFiles, preset_of_folder},
+    models::{Found, Locator, ModelChoice, Needs, OwnFiles},
 };
 
 /// Sizes are compared, not hashes: reading gigabytes takes minutes, and `models verify` does it.
@@ -75,8 +75,11 @@ fn of_any_size(hub: &Hub, source: &Source) -> bool {
 /// Whether the model that the settings choose can be had, without asking the network.
 fn chosen(layers: &Layers, locator: &Locator, report: &mut Report) {
     let model = layers.model();
-    if let Some(folder) = model.as_deref().map(Path::new).filter(|path| path.is_dir()) {
-        return in_folder(folder, layers.vae(), report);
+    if let Some(path) = model
+        .as_deref()
+        .filter(|path| Path::new(path).exists() && !path.ends_with(".toml"))
+    {
+        return on_disk(path, layers, locator, report);
     }
     let name = model
         .or_else(|| layers.preset())
@@ -118,13 +121,29 @@ fn chosen(layers: &Layers, locator: &Locator, report: &mut Report) {
     }
 }
 
-fn in_folder(folder: &Path, decoder: DecoderKind, report: &mut Report) {
-    let found = preset_of_folder(folder).and_then(|(_, preset)| ModelFiles::find(folder, &preset.files, decoder));
-    if let Err(error) = found {
-        report.problem(
-            true,
-            error.to_string(),
-            "put the file there, or choose another model with --model",
-        );
+/// A model that is a file or a folder.
+fn on_disk(path: &str, layers: &Layers, locator: &Locator, report: &mut Report) {
+    const ADVICE: &str = "put the file there, or choose another model with --model";
+    let needs = Needs {
+        decoder: layers.vae(),
+        ..Needs::default()
+    };
+    let found = || {
+        let (own, preset) = (OwnFiles::given(&layers.own_files(), needs.decoder)?, layers.preset());
+        let choice = ModelChoice {
+            model: Some(path),
+            preset: preset.as_deref(),
+            own: Some(&own),
+        };
+        locator.files(&locator.locate(choice, needs, &|| false)?, needs)
+    };
+    match found() {
+        Ok(Found::Files(_)) => {}
+        Ok(Found::Missing(missing)) => {
+            let files: Vec<_> = missing.iter().map(Source::label).collect();
+            let files = files.join(", ");
+            report.problem(false, format!("beside `{path}` there are no files for {files}"), ADVICE);
+        }
+        Err(error) => report.problem(true, error.to_string(), ADVICE),
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     memory::{MemoryPlan, Sizes, composition, state_bytes},
     models::{Found, ModelLocation},
     recipe::row,
-    render::{jobs::Work, session::Session, speed::Speeds},
+    render::{Event, jobs::Work, session::Session, speed::Speeds},
 };
 
 /// Prints the plan of all videos.
@@ -23,6 +23,14 @@ use crate::{
 /// With why the real run would be refused.
 pub(super) fn show(works: &[Work], session: &Session, running: &RunFlags, printer: &Printer) -> Result<(), Failure> {
     let (found, speeds, json) = (session.found()?, session.speeds(), running.json);
+    if let Found::Files(files) = &found {
+        session.tell_files(files, &mut |event| match event {
+            Event::Note(text) => printer.note(text),
+            Event::Warning(text) => printer.warning(text),
+            Event::Detail(text) => printer.detail(text),
+            _ => {}
+        })?;
+    }
     // Once: the headers of all files are read for it.
     let sizes = session.sizes(&found)?;
     let mut refused: Option<Error> = None;
@@ -91,6 +99,8 @@ fn model_lines(session: &Session, found: &Found) -> String {
     let located = &session.located;
     let place = match &located.location {
         ModelLocation::Folder(folder) => format!("folder `{}`", folder.display()),
+        ModelLocation::Found(path) if path.is_file() => format!("file `{}`", path.display()),
+        ModelLocation::Found(path) => format!("found in `{}`", path.display()),
         ModelLocation::Hub => "Hugging Face cache".into(),
         ModelLocation::Bundled => "bundled".into(),
     };

@@ -115,6 +115,7 @@ fn named(locator: &Locator, name: &str) -> Result<Located> {
     let choice = ModelChoice {
         model: Some(name),
         preset: None,
+        own: None,
     };
     locator.locate(choice, Needs::default(), &|| false)
 }

@@ -29,7 +29,7 @@ pub const LATENT_STD: [f32; LATENT_CHANNELS] = [
 ];
 
 /// Mean and standard deviation as `[1, 16, 1, 1]`.
-fn latent_statistics(device: &Device) -> candle_core::Result<(Tensor, Tensor)> {
+pub(super) fn latent_statistics(device: &Device) -> candle_core::Result<(Tensor, Tensor)> {
     let column = |values: &[f32]| Tensor::new(values, device)?.reshape((1, LATENT_CHANNELS, 1, 1));
     Ok((column(&LATENT_MEAN)?, column(&LATENT_STD)?))
 }

@@ -24,4 +24,5 @@ mod strangers;
 mod streams;
 mod switches;
 mod walks;
+mod weights;
 mod worlds;

@@ -24,8 +24,8 @@ fn missing() {
         &["--model-dir", "nowhere"],
         &["nowhere", "model folder", "deep-forcing", "toy"],
     );
-    let file = desk.model.path(TRANSFORMER).display().to_string();
-    desk.refused(1, &["--model-dir", &file], &["not a folder"]);
+    let file = desk.model.path(TOKENIZER).display().to_string();
+    desk.refused(1, &["--model-dir", &file], &["tokenizer.json", "index"]);
     for (name, flags, role) in [
         (TRANSFORMER, &[][..], "the transformer"),
         (VAE, &[][..], "the VAE"),
