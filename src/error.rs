@@ -12,7 +12,7 @@ use crate::{
     hub::HubError,
     memory::MemoryError,
     metrics::MetricsError,
-    models::bundled::BundledError,
+    models::{bundled::BundledError, convert::ConvertError},
     prompts::actions::ActionError,
     prompts::{MomentError, NameError, PromptError, SwitchError},
     recipe::RecipeError,
@@ -38,6 +38,9 @@ pub enum Error {
     /// A LoRA that cannot be merged into the model.
     #[error(transparent)]
     Lora(Box<LoraError>),
+    /// A file that cannot be converted.
+    #[error(transparent)]
+    Convert(Box<ConvertError>),
     /// The prompt or the tokenizer.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -475,6 +478,9 @@ impl Error {
         if let Self::Trajectory(error) = self {
             return error.is_usage();
         }
+        if let Self::Convert(error) = self {
+            return error.is_usage();
+        }
         matches!(
             self,
             Self::Text(TextError::EmptyPrompt { .. })
@@ -529,6 +535,12 @@ fn near(name: &str, known: &str) -> String {
 
 /// Result with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<ConvertError> for Error {
+    fn from(error: ConvertError) -> Self {
+        Self::Convert(Box::new(error))
+    }
+}
 
 impl From<LoraError> for Error {
     fn from(error: LoraError) -> Self {

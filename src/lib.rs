@@ -12,7 +12,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`checkpoint`] | `.safetensors` and `.pt`/`.pth` files as named tensors |
+//! | [`checkpoint`] | `.safetensors`, `.gguf` and `.pt`/`.pth` files as named tensors; LoRAs |
 //! | [`text`] | prompt cleaning, tokenizer, UMT5 encoder |
 //! | [`transformer`] | the causal Wan transformer |
 //! | [`cache`] | which tokens stay and at which positions: Deep Sink, Participative Compression |

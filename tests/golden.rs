@@ -66,17 +66,17 @@ const KINDS: &[Kind] = &[
     on_cpu("tokenizer", parity::text::tokenizer),
     on_device("umt5", parity::umt5::run),
     on_device("vae", parity::vae::run),
+    on_device("weights_end_to_end", parity::weights_end_to_end::run),
     on_cpu("weights_fp8", parity::weights_fp8::run),
+    on_cpu("weights_gguf", parity::weights_gguf::run),
+    on_cpu("weights_gguf_blocks", parity::weights_gguf::run_blocks),
     on_cpu("weights_layout", parity::weights_layout::run),
+    on_cpu("weights_lora", parity::weights_lora::run),
 ];
 
 /// Kinds of what is still to come.
 const PENDING: &[&str] = &[
     "policy",
-    "weights_end_to_end",
-    "weights_gguf",
-    "weights_gguf_blocks",
-    "weights_lora",
 ];
 
 fn main() -> ExitCode {

@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+use super::gguf::BlockType;
+
 /// Number format of a stored tensor; always little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Element {
@@ -20,23 +22,41 @@ pub(super) enum Element {
     Bool,
     F8E4m3,
     F8E5m2,
+    /// Blocks of values that share scales.
+    Blocks(&'static BlockType),
     /// A format that is known by name only; tensors of it are listed but cannot be read.
     Other(&'static str),
+    /// As [`Element::Other`], without a name: the number of a type in a GGUF file.
+    Numbered(u32),
+}
+
+impl std::fmt::Display for Element {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Numbered(number) => write!(f, "the unknown type {number}"),
+            known => f.write_str(known.name()),
+        }
+    }
 }
 
 impl Element {
-    /// Bytes per value; `None` for formats that cannot be read.
+    /// Bytes per value; `None` for blocks, and for formats that cannot be read.
     pub(super) fn size(self) -> Option<usize> {
         match self {
             Self::F64 | Self::I64 | Self::U64 => Some(8),
             Self::F32 | Self::I32 | Self::U32 => Some(4),
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => Some(2),
             Self::I8 | Self::U8 | Self::Bool | Self::F8E4m3 | Self::F8E5m2 => Some(1),
-            Self::Other(_) => None,
+            Self::Blocks(_) | Self::Other(_) | Self::Numbered(_) => None,
         }
     }
 
-    /// Name as in safetensors headers, in lower case.
+    /// Whether values of the format can be read.
+    pub(super) fn is_readable(self) -> bool {
+        !matches!(self, Self::Other(_) | Self::Numbered(_))
+    }
+
+    /// Name as in safetensors headers, in lower case, or as ggml names its types.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::F64 => "f64",
@@ -54,7 +74,9 @@ impl Element {
             Self::Bool => "bool",
             Self::F8E4m3 => "f8_e4m3",
             Self::F8E5m2 => "f8_e5m2",
+            Self::Blocks(kind) => kind.name(),
             Self::Other(name) => name,
+            Self::Numbered(_) => "an unknown type",
         }
     }
 

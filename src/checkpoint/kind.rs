@@ -94,7 +94,8 @@ impl FileKind {
                  log-in, then download it again"
             }
             Self::Gzip => "unpack it first",
-            Self::Gguf | Self::Hdf5 => "get the `.safetensors` or `.pt` version of the model",
+            Self::Gguf => "rename it so that its name ends in `.gguf`",
+            Self::Hdf5 => "get the `.safetensors` or `.pt` version of the model",
             Self::Json => "name the model file itself, or its `*.safetensors.index.json`",
             Self::Empty | Self::Unknown => "download it again",
         }

@@ -10,6 +10,7 @@ mod describe;
 mod element;
 mod error;
 mod folder;
+pub mod gguf;
 mod key_map;
 mod kind;
 mod layout;
@@ -25,6 +26,7 @@ mod stored;
 mod torch_file;
 mod torch_objects;
 mod weights;
+pub(crate) mod write;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -85,7 +87,7 @@ struct Contents {
 }
 
 impl Checkpoint {
-    /// Opens `.safetensors`, `.safetensors.index.json`, `.pt` or `.pth`.
+    /// Opens `.safetensors`, `.safetensors.index.json`, `.gguf`, `.pt` or `.pth`.
     ///
     /// Only names and shapes are read. Nothing in the file is executed.
     ///
@@ -168,9 +170,14 @@ impl Checkpoint {
         self.state_dict.as_deref()
     }
 
-    /// What the header of a `.safetensors` file says under a key of its own (`__metadata__`).
+    /// What the header of a `.safetensors` file says under a key of its own (`__metadata__`), or the metadata of a GGUF file.
     pub fn note(&self, key: &str) -> Option<&str> {
         self.notes.get(key).map(String::as_str)
+    }
+
+    /// All that [`Checkpoint::note`] gives.
+    pub fn notes(&self) -> &HashMap<String, String> {
+        &self.notes
     }
 
     /// Names of all tensors, sorted.
@@ -273,9 +280,16 @@ fn read(path: &Path, wanted: Option<&str>) -> Result<Contents, CheckpointError> 
             &kind,
             "a zip archive as `torch.save` writes since PyTorch 1.6",
         )),
+        ("gguf", FileKind::Gguf) => gguf::open(path, &map),
+        ("gguf", _) => Err(wrong_kind(path, &kind, "a GGUF file")),
         (_, FileKind::Zip) => torch_file::open(path, &map, wanted),
         (_, FileKind::Safetensors) => safetensors_file::open(path, &map),
-        _ => Err(wrong_kind(path, &kind, "a `.safetensors`, `.pt` or `.pth` file")),
+        (_, FileKind::Gguf) => gguf::open(path, &map),
+        _ => Err(wrong_kind(
+            path,
+            &kind,
+            "a `.safetensors`, `.gguf`, `.pt` or `.pth` file",
+        )),
     }
 }
 
@@ -301,12 +315,12 @@ fn arrange(path: &Path, layout: &Layout, contents: &Contents) -> Result<BTreeMap
             source: Box::new(source),
         }
     })?;
-    let unreadable = tensors.iter().find(|(_, tensor)| tensor.element().size().is_none());
+    let unreadable = tensors.iter().find(|(_, tensor)| !tensor.element().is_readable());
     if let Some((name, tensor)) = unreadable {
         return Err(CheckpointError::StoredDtype {
             name: layout.stored_name(name),
             origin: path.display().to_string(),
-            dtype: tensor.element().name().into(),
+            dtype: tensor.element().to_string(),
         });
     }
     Ok(tensors)
@@ -368,7 +382,7 @@ fn wrong_kind(path: &Path, kind: &FileKind, expected: &'static str) -> Checkpoin
 /// The error for a folder, with the files in it that could be meant.
 fn directory(path: &Path) -> CheckpointError {
     let is_model = |name: &String| {
-        [".safetensors", ".safetensors.index.json", ".pt", ".pth"]
+        [".safetensors", ".safetensors.index.json", ".gguf", ".pt", ".pth"]
             .iter()
             .any(|ending| name.ends_with(ending))
     };
@@ -382,7 +396,7 @@ fn directory(path: &Path) -> CheckpointError {
     CheckpointError::WrongKind {
         path: path.into(),
         found: "a folder".into(),
-        expected: "a `.safetensors`, `.safetensors.index.json`, `.pt` or `.pth` file",
+        expected: "a `.safetensors`, `.safetensors.index.json`, `.gguf`, `.pt` or `.pth` file",
         advice: match names.is_empty() {
             true => "name the model file itself".into(),
             false => format!("name one of the files in it: {}", names.join(", ")),

@@ -12,7 +12,14 @@ use serde::Deserialize;
 
 use crate::files;
 
-use super::{CheckpointError, Contents, element::Element, kind::FileKind, map_file, stored::Stored, wrong_kind};
+use super::{
+    CheckpointError, Contents,
+    element::Element,
+    kind::FileKind,
+    map_file,
+    stored::{Stored, contiguous},
+    wrong_kind,
+};
 
 /// The part of an index file that matters: which file holds which tensor.
 #[derive(Deserialize)]
@@ -124,14 +131,6 @@ pub(super) fn open_index(path: &Path, text: &[u8]) -> Result<Contents, Checkpoin
         state_dict: None,
         notes: HashMap::new(),
     })
-}
-
-fn contiguous(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1usize; shape.len()];
-    for axis in (1..shape.len()).rev() {
-        strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
-    }
-    strides
 }
 
 /// The header's error in words; the common case is a download that stopped.

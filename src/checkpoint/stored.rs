@@ -1,5 +1,6 @@
 //! One tensor inside a mapped file: where it lies, and how it is read.
 
+mod blocks;
 mod runs;
 
 use std::{path::Path, sync::Arc};
@@ -12,9 +13,11 @@ use rayon::prelude::*;
 use super::{
     CheckpointError,
     element::{Element, Source, Target},
+    gguf::BlockType,
     scaled::{E4m3, E5m2, Scale, Scales},
     staging::{self, Staged},
 };
+use blocks::Blocks;
 use runs::{Fill, Part, Runs};
 
 /// More dimensions than any model has; keeps hostile files cheap.
@@ -55,6 +58,15 @@ pub(super) enum Bad {
     TooLarge,
     OutOfFile,
     Device(candle_core::Error),
+}
+
+/// Strides of a tensor whose values lie one after the other.
+pub(super) fn contiguous(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1usize; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
+    }
+    strides
 }
 
 impl Stored {
@@ -119,6 +131,27 @@ impl Stored {
         })
     }
 
+    /// A tensor of blocks, the first at byte `start`; the caller has checked that all lie inside of the file.
+    pub(super) fn in_blocks(file: &Arc<Mmap>, start: usize, kind: &'static BlockType, shape: Vec<usize>) -> Self {
+        Self {
+            start,
+            ..Self::unreadable(file, Element::Blocks(kind), shape)
+        }
+    }
+
+    /// A tensor in a format that is listed and cannot be read.
+    pub(super) fn unreadable(file: &Arc<Mmap>, element: Element, shape: Vec<usize>) -> Self {
+        Self {
+            file: file.clone(),
+            start: 0,
+            element,
+            strides: contiguous(&shape),
+            shape,
+            scale: None,
+            twin: None,
+        }
+    }
+
     /// Gives the values a factor.
     pub(super) fn set_scale(&mut self, scale: Arc<Scale>) {
         self.scale = Some(scale);
@@ -153,7 +186,10 @@ impl Stored {
             .shape
             .iter()
             .fold(1u64, |count, size| count.saturating_mul(*size as u64));
-        count.saturating_mul(self.element.size().unwrap_or(1) as u64)
+        match self.element {
+            Element::Blocks(kind) => (count / kind.values() as u64).saturating_mul(kind.bytes() as u64),
+            element => count.saturating_mul(element.size().unwrap_or(1) as u64),
+        }
     }
 
     pub(super) fn element(&self) -> Element {
@@ -246,11 +282,19 @@ impl Stored {
             Element::U8 | Element::Bool => self.bring::<u8>(parts, shape, scales, dtype, device),
             Element::F8E4m3 => self.bring::<E4m3>(parts, shape, scales, dtype, device),
             Element::F8E5m2 => self.bring::<E5m2>(parts, shape, scales, dtype, device),
-            Element::Other(stored) => {
+            Element::Blocks(kind) => {
+                let blocks = Blocks {
+                    file: &self.file,
+                    start: self.start,
+                    kind,
+                };
+                blocks.read(parts, shape, dtype, device)
+            }
+            Element::Other(_) | Element::Numbered(_) => {
                 return Err(CheckpointError::StoredDtype {
                     name: label.name.into(),
                     origin: label.origin(),
-                    dtype: stored.into(),
+                    dtype: self.element.to_string(),
                 });
             }
         };

@@ -10,7 +10,7 @@
 //! | `sweep/` | `deepforcing sweep`: the same videos under many settings |
 //! | `folder/` | what commands that fill a folder have in common |
 //! | `bench` | `deepforcing bench`: how fast this machine is |
-//! | `rerun`, `decode`, `inspect` | the commands of these names |
+//! | `rerun`, `decode`, `inspect`, `convert` | the commands of these names |
 //! | `prompts` | what the bundled model understands |
 //! | `actions` | what the keys of a world do, random trajectories |
 //! | `prompt_list` | prompt files of `generate`, `batch` and `sweep` |
@@ -42,6 +42,7 @@ mod bench;
 mod cache_flags;
 mod completions;
 mod config;
+mod convert;
 mod decode;
 mod doctor;
 mod faults;
@@ -116,6 +117,8 @@ enum Command {
     Decode(decode::Decode),
     /// Print the recipe of a video
     Inspect(inspect::Inspect),
+    /// Write a network in any layout and format as one .safetensors file
+    Convert(Box<convert::Convert>),
     /// Measure flickering, drift, motion, seams and repetition of videos
     Metrics(metrics::Metrics),
     /// Set the videos of a batch or sweep side by side, in a page
@@ -213,6 +216,7 @@ pub fn main() -> ExitCode {
         Command::Rerun(rerun) => rerun.run(&printer),
         Command::Decode(decode) => decode.run(&printer),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Convert(convert) => convert.run(&printer),
         Command::Metrics(metrics) => metrics.run(&printer),
         Command::Report(report) => report.run(&printer),
         Command::Trace(trace) => trace.run(&printer),

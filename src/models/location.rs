@@ -125,7 +125,7 @@ impl Locator {
             (None, None) => named(Preset::DEFAULT, None),
         }?;
         Ok(Located {
-            own: located.own.under(given),
+            own: located.own.under(given).with_carried_tokenizer(),
             ..located
         })
     }

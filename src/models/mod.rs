@@ -9,12 +9,14 @@
 //! | `own`, `search` | files in place of a model's; a model's files in a folder, by what they hold |
 //! | `inspection` | what files of weights are, for people who ask |
 //! | `configs`, `causal` | `config.json` against tensors; whether a model is a causal one |
+//! | `convert` | one file of a network made of another |
 //! | `bundled`, `cache_dir` | the model that is part of the program, and the folder it is unpacked to |
 
 pub mod bundled;
 pub mod cache_dir;
 mod causal;
 mod configs;
+pub mod convert;
 mod inherit;
 mod inspection;
 mod location;

@@ -8,7 +8,7 @@ use std::{
 use super::{DecoderKind, Role, configs};
 use crate::{
     Error, Result,
-    checkpoint::{Network, networks_in, weights_in},
+    checkpoint::{Network, gguf, networks_in, weights_in},
 };
 
 /// Files by what they are for.
@@ -97,6 +97,19 @@ impl OwnFiles {
         }
         self.0
             .extend(stronger.0.iter().map(|(role, path)| (*role, path.clone())));
+        self
+    }
+
+    /// With the tokenizer that the file of the text encoder carries, where there is no other.
+    #[must_use]
+    pub(super) fn with_carried_tokenizer(mut self) -> Self {
+        let carrying = self
+            .0
+            .get(&Role::TextEncoder)
+            .filter(|path| gguf::carries_tokenizer(path));
+        if let (Some(path), None) = (carrying.cloned(), self.0.get(&Role::Tokenizer)) {
+            self.0.insert(Role::Tokenizer, path);
+        }
         self
     }
 

@@ -1,4 +1,4 @@
-//! Text to token ids, with the pipeline stored in `tokenizer.json`.
+//! Text to token ids, with the pipeline stored in `tokenizer.json` or in the GGUF file of a text encoder.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},
@@ -6,9 +6,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
 use super::TextError;
+use crate::checkpoint::gguf::{self, Vocabulary};
 
 /// Calls `work`, in which parts of a damaged file make the library panic (decoders of its version 0.23): `None` then, and
 /// nothing is printed.
@@ -61,7 +64,7 @@ impl TokenizedPrompt {
 }
 
 impl PromptTokenizer {
-    /// Reads a `tokenizer.json`. Truncation and padding stored in it are ignored.
+    /// Reads a `tokenizer.json`, or the vocabulary of a GGUF file. Truncation and padding stored in it are ignored.
     ///
     /// # Errors
     /// When the file cannot be read, is not a tokenizer, or does not end every text with `</s>`.
@@ -70,7 +73,14 @@ impl PromptTokenizer {
             path: path.into(),
             reason,
         };
-        let bytes = crate::files::read(path, LARGEST_FILE).map_err(|error| fail(error.to_string()))?;
+        let bytes = match gguf::is_gguf(path) {
+            true => {
+                let vocabulary = Vocabulary::open(path).map_err(|error| fail(error.to_string()))?;
+                let vocabulary = vocabulary.ok_or_else(|| fail("this GGUF file carries no tokenizer".into()))?;
+                of_vocabulary(&vocabulary)
+            }
+            false => crate::files::read(path, LARGEST_FILE).map_err(|error| fail(error.to_string()))?,
+        };
         let parsed = without_panic(|| Tokenizer::from_bytes(bytes));
         let parsed = parsed.ok_or_else(|| fail("it is damaged".into()))?;
         let mut tokenizer = parsed.map_err(|error| fail(error.to_string()))?;
@@ -128,9 +138,60 @@ impl PromptTokenizer {
     }
 }
 
+/// A `tokenizer.json` that does with a vocabulary what that of google/umt5-xxl does (docs/algorithms/gguf.md section 4).
+fn of_vocabulary(vocabulary: &Vocabulary) -> Vec<u8> {
+    let Vocabulary { pieces, end, .. } = vocabulary;
+    let marks = pieces.iter().enumerate().filter(|(_, piece)| piece.is_mark);
+    let marks = marks.map(|(id, piece)| {
+        json!({
+            "id": id, "content": piece.text, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        })
+    });
+    let mut normalizers = Vec::new();
+    if !vocabulary.characters.is_empty() {
+        let characters = BASE64_STANDARD.encode(&vocabulary.characters);
+        normalizers.push(json!({"type": "Precompiled", "precompiled_charsmap": characters}));
+    }
+    if vocabulary.joins_spaces {
+        normalizers.push(json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}));
+    }
+    let normalizer = match normalizers.is_empty() {
+        true => Value::Null,
+        false => json!({"type": "Sequence", "normalizers": normalizers}),
+    };
+    let last = pieces.get(*end).map_or(END, |piece| piece.text.as_str());
+    let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
+    let mark = json!({"SpecialToken": {"id": last, "type_id": 0}});
+    let mut special = serde_json::Map::new();
+    special.insert(last.into(), json!({"id": last, "ids": [end], "tokens": [last]}));
+    let pieces = pieces.iter().map(|piece| json!([piece.text, piece.score]));
+    let prefix = if vocabulary.adds_space { "always" } else { "never" };
+    let tokenizer = json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": marks.collect::<Vec<_>>(),
+        "normalizer": normalizer,
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": prefix, "split": true},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [text("A"), mark],
+            "pair": [text("A"), mark, text("B"), mark],
+            "special_tokens": special,
+        },
+        "decoder": null,
+        "model": {
+            "type": "Unigram", "unk_id": vocabulary.unknown, "byte_fallback": false, "vocab": pieces.collect::<Vec<_>>(),
+        },
+    });
+    tokenizer.to_string().into_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::gguf::build::{Gguf, Meta};
 
     /// Letters `a`, `b` and the space mark, ids 0 and 1 as in the real file.
     fn tokenizer_json(post_processor: &str) -> String {
@@ -186,6 +247,83 @@ mod tests {
             ([3, 4, 5, 1].as_slice(), 6, true)
         );
         assert!(!tokenizer.encode("ab a", 6).unwrap().truncated());
+    }
+
+    /// The vocabulary of a golden tokenizer in a GGUF file.
+    fn as_gguf(golden: &Value) -> Gguf {
+        let pieces = golden["model"]["vocab"].as_array().unwrap();
+        let added = golden["added_tokens"].as_array().unwrap();
+        let kind = |id: usize| match id {
+            _ if golden["model"]["unk_id"] == id => 2,
+            _ if added.iter().any(|token| token["id"] == id) => 3,
+            _ => 1,
+        };
+        let texts = pieces.iter().map(|piece| piece[0].as_str().unwrap().to_string());
+        let scores = pieces.iter().map(|piece| piece[1].as_f64().unwrap() as f32);
+        let file = Gguf::default()
+            .with("general.architecture", Meta::Text("t5encoder".into()))
+            .with("tokenizer.ggml.model", Meta::Text("t5".into()))
+            .with("tokenizer.ggml.tokens", Meta::Texts(texts.collect()))
+            .with("tokenizer.ggml.scores", Meta::F32s(scores.collect()))
+            .with(
+                "tokenizer.ggml.token_type",
+                Meta::I32s((0..pieces.len()).map(kind).collect()),
+            )
+            .with("tokenizer.ggml.eos_token_id", Meta::U32(1))
+            .with("tokenizer.ggml.unknown_token_id", Meta::U32(3))
+            .floats("token_embd.weight", &[4, 4]);
+        match golden["normalizer"]["normalizers"][0]["precompiled_charsmap"].as_str() {
+            Some(map) => file.with(
+                "tokenizer.ggml.precompiled_charsmap",
+                Meta::Bytes(BASE64_STANDARD.decode(map).unwrap()),
+            ),
+            None => file,
+        }
+    }
+
+    #[test]
+    fn the_vocabulary_of_a_gguf_file_gives_the_ids_of_its_tokenizer() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let cases = std::fs::read(folder.join("text_cleaning/cases.json")).unwrap();
+        let cases: Value = serde_json::from_slice(&cases).unwrap();
+        let mut texts: Vec<String> = Vec::new();
+        strings(&cases, &mut texts);
+        assert!(texts.len() > 50);
+        for name in ["tokenizer_charsmap.json", "tokenizer_nocharsmap.json"] {
+            let path = folder.join("tokenizer").join(name);
+            let golden: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let temporary = tempfile::tempdir().unwrap();
+            let file = temporary.path().join("encoder.gguf");
+            std::fs::write(&file, as_gguf(&golden).bytes()).unwrap();
+            let (wanted, got) = (
+                PromptTokenizer::open(&path).unwrap(),
+                PromptTokenizer::open(&file).unwrap(),
+            );
+            for text in &texts {
+                let text = super::super::clean_prompt(text);
+                assert_eq!(
+                    got.encode(&text, 512).unwrap(),
+                    wanted.encode(&text, 512).unwrap(),
+                    "{text:?}"
+                );
+            }
+            std::fs::write(&file, Gguf::default().floats("token_embd.weight", &[4, 4]).bytes()).unwrap();
+            let error = PromptTokenizer::open(&file).err().unwrap().to_string();
+            assert!(
+                error.contains("carries no tokenizer") && error.contains("encoder.gguf"),
+                "{error}"
+            );
+        }
+    }
+
+    /// All texts of a JSON value.
+    fn strings(value: &Value, texts: &mut Vec<String>) {
+        match value {
+            Value::String(text) => texts.push(text.clone()),
+            Value::Array(values) => values.iter().for_each(|value| strings(value, texts)),
+            Value::Object(values) => values.values().for_each(|value| strings(value, texts)),
+            _ => {}
+        }
     }
 
     #[test]

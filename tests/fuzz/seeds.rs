@@ -37,6 +37,130 @@ pub fn torch() -> Vec<Vec<u8>> {
     ]
 }
 
+/// All types of blocks, and a text encoder of one table with its tokenizer.
+pub fn gguf() -> Vec<Vec<u8>> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let key = |name: &str, kind: u32| [text(name), kind.to_le_bytes().to_vec()].concat();
+    let array = |name: &str, kind: u32, count: u64| {
+        [key(name, 9), kind.to_le_bytes().to_vec(), count.to_le_bytes().to_vec()].concat()
+    };
+    let pairs = [
+        [key("general.architecture", 8), text("t5encoder")].concat(),
+        [key("t5encoder.embedding_length", 4), 8u32.to_le_bytes().to_vec()].concat(),
+        [
+            array("comfy.gguf.orig_shape.w", 5, 2),
+            4i32.to_le_bytes().to_vec(),
+            8i32.to_le_bytes().to_vec(),
+        ]
+        .concat(),
+        [key("tokenizer.ggml.model", 8), text("t5")].concat(),
+        [
+            array("tokenizer.ggml.tokens", 8, 4),
+            text("<pad>"),
+            text("</s>"),
+            text("<unk>"),
+            text("▁a"),
+        ]
+        .concat(),
+        [
+            array("tokenizer.ggml.scores", 6, 4),
+            [0f32, 0., 0., -1.].map(f32::to_le_bytes).concat(),
+        ]
+        .concat(),
+        [
+            array("tokenizer.ggml.token_type", 5, 4),
+            [3i32, 3, 2, 1].map(i32::to_le_bytes).concat(),
+        ]
+        .concat(),
+    ];
+    // A table of 4 tokens, and one block of 32 values.
+    let tensors = [("token_embd.weight", [8u64, 4], 0u32, 0u64), ("w", [32, 1], 8, 128)];
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    file.extend((tensors.len() as u64).to_le_bytes());
+    file.extend((pairs.len() as u64).to_le_bytes());
+    file.extend(pairs.concat());
+    for (name, sizes, kind, offset) in tensors {
+        file.extend([text(name), 2u32.to_le_bytes().to_vec()].concat());
+        file.extend(sizes.map(u64::to_le_bytes).concat());
+        file.extend([&kind.to_le_bytes()[..], &offset.to_le_bytes()].concat());
+    }
+    file.resize(file.len().next_multiple_of(32) + 128 + 34, 0);
+    vec![
+        file,
+        golden("weights_gguf_blocks/blocks.gguf"),
+        golden("weights_gguf_blocks/blocks_iq4.gguf"),
+    ]
+}
+
+/// The tensors of the model that the LoRAs change.
+pub const LORA_MODEL: &[(&str, &[usize])] = &[
+    ("blocks.0.self_attn.q.weight", &[6, 6]),
+    ("blocks.0.self_attn.q.bias", &[6]),
+    ("blocks.0.ffn.0.weight", &[8, 6]),
+    ("blocks.0.modulation", &[1, 6, 6]),
+];
+
+/// LoRAs of every kind.
+pub fn lora() -> Vec<Vec<u8>> {
+    let of = |tensors: &[(&str, &str, &[usize])], notes: serde_json::Value| {
+        let mut header = serde_json::Map::new();
+        header.insert("__metadata__".into(), notes);
+        let mut at = 0;
+        for (name, dtype, shape) in tensors {
+            let width = if *dtype == "F32" { 4 } else { 2 };
+            let end = at + width * shape.iter().product::<usize>();
+            header.insert(
+                (*name).into(),
+                json!({"dtype": dtype, "shape": shape, "data_offsets": [at, end]}),
+            );
+            at = end;
+        }
+        with_header(&serde_json::Value::Object(header).to_string(), at)
+    };
+    let none = || json!({"format": "pt"});
+    let adapter = json!({"transformer.lora_alpha": 4, "transformer.alpha_pattern": {"ffn.0": 2}}).to_string();
+    vec![
+        of(
+            &[
+                ("lora_unet_blocks_0_self_attn_q.alpha", "F32", &[]),
+                ("lora_unet_blocks_0_self_attn_q.lora_down.weight", "BF16", &[2, 6]),
+                ("lora_unet_blocks_0_self_attn_q.lora_up.weight", "BF16", &[6, 2]),
+                ("lora_te_x.lora_down.weight", "BF16", &[2, 6]),
+                ("lora_te_x.lora_up.weight", "BF16", &[6, 2]),
+            ],
+            json!({"ss_network_alpha": "3.0"}),
+        ),
+        of(
+            &[
+                ("transformer.blocks.0.attn1.to_q.lora_A.weight", "F32", &[2, 6]),
+                ("transformer.blocks.0.attn1.to_q.lora_B.weight", "F32", &[6, 2]),
+                ("transformer.blocks.0.attn1.to_q.lora_magnitude_vector", "F32", &[6]),
+            ],
+            json!({"lora_adapter_metadata": adapter}),
+        ),
+        of(
+            &[
+                ("diffusion_model.blocks.0.ffn.0.diff", "BF16", &[8, 6]),
+                ("diffusion_model.blocks.0.self_attn.q.diff_b", "BF16", &[6]),
+                ("diffusion_model.blocks.0.diff_m", "BF16", &[1, 6, 6]),
+            ],
+            none(),
+        ),
+        of(
+            &[
+                ("lycoris_blocks_0_ffn_0.lokr_w1", "F32", &[4, 2]),
+                ("lycoris_blocks_0_ffn_0.lokr_w2_a", "F32", &[2, 1]),
+                ("lycoris_blocks_0_ffn_0.lokr_w2_b", "F32", &[1, 3]),
+                ("lycoris_blocks_0_self_attn_q.hada_w1_a", "F32", &[6, 1]),
+                ("lycoris_blocks_0_self_attn_q.hada_w1_b", "F32", &[1, 6]),
+                ("lycoris_blocks_0_self_attn_q.hada_w2_a", "F32", &[6, 1]),
+                ("lycoris_blocks_0_self_attn_q.hada_w2_b", "F32", &[1, 6]),
+            ],
+            none(),
+        ),
+    ]
+}
+
 pub fn tokenizer() -> Vec<Vec<u8>> {
     vec![golden("tokenizer/tokenizer_nocharsmap.json")]
 }

@@ -1,10 +1,20 @@
 //! The readers, each as a function of a file.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsString,
+    fs,
+    path::Path,
+    sync::Arc,
+};
 
+use candle_core::{DType, Device, Tensor};
 use deepforcing::{
     batch::{Manifest, Shard},
-    checkpoint::{Checkpoint, Network},
+    checkpoint::{
+        Checkpoint, KeyMap, Network, OpenOptions, TensorSpec, Weights,
+        lora::{Lora, LoraMerge},
+    },
     config::{Environment, Layer, Layers},
     models::preset::Preset,
     prompts::read_prompts,
@@ -52,6 +62,49 @@ fn checkpoint(path: &Path) -> Result<(), String> {
     let device = candle_core::Device::Cpu;
     for name in checkpoint.names().iter().take(20) {
         checkpoint.tensor(name, candle_core::DType::F32, &device).ok();
+    }
+    Ok(())
+}
+
+/// A GGUF file: names as they are, tensors of every type, rows, and the tokenizer.
+fn gguf(path: &Path) -> Result<(), String> {
+    PromptTokenizer::open(path).ok();
+    let options = OpenOptions {
+        key_map: KeyMap::Verbatim,
+        ..OpenOptions::default()
+    };
+    let checkpoint = Checkpoint::open_with(path, &options).map_err(|error| error.to_string())?;
+    for name in checkpoint.names().iter().take(20) {
+        checkpoint.tensor(name, DType::BF16, &Device::Cpu).ok();
+        checkpoint.rows(name, &[0, 1], DType::F32, &Device::Cpu).ok();
+    }
+    Ok(())
+}
+
+/// A LoRA, merged into the model of the seeds.
+fn lora(path: &Path) -> Result<(), String> {
+    let model: Vec<_> = seeds::LORA_MODEL
+        .iter()
+        .map(|(name, shape)| TensorSpec {
+            name: (*name).into(),
+            shape: shape.to_vec(),
+        })
+        .collect();
+    let opened = Lora::open(path).map_err(|error| error.to_string())?;
+    let mut merge = LoraMerge::default();
+    let merged = merge
+        .add(&opened, &model, 1.0, None)
+        .map_err(|error| error.to_string())?;
+    assert!(merged.to_string().contains("are changed"));
+    let zeros = model.iter().map(|spec| {
+        let zeros = Tensor::zeros(spec.shape.clone(), DType::F32, &Device::Cpu);
+        Ok((spec.name.clone(), zeros.map_err(|error| error.to_string())?))
+    });
+    let zeros: HashMap<String, Tensor> = zeros.collect::<Result<_, String>>()?;
+    let weights = Weights::from_tensors(zeros, DType::F32, &Device::Cpu).changed(Arc::new(merge));
+    for spec in model {
+        // A refusal here names the file where it is the LoRA's fault.
+        weights.get(spec.shape, &spec.name).ok();
     }
     Ok(())
 }
@@ -167,6 +220,18 @@ pub const TARGETS: &[Target] = &[
         extension: "pt",
         seeds: seeds::torch,
         read: checkpoint,
+    },
+    Target {
+        name: "gguf",
+        extension: "gguf",
+        seeds: seeds::gguf,
+        read: gguf,
+    },
+    Target {
+        name: "lora",
+        extension: "safetensors",
+        seeds: seeds::lora,
+        read: lora,
     },
     Target {
         name: "tokenizer",

@@ -17,11 +17,11 @@ pub mod text;
 pub mod transformer;
 pub mod umt5;
 pub mod vae;
-// Until GGUF is read.
-#[allow(dead_code)]
 pub mod weights_end_to_end;
 pub mod weights_fp8;
+pub mod weights_gguf;
 pub mod weights_layout;
+pub mod weights_lora;
 pub mod world;
 
 use std::{

@@ -201,6 +201,11 @@ impl Naming {
         self.translate(name, stride, |(file, model)| (model, file))
     }
 
+    /// The tool's name of a tensor or module of the model, in a file that is to be written.
+    pub(crate) fn written(self, name: &str) -> Option<String> {
+        self.to_file(name, Stride::of(std::iter::empty()))
+    }
+
     fn translate(self, name: &str, stride: Stride, turn: fn(&Row) -> Row) -> Option<String> {
         let table = self.table();
         if table.rows.is_empty() {

@@ -28,6 +28,8 @@ pub(super) struct Alphas {
     own: Vec<(Regex, f64)>,
     /// Whether pairs are divided by the root of the rank (rsLoRA).
     by_root: bool,
+    /// Whether every pair has a magnitude (DoRA).
+    pub(super) normed: bool,
 }
 
 impl Alphas {
@@ -69,7 +71,6 @@ impl Alphas {
         let get = |key: &str| object.get(&format!("{prefix}{key}")).filter(|value| !value.is_null());
         let flag = |key: &str| get(key).and_then(Value::as_bool).unwrap_or(false);
         let refused = [
-            ("use_dora", flag("use_dora")),
             ("fan_in_fan_out", flag("fan_in_fan_out")),
             (
                 "modules_to_save",
@@ -95,6 +96,7 @@ impl Alphas {
             whole: get("lora_alpha").map(|value| number("lora_alpha", value)).transpose()?,
             own,
             by_root: flag("use_rslora"),
+            normed: flag("use_dora"),
         })
     }
 
@@ -155,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_not_done_is_refused() {
         for (text, part) in [
-            (r#"{"use_dora": true}"#, "use_dora"),
+            (r#"{"fan_in_fan_out": true}"#, "fan_in_fan_out"),
             (r#"{"modules_to_save": ["head"]}"#, "modules_to_save"),
             (r#"{"bias": "all"}"#, "bias"),
             (r#"{"lora_alpha": "x"}"#, "expected a number"),
@@ -164,6 +166,11 @@ mod tests {
             let error = parse(text, "").err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.contains(part), "{text}: {error}");
         }
-        assert!(parse(r#"{"modules_to_save": [], "use_dora": false}"#, "").is_ok());
+        assert!(
+            !parse(r#"{"modules_to_save": [], "use_dora": false}"#, "")
+                .unwrap()
+                .normed
+        );
+        assert!(parse(r#"{"use_dora": true}"#, "").unwrap().normed);
     }
 }

@@ -142,6 +142,24 @@ pub enum LoraError {
         layers: usize,
         names: Vec<String>,
     },
+    /// A DoRA at a strength other than 1.
+    #[error(
+        "LoRA `{}`: layer `{module}` has a magnitude (DoRA), which replaces the lengths of rows and has no strength \
+         {strength}; give it with strength 1",
+        path.display()
+    )]
+    NormedStrength {
+        path: PathBuf,
+        module: String,
+        strength: f64,
+    },
+    /// Two DoRAs of one layer.
+    #[error(
+        "LoRA `{}`: another LoRA has given the rows of `{tensor}` their lengths (DoRA), which cannot be done twice; leave \
+         one of the two out",
+        path.display()
+    )]
+    TwoNormed { path: PathBuf, tensor: String },
     /// A scale that cannot be.
     #[error("LoRA `{}`: {place} gives the alpha {value}; expected a finite number", path.display())]
     Alpha {

@@ -5,10 +5,12 @@
 //! | `names` | the spellings of all tools, as tables |
 //! | `alpha` | how strongly pairs work, where their tensors do not say |
 //! | `choice` | a LoRA as people name it |
+//! | `deltas` | from the parts of a module to the changes of its tensors |
 //! | `merge` | the change of each tensor, added to it |
 
 mod alpha;
 mod choice;
+mod deltas;
 mod error;
 mod merge;
 mod names;
@@ -18,8 +20,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::{DType, Device};
-
 use super::{Checkpoint, CheckpointError, KeyMap, OpenOptions, TensorSpec};
 
 pub use choice::LoraChoice;
@@ -27,11 +27,15 @@ pub use error::LoraError;
 pub use merge::{LoraMerge, Merged};
 
 use alpha::Alphas;
-use merge::Pair;
+use deltas::{Module, Parts};
+use merge::{Delta, Form};
 use names::{Modules, Part};
 
 /// State dict of a LoRA in a training file.
 const STATE_DICT: &str = "generator_lora";
+
+/// Number of the last block of the 14B models.
+const LAST_OF_14B: usize = 39;
 
 /// Names that a message lists.
 const NAMED: usize = 5;
@@ -45,29 +49,11 @@ pub struct Lora {
     alphas: Alphas,
 }
 
-/// Names of the tensors of a module.
-#[derive(Default)]
-struct Parts {
-    down: Option<String>,
-    up: Option<String>,
-    alpha: Option<String>,
-}
-
-impl Parts {
-    fn place(&mut self, part: Part) -> &mut Option<String> {
-        match part {
-            Part::Down => &mut self.down,
-            Part::Up => &mut self.up,
-            Part::Alpha => &mut self.alpha,
-        }
-    }
-}
-
 impl Lora {
     /// Opens a LoRA; reads names and shapes, and what is said of its alpha.
     ///
     /// # Errors
-    /// When the file cannot be read, is no LoRA, or holds changes that are no pairs of matrices.
+    /// When the file cannot be read, is no LoRA, is incomplete, or holds changes of a kind that is not made.
     pub fn open(path: &Path) -> Result<Self, LoraError> {
         let checkpoint = open_state_dict(path)?;
         let (mut modules, mut others) = (BTreeMap::<String, Parts>::new(), Vec::new());
@@ -77,8 +63,8 @@ impl Lora {
                 continue;
             };
             let module = module.to_string();
-            let place = modules.entry(module.clone()).or_default().place(part);
-            if let Some(first) = place.replace(name.clone()) {
+            let parts = modules.entry(module.clone()).or_default();
+            if let Some(first) = parts.insert(part, name.clone()) {
                 return Err(LoraError::Twice {
                     path: path.into(),
                     module,
@@ -88,75 +74,112 @@ impl Lora {
             }
         }
         refuse_others(path, &checkpoint, &others, modules.is_empty())?;
-        for (module, parts) in &modules {
-            let (has, lacks) = match (&parts.down, &parts.up) {
-                (Some(_), None) => ("A (down)", "B (up)"),
-                (None, Some(_)) => ("B (up)", "A (down)"),
-                (None, None) => ("an alpha", "pair of matrices"),
-                (Some(_), Some(_)) => continue,
-            };
-            return Err(LoraError::Unpaired {
-                path: path.into(),
-                module: module.clone(),
-                has,
-                lacks,
-            });
-        }
-        let has_tensors = modules.values().any(|parts| parts.alpha.is_some());
-        Ok(Self {
+        let has_tensors = modules.values().any(|parts| parts.contains_key(&Part::Alpha));
+        let lora = Self {
             alphas: Alphas::of(path, &checkpoint, has_tensors)?,
             path: path.into(),
             checkpoint,
             modules,
-        })
+        };
+        lora.refuse_incomplete()?;
+        Ok(lora)
     }
 
-    /// The pairs, each with the model's name of the tensor that it changes. `alpha` counts where the file says none; without
+    /// Refuses modules of which something is missing.
+    fn refuse_incomplete(&self) -> Result<(), LoraError> {
+        let lacking = |parts: &Parts| {
+            let without_lengths = parts.contains_key(&Part::Down) && !parts.contains_key(&Part::Magnitude);
+            let normed =
+                (self.alphas.normed && without_lengths).then_some(("the pair of a DoRA (`use_dora`)", "magnitude"));
+            deltas::incomplete(parts).or(normed)
+        };
+        let first = self
+            .modules
+            .iter()
+            .find_map(|(module, parts)| Some((module, lacking(parts)?)));
+        match first {
+            None => Ok(()),
+            Some((module, (has, lacks))) => Err(LoraError::Unpaired {
+                path: self.path.clone(),
+                module: module.clone(),
+                has,
+                lacks,
+            }),
+        }
+    }
+
+    /// The changes, each with the model's name of the tensor that it is of. `alpha` counts where the file says none; without
     /// one it is the rank, so that the scale is 1.
     ///
     /// # Errors
     /// When the LoRA does not fit a model with these tensors, or changes nothing of it.
-    fn pairs(
+    fn deltas(
         &self,
         model: &[TensorSpec],
         strength: f64,
         alpha: Option<f64>,
-    ) -> Result<(Vec<(String, Pair)>, Merged), LoraError> {
+    ) -> Result<(Vec<(String, Delta)>, Merged), LoraError> {
         let known = Modules::of(model);
-        let mut found: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut found: BTreeMap<&str, Module> = BTreeMap::new();
         let (mut unknown, mut of_text) = (Vec::new(), 0);
-        for module in self.modules.keys() {
-            match known.find(module) {
-                Some(own) => {
-                    if let Some(first) = found.insert(own, module) {
-                        return Err(LoraError::Twice {
-                            path: self.path.clone(),
-                            module: own.into(),
-                            first: first.into(),
-                            second: module.clone(),
-                        });
-                    }
+        for (name, parts) in &self.modules {
+            let Some(own) = known.find(name) else {
+                match names::of_text_encoder(name) {
+                    true => of_text += 1,
+                    false => unknown.push(name.as_str()),
                 }
-                None if names::of_text_encoder(module) => of_text += 1,
-                None => unknown.push(module.as_str()),
+                continue;
+            };
+            let module = Module {
+                lora: self,
+                known: &known,
+                name,
+                own,
+                parts,
+                strength,
+                given: alpha,
+            };
+            if !module.has_targets() {
+                unknown.push(name);
+            } else if let Some(first) = found.insert(own, module) {
+                return Err(self.twice(own, first.name, name));
             }
         }
         self.refuse_unknown(&known, &unknown, found.len())?;
-        let mut largest = 0f64;
-        let mut pairs = Vec::with_capacity(found.len());
-        for (own, module) in &found {
-            let pair = self.pair(module, own, known.shape(own), strength, alpha)?;
-            largest = largest.max(pair.scale.abs());
-            pairs.push((format!("{own}.weight"), pair));
-        }
-        let merged = Merged {
+        let mut merged = Merged {
             path: self.path.clone(),
-            matrices: pairs.len(),
+            matrices: 0,
             of: known.matrices(),
+            differences: 0,
+            idle: 0,
             passed_over: of_text,
-            largest,
+            largest: 0.0,
         };
-        Ok((pairs, merged))
+        let mut all = Vec::new();
+        let mut differences: BTreeMap<String, &str> = BTreeMap::new();
+        for module in found.values() {
+            for (tensor, delta) in module.deltas()? {
+                merged.largest = merged.largest.max(delta.scale.abs());
+                if !matches!(delta.form, Form::Whole(_)) {
+                    merged.matrices += 1;
+                    merged.idle += usize::from(delta.scale == 0.0 && strength != 0.0);
+                } else if let Some(first) = differences.insert(tensor.clone(), module.name) {
+                    return Err(self.twice(&tensor, first, module.name));
+                }
+                all.push((tensor, delta));
+            }
+        }
+        merged.differences = differences.len();
+        Ok((all, merged))
+    }
+
+    fn twice(&self, module: &str, first: &str, second: &str) -> LoraError {
+        LoraError::Twice {
+            path: self.path.clone(),
+            module: module.into(),
+            first: first.into(),
+            second: second.into(),
+        }
     }
 
     /// Refuses layers that the model does not have; `matched` is the number of those that it has.
@@ -176,7 +199,7 @@ impl Lora {
                 path: path(),
                 module: (*module).into(),
                 blocks: known.blocks,
-                of_14b: known.blocks == 30 && last == Some(39),
+                of_14b: last == Some(LAST_OF_14B),
             });
         }
         let named = || unknown.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
@@ -192,76 +215,6 @@ impl Lora {
                 count,
                 layers: self.modules.len(),
                 names: named(),
-            }),
-        }
-    }
-
-    /// The pair of a module; `weight` is the shape of what it changes.
-    fn pair(
-        &self,
-        module: &str,
-        own: &str,
-        weight: &[usize],
-        strength: f64,
-        given: Option<f64>,
-    ) -> Result<Pair, LoraError> {
-        let (Some(down), Some(up)) = self
-            .modules
-            .get(module)
-            .map_or((None, None), |parts| (parts.down.clone(), parts.up.clone()))
-        else {
-            return Err(LoraError::Unpaired {
-                path: self.path.clone(),
-                module: module.into(),
-                has: "one matrix",
-                lacks: "the other",
-            });
-        };
-        let shape = |name: &str| self.checkpoint.shape(name).unwrap_or_default();
-        let (down_shape, up_shape) = (shape(&down), shape(&up));
-        let rank = rank(&down_shape, &up_shape).ok_or_else(|| LoraError::Rank {
-            path: self.path.clone(),
-            module: own.into(),
-            down: down_shape.clone(),
-            up: up_shape.clone(),
-        })?;
-        let change = [up_shape[0], down_shape[1..].iter().product()];
-        if change[0] != weight[0] || change[1] != weight[1..].iter().product::<usize>() {
-            let of_14b = change.iter().any(|size| [5120, 13824].contains(size));
-            return Err(LoraError::Shape {
-                path: self.path.clone(),
-                module: own.into(),
-                change: change.into(),
-                weight: weight.into(),
-                hint: if of_14b { ": it is a LoRA for the 14B model" } else { "" },
-            });
-        }
-        let alpha = self.alpha(module)?.or(given).unwrap_or(rank as f64);
-        Ok(Pair {
-            file: self.checkpoint.clone(),
-            scale: strength * self.alphas.scale(alpha, rank),
-            down,
-            up,
-        })
-    }
-
-    /// What the file, or its description, says of a module.
-    fn alpha(&self, module: &str) -> Result<Option<f64>, LoraError> {
-        let Some(name) = self.modules.get(module).and_then(|parts| parts.alpha.as_deref()) else {
-            return Ok(self.alphas.of_module(module));
-        };
-        let value = self.checkpoint.tensor(name, DType::F64, &Device::Cpu)?;
-        let values = value.flatten_all().and_then(|values| values.to_vec1::<f64>());
-        let values = values.map_err(|source| CheckpointError::Device {
-            name: name.into(),
-            source,
-        })?;
-        match values[..] {
-            [alpha] => Ok(Some(alpha)),
-            _ => Err(LoraError::Alpha {
-                path: self.path.clone(),
-                place: format!("tensor `{name}`"),
-                value: format!("of {} numbers", values.len()),
             }),
         }
     }
@@ -304,14 +257,6 @@ fn refuse_others(path: &Path, checkpoint: &Checkpoint, others: &[String], alone:
         count: others.len(),
         names: others.iter().take(NAMED).map(|name| format!("`{name}`")).collect(),
     })
-}
-
-/// The rank of factors `[rank, in…]` and `[out, rank, 1…]`, if they go together.
-fn rank(down: &[usize], up: &[usize]) -> Option<usize> {
-    let ([rank, _, ..], [_, columns, ones @ ..]) = (down, up) else {
-        return None;
-    };
-    (rank == columns && *rank > 0 && ones.iter().all(|size| *size == 1)).then_some(*rank)
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::super::TensorSpec;
+use super::super::{Naming, TensorSpec, key_map::MARKERS};
 
 /// What a tensor is for its module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     /// `A`, `[rank, in]`.
     Down,
@@ -16,6 +16,33 @@ pub(super) enum Part {
     Up,
     /// A number: the product is scaled by it, divided by the rank.
     Alpha,
+    /// Lengths of the rows of the sum (DoRA), `[out]`.
+    Magnitude,
+    /// What is added to the weight itself, or to a parameter that has no module.
+    Diff,
+    /// What is added to the bias.
+    DiffBias,
+    /// What is added to the modulation of a block or the head.
+    DiffModulation,
+    /// The factors of a Kronecker product (LoKr), each whole or as a product of two.
+    Kron(Side, Piece),
+    /// The factors of a product element by element (LoHa), each a product of two.
+    Hadamard(Side, Piece),
+}
+
+/// First or second factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    First,
+    Second,
+}
+
+/// A factor, or one of the two matrices whose product it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Piece {
+    Whole,
+    A,
+    B,
 }
 
 /// Endings of the parts; the first that fits is taken.
@@ -31,18 +58,40 @@ const PARTS: &[(&str, Part)] = &[
     (".lora_A", Part::Down),
     (".lora_B", Part::Up),
     (".alpha", Part::Alpha),
+    (".lora_magnitude_vector.weight", Part::Magnitude),
+    (".lora_magnitude_vector", Part::Magnitude),
+    (".diff", Part::Diff),
+    (".diff_b", Part::DiffBias),
+    (".diff_m", Part::DiffModulation),
+    (".lokr_w1", Part::Kron(Side::First, Piece::Whole)),
+    (".lokr_w1_a", Part::Kron(Side::First, Piece::A)),
+    (".lokr_w1_b", Part::Kron(Side::First, Piece::B)),
+    (".lokr_w2", Part::Kron(Side::Second, Piece::Whole)),
+    (".lokr_w2_a", Part::Kron(Side::Second, Piece::A)),
+    (".lokr_w2_b", Part::Kron(Side::Second, Piece::B)),
+    (".hada_w1_a", Part::Hadamard(Side::First, Piece::A)),
+    (".hada_w1_b", Part::Hadamard(Side::First, Piece::B)),
+    (".hada_w2_a", Part::Hadamard(Side::Second, Piece::A)),
+    (".hada_w2_b", Part::Hadamard(Side::Second, Piece::B)),
 ];
 
 /// What stands before and behind the name of an adapter: `.lora_A.default.weight`.
-const NAMED_ADAPTERS: &[(&str, &str, Part)] = &[(".lora_A.", ".weight", Part::Down), (".lora_B.", ".weight", Part::Up)];
+const NAMED_ADAPTERS: &[(&str, &str, Part)] = &[
+    (".lora_A.", ".weight", Part::Down),
+    (".lora_B.", ".weight", Part::Up),
+    (".lora_magnitude_vector.", ".weight", Part::Magnitude),
+    (".lora_magnitude_vector.", "", Part::Magnitude),
+];
 
-/// Changes that are no pair of matrices, by a piece of their names that nothing else has.
+/// Changes that are not made, by a piece of their names that nothing else has.
 const OTHER_KINDS: &[(&str, &str)] = &[
-    (".diff", "a full difference"),
-    (".lora_magnitude_vector", "DoRA"),
-    (".dora_scale", "DoRA"),
-    (".lokr_", "LoKr"),
-    (".hada_", "LoHa"),
+    (
+        ".dora_scale",
+        "DoRA with a `dora_scale`, whose rows or columns different tools take for one another",
+    ),
+    (".lokr_t2", "LoKr with a middle tensor (Tucker)"),
+    (".hada_t1", "LoHa with a middle tensor (Tucker)"),
+    (".hada_t2", "LoHa with a middle tensor (Tucker)"),
     (".lora_mid.", "a LoRA with a middle matrix (Tucker)"),
     (".reshape_weight", "a change of the input channels"),
     (".w_norm", "a change of norms"),
@@ -58,7 +107,6 @@ const PREFIXES: &[&str] = &[
     "pipe.dit.",
     "unet.",
     "model.",
-    "_fsdp_wrapped_module.",
 ];
 
 /// The same for names in which every dot is an underscore. Such a name cannot be taken apart (`self_attn_q`), so that the
@@ -86,20 +134,6 @@ const FOREIGN: &[(&str, &str)] = &[
 ];
 
 const IMAGE_TO_VIDEO: &str = "an image-to-video model, which has further layers";
-
-/// Modules of a block with the names that Diffusers gives them.
-const DIFFUSERS: &[(&str, &str)] = &[
-    ("self_attn.q", "attn1.to_q"),
-    ("self_attn.k", "attn1.to_k"),
-    ("self_attn.v", "attn1.to_v"),
-    ("self_attn.o", "attn1.to_out.0"),
-    ("cross_attn.q", "attn2.to_q"),
-    ("cross_attn.k", "attn2.to_k"),
-    ("cross_attn.v", "attn2.to_v"),
-    ("cross_attn.o", "attn2.to_out.0"),
-    ("ffn.0", "ffn.net.0.proj"),
-    ("ffn.2", "ffn.net.2"),
-];
 
 /// Module and part of a tensor's name.
 pub(super) fn split(name: &str) -> Option<(&str, Part)> {
@@ -139,14 +173,18 @@ pub(super) fn block(module: &str) -> Option<usize> {
     digits.parse().ok()
 }
 
-/// The modules of a model, by every name that files know them under.
+/// The modules of a model, by every name that files know them under. A parameter without a module is one of its own.
 pub(super) struct Modules {
     /// Dotted and underscored names, without prefixes.
     names: HashMap<String, String>,
+    /// Of all tensors.
     shapes: HashMap<String, Vec<usize>>,
     /// Blocks of the model.
     pub(super) blocks: usize,
 }
+
+/// Last pieces of the names of tensors that belong to the module before them.
+const OF_MODULES: &[&str] = &[".weight", ".bias", ".modulation"];
 
 impl Modules {
     /// Those of a model with these tensors, under their original Wan names.
@@ -157,29 +195,39 @@ impl Modules {
             blocks: 0,
         };
         for spec in model {
-            let Some(module) = spec.name.strip_suffix(".weight").filter(|_| spec.shape.len() > 1) else {
-                continue;
-            };
-            modules.blocks = modules.blocks.max(block(module).map_or(0, |block| block + 1));
-            modules.shapes.insert(module.into(), spec.shape.clone());
-            let diffusers = DIFFUSERS
-                .iter()
-                .find_map(|(own, theirs)| Some(format!("{}{theirs}", module.strip_suffix(own)?)));
-            for name in diffusers.into_iter().chain([module.to_string()]) {
-                modules.names.insert(name.replace('.', "_"), module.into());
-                modules.names.insert(name, module.into());
-            }
+            modules.blocks = modules.blocks.max(block(&spec.name).map_or(0, |block| block + 1));
+            modules.shapes.insert(spec.name.clone(), spec.shape.clone());
+            let ending = OF_MODULES.iter().find_map(|ending| spec.name.strip_suffix(ending));
+            let is_parameter = !spec.name.ends_with(".weight") && !spec.name.ends_with(".bias");
+            let parameter = is_parameter.then_some(spec.name.as_str());
+            ending
+                .into_iter()
+                .chain(parameter)
+                .for_each(|module| modules.insert(module));
         }
         modules
     }
 
+    fn insert(&mut self, module: &str) {
+        let diffusers = Naming::DiffusersTransformer.written(module);
+        for name in diffusers.into_iter().chain([module.to_string()]) {
+            self.names.insert(name.replace('.', "_"), module.into());
+            self.names.insert(name, module.into());
+        }
+    }
+
     /// The model's name of a module in a file.
     pub(super) fn find(&self, module: &str) -> Option<&str> {
-        let underscored = UNDERSCORED.iter().find_map(|prefix| module.strip_prefix(prefix));
+        let bare = MARKERS
+            .iter()
+            .fold(module.to_owned(), |name, marker| name.replace(marker, ""));
+        // What old versions of Diffusers put between an attention and its layers.
+        let bare = bare.replace(".processor.", ".");
+        let underscored = UNDERSCORED.iter().find_map(|prefix| bare.strip_prefix(prefix));
         if let Some(rest) = underscored {
             return self.names.get(rest).map(String::as_str);
         }
-        let mut rest = module;
+        let mut rest = bare.as_str();
         loop {
             if let Some(known) = self.names.get(rest) {
                 return Some(known);
@@ -188,14 +236,25 @@ impl Modules {
         }
     }
 
-    /// Shape of a module's weight.
-    pub(super) fn shape(&self, module: &str) -> &[usize] {
-        self.shapes.get(module).map_or(&[], Vec::as_slice)
+    /// Name and shape of the tensor that a part of a module changes, if the model has it.
+    pub(super) fn target(&self, module: &str, part: Part) -> Option<(String, &[usize])> {
+        let name = match part {
+            // A parameter without a module, such as the modulation.
+            Part::Diff if self.shapes.contains_key(module) => module.into(),
+            Part::DiffBias => format!("{module}.bias"),
+            Part::DiffModulation => format!("{module}.modulation"),
+            _ => format!("{module}.weight"),
+        };
+        let shape = self.shapes.get(&name)?;
+        Some((name, shape))
     }
 
     /// Number of the matrices in blocks.
     pub(super) fn matrices(&self) -> usize {
-        self.shapes.keys().filter(|module| block(module).is_some()).count()
+        let is_matrix = |(name, shape): &(&String, &Vec<usize>)| {
+            name.ends_with(".weight") && shape.len() > 1 && block(name).is_some()
+        };
+        self.shapes.iter().filter(is_matrix).count()
     }
 }
 
@@ -210,6 +269,10 @@ mod tests {
             "blocks.1.cross_attn.o.weight",
             "blocks.1.ffn.0.weight",
             "head.head.weight",
+            "head.modulation",
+            "blocks.1.modulation",
+            "blocks.1.norm3.bias",
+            "text_embedding.2.weight",
         ];
         let spec = |name: &&str| TensorSpec {
             name: name.to_string(),
@@ -228,10 +291,15 @@ mod tests {
             ("m_lora.down.weight", "m", Part::Down),
             ("m.lora.up.weight", "m", Part::Up),
             ("m.alpha", "m", Part::Alpha),
+            ("m.diff", "m", Part::Diff),
+            ("m.diff_b", "m", Part::DiffBias),
+            ("m.lora_magnitude_vector", "m", Part::Magnitude),
+            ("m.lora_magnitude_vector.default.weight", "m", Part::Magnitude),
+            ("m.lokr_w2_b", "m", Part::Kron(Side::Second, Piece::B)),
         ] {
             assert_eq!(split(name), Some((module, part)), "{name}");
         }
-        for other in ["m.weight", "m.diff", "m.lora_A.a.b.weight", "lora_A"] {
+        for other in ["m.weight", "m.dora_scale", "m.lora_A.a.b.weight", "lora_A", "m.hada_w1"] {
             assert_eq!(split(other), None, "{other}");
         }
     }
@@ -250,18 +318,38 @@ mod tests {
             ("lora_unet__blocks_1_ffn_0", "blocks.1.ffn.0"),
             ("lycoris_blocks_1_ffn_net_0_proj", "blocks.1.ffn.0"),
             ("model.head.head", "head.head"),
+            ("transformer.proj_out", "head.head"),
+            ("diffusion_model.blocks.1", "blocks.1"),
+            ("diffusion_model.blocks.1.modulation", "blocks.1.modulation"),
+            ("transformer.blocks.1.scale_shift_table", "blocks.1.modulation"),
+            ("scale_shift_table", "head.modulation"),
+            ("blocks.1.norm2", "blocks.1.norm3"),
+            ("transformer.blocks.0.attn1.processor.to_q", "blocks.0.self_attn.q"),
+            ("model._orig_mod.blocks.1._fsdp_wrapped_module.ffn.0", "blocks.1.ffn.0"),
+            ("condition_embedder.text_embedder.linear_2", "text_embedding.2"),
         ] {
             assert_eq!(modules.find(name), Some(module), "{name}");
         }
         for other in [
             "blocks.2.self_attn.q",
-            "blocks.0.self_attn.norm_q",
+            "blocks.0.cross_attn.norm_q",
             "self_attn.q",
             "model.",
         ] {
             assert_eq!(modules.find(other), None, "{other}");
         }
         assert_eq!((modules.blocks, modules.matrices()), (2, 3));
+        let target = |module: &str, part: Part| modules.target(module, part).map(|(name, _)| name);
+        for (module, part, tensor) in [
+            ("blocks.1", Part::DiffModulation, "blocks.1.modulation"),
+            ("blocks.1.modulation", Part::Diff, "blocks.1.modulation"),
+            ("head", Part::DiffModulation, "head.modulation"),
+            ("blocks.1.norm3", Part::DiffBias, "blocks.1.norm3.bias"),
+            ("head.head", Part::Diff, "head.head.weight"),
+        ] {
+            assert_eq!(target(module, part).as_deref(), Some(tensor));
+        }
+        assert_eq!(target("blocks.1", Part::Down), None);
         assert_eq!(block("lora_unet_blocks_39_ffn_0"), Some(39));
         assert_eq!(block("head.head"), None);
     }

@@ -2,10 +2,12 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use tempfile::TempDir;
 
 use super::{super::Weights, *};
+
+mod products;
 
 type Tensors = HashMap<String, Tensor>;
 
@@ -14,6 +16,9 @@ const MODEL: &[(&str, &[usize])] = &[
     ("patch_embedding.weight", &[6, 4, 1, 2, 2]),
     ("blocks.0.self_attn.q.weight", &[6, 6]),
     ("blocks.0.self_attn.q.bias", &[6]),
+    ("blocks.0.norm3.weight", &[6]),
+    ("blocks.0.modulation", &[1, 6, 6]),
+    ("head.modulation", &[1, 2, 6]),
     ("blocks.0.ffn.0.weight", &[8, 6]),
     ("blocks.1.ffn.2.weight", &[6, 8]),
 ];
@@ -232,12 +237,41 @@ fn what_does_not_fit_is_named_with_its_layer() {
             &["are both the layer `blocks.0.self_attn.q`"],
         ),
         (
-            with(one("blocks.0.self_attn.q.diff", &[6, 6])),
-            &["a full difference", ".diff"],
+            with(one(&format!("{QUERY}.diff"), &[6, 5])),
+            &["blocks.0.self_attn.q", "[6, 5]", "[6, 6]"],
         ),
-        (with(one("lycoris_blocks_0_ffn_0.lokr_w1", &[2, 2])), &["LoKr"]),
+        (
+            with(one("blocks.0.ffn.0.diff_b", &[8])),
+            &["1 of its 2 layers", "blocks.0.ffn.0"],
+        ),
+        (with(one("blocks.0.ffn.0.diff", &[5120, 6])), &["[5120, 6]", "14B"]),
+        (
+            with(one("lycoris_blocks_0_ffn_0.lokr_w1", &[2, 2])),
+            &["lycoris_blocks_0_ffn_0", "one factor of a LoKr", "no other"],
+        ),
+        (
+            with(one("blocks.0.ffn.0.hada_w1_a", &[8, 2])),
+            &["one factor of a LoHa"],
+        ),
+        (with(one("blocks.0.ffn.0.lokr_t2", &[2, 2, 1, 1])), &["LoKr", "Tucker"]),
+        (with(one("blocks.0.ffn.0.dora_scale", &[8, 1])), &["DoRA", "dora_scale"]),
+        (
+            with(one("blocks.0.ffn.0.lora_magnitude_vector", &[8])),
+            &["a magnitude", "no pair of matrices"],
+        ),
+        (
+            [
+                one("head.diff_m", &[1, 2, 6]),
+                one("diffusion_model.head.modulation.diff", &[1, 2, 6]),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            &["are both the layer `head.modulation`"],
+        ),
+        (pair("blocks.0.norm3", 6, 1), &["blocks.0.norm3", "[6, 1]", "[6]"]),
         (with(one("mood", &[2])), &["1 of its tensors", "`mood`"]),
-        (weights(), &["is not a LoRA", "none of its 5 tensors"]),
+        (weights(), &["is not a LoRA", "none of its 8 tensors"]),
         (
             HashMap::from([
                 ("blocks.0.self_attn.q.weight".into(), random(&[6, 6])),
@@ -272,7 +306,7 @@ fn layers_of_the_text_encoder_are_passed_over_beside_others() {
 fn values_that_are_not_finite_are_refused() {
     let mut lora = pair(QUERY, 6, 6);
     lora.insert(format!("{QUERY}.alpha"), Tensor::new(f32::NAN, &Device::Cpu).unwrap());
-    assert!(refusal(&lora).contains("not finite"));
+    assert!(refusal(&lora).contains("expected a finite number"));
     let mut lora = pair(QUERY, 6, 6);
     let bad = (random(&[6, 2]) * f64::INFINITY).unwrap();
     lora.insert(format!("{QUERY}.lora_B.weight"), bad);

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Values that one thread converts at a time.
-const CHUNK: usize = 1 << 16;
+pub(super) const CHUNK: usize = 1 << 16;
 
 /// Converts parts of a tensor, on all threads.
 pub(super) struct Fill<'a> {
@@ -125,7 +125,7 @@ impl Runs {
 }
 
 /// Converts value by value; one pass, so that a file is read once.
-fn convert_run<S: Source, T: Target>(values: impl Iterator<Item = S>, out: &mut [T]) -> Result<(), Bad> {
+pub(super) fn convert_run<S: Source, T: Target>(values: impl Iterator<Item = S>, out: &mut [T]) -> Result<(), Bad> {
     let (mut finite, mut fits) = (true, true);
     for (slot, value) in out.iter_mut().zip(values) {
         let converted = T::convert(value);

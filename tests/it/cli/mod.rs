@@ -2,6 +2,7 @@
 #![cfg(feature = "ffmpeg")]
 
 use crate::checkpoints::build;
+mod converts;
 mod dry_run;
 use crate::video::foreign;
 mod interrupted;

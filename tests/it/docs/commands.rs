@@ -17,6 +17,7 @@ use crate::docs::{
 const ELSEWHERE: &[(&str, &str)] = &[
     ("--device cuda", "needs a GPU"),
     ("bench ", "takes minutes"),
+    ("convert ", "needs a model's file"),
     ("--lora ", "needs a LoRA"),
     ("--resume", "needs a run that was stopped"),
     ("--model matrix-game-2", "needs downloaded files"),
