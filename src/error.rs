@@ -365,6 +365,31 @@ pub enum Error {
     /// A snapshot of something else than what is to go on from it.
     #[error("the kept state does not fit: {reason}")]
     Snapshot { reason: String },
+    /// A model of which nothing is known before its files are there.
+    #[error(
+        "the sizes of the model `{model}` are not known before its files are on this machine; get them with \
+         `deepforcing models pull`, or name another --model"
+    )]
+    SizesUnknown { model: String },
+    /// A profile of the heads of another model.
+    #[error(
+        "the profile of heads is of a model with {own_layers} layers of {own_heads} heads, and this one has {layers} layers \
+         of {heads}; give the profile that was made for it (--heads)"
+    )]
+    HeadProfile {
+        own_layers: usize,
+        own_heads: usize,
+        layers: usize,
+        heads: usize,
+    },
+    /// Draws for the bases of other heads than there are.
+    #[error(
+        "the temporal bases of {heads} heads in {layers} layers are to be drawn, by a policy whose heads have their own"
+    )]
+    HeadDraws { layers: usize, heads: usize },
+    /// A frame that a policy wants back and that was not put aside.
+    #[error("latent frame {frame} is wanted in place of one of the past, and the cache has not put it aside")]
+    NotPutAside { frame: u64 },
     /// A cache that cannot be written anew at a change of the prompt.
     #[error("the cache cannot be encoded again under the new prompt: {reason}")]
     Recache { reason: String },

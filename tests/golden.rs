@@ -47,6 +47,7 @@ const KINDS: &[Kind] = &[
     on_device("dit_bidirectional", parity::transformer::run_bidirectional),
     on_device("dit_forward", parity::transformer::run_forward),
     on_device("longlive", parity::longlive::run),
+    on_device("policy", parity::policy::run),
     on_device("rolling_forcing", parity::rolling::run),
     on_device("longlive_lora", parity::lora::run),
     on_device("mg2_action", parity::world::run_action),
@@ -75,9 +76,7 @@ const KINDS: &[Kind] = &[
 ];
 
 /// Kinds of what is still to come.
-const PENDING: &[&str] = &[
-    "policy",
-];
+const PENDING: &[&str] = &[];
 
 fn main() -> ExitCode {
     let root = std::env::var_os("DEEPFORCING_GOLDEN")

@@ -10,11 +10,12 @@
 use std::cell::RefCell;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use super::{
-    CacheObserver, CacheShape, ChunkTokens, Event, Pass,
+    CacheObserver, CacheShape, ChunkTokens, Event, KvCache, Pass,
+    knobs::{Policy, Selection},
     plan::{Outcome, Plan, Slot},
-    policy::{Policy, Selection},
     store::{Context, LayerCache},
 };
 use crate::{Error, Result, cache::rope::Rope, kernels};
@@ -91,6 +92,36 @@ impl AngleTable {
     }
 }
 
+impl KvCache {
+    /// Ends a pass over all layers: fetches what the device chose, of all layers at once. Does nothing unless the pass
+    /// made room on a GPU. Until then [`LayerCache::slots`] of selected tokens are stand-ins.
+    ///
+    /// # Errors
+    /// On a device failure.
+    pub fn end_pass(&mut self) -> Result<()> {
+        if self.layers.iter().all(|layer| layer.pending.is_none()) {
+            return Ok(());
+        }
+        let chosen: Vec<&Tensor> = self.layers.iter().filter_map(LayerCache::unsettled).collect();
+        let all = match chosen.is_empty() {
+            true => Vec::new(),
+            false => Tensor::cat(&chosen, 0)?.to_vec1::<u32>()?,
+        };
+        let mut rest = all.as_slice();
+        let mut waiting = Vec::with_capacity(self.layers.len());
+        for (layer, cache) in self.layers.iter_mut().enumerate() {
+            let (own, others) = rest.split_at(cache.unsettled().map_or(0, Tensor::elem_count));
+            waiting.push((layer, cache, own));
+            rest = others;
+        }
+        // The device waits meanwhile: tens of thousands of slots in each layer.
+        let (policy, shape) = (&self.policy, &self.shape);
+        waiting
+            .into_par_iter()
+            .try_for_each(|(layer, cache, own)| cache.settle(policy, shape, layer, own))
+    }
+}
+
 impl LayerCache {
     /// As `make_room`, without waiting for the device unless somebody looks on.
     pub(super) fn make_room_on_device(
@@ -99,6 +130,7 @@ impl LayerCache {
         pass: Pass,
         tokens: &ChunkTokens<'_>,
         plan: Plan,
+        edited: Vec<bool>,
         observer: Option<&mut dyn CacheObserver>,
     ) -> Result<()> {
         let scores = self.scores(context, pass, tokens, &plan)?;
@@ -120,8 +152,15 @@ impl LayerCache {
         // Any candidates stand for the chosen ones until those are known.
         let count = chosen.as_ref().map_or(0, Tensor::elem_count);
         let stand_ins: Vec<usize> = plan.candidates.clone().take(count).collect();
-        let after = plan.carry_out(context.policy, &slots, &stand_ins, pass.span(), context.per_frame());
-        self.rotate_by_place(context, plan.sink, count, &after)?;
+        let mut after = plan.carry_out(context.policy, &slots, &stand_ins, pass.span(), context.per_frame());
+        if count == 0 && (context.bases.is_some() || !edited.is_empty()) {
+            // Nothing was chosen: the host knows all slots.
+            after.note_edited(&plan.kept(&[]), &edited);
+            self.slots.clone_from(&after.slots);
+            self.rotate_moved(&after.before, context)?;
+        } else {
+            self.rotate_by_place(context, plan.sink, count, &after)?;
+        }
         self.slots = after.slots;
         self.pending = Some(Pending {
             plan,

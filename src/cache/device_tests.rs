@@ -2,7 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{CacheSettings, CacheShape, ChunkTokens, Event, KvCache, OnEvent, Placement, Policy};
+use super::{
+    CacheSettings, CacheShape, ChunkTokens, Event, HeadProfile, KvCache, OnEvent, Placement, Policy, PolicyName,
+};
 use crate::{cache::rope::Rope, kernels};
 
 const SHAPE: CacheShape = CacheShape {
@@ -187,6 +189,23 @@ fn limits_of_reuse_and_all_scorers_stay_the_same() {
 fn policies_without_a_choice_stay_the_same() {
     for name in ["fifo", "sink", "deep-sink", "sink-rerope"] {
         compare(policy(name, "official"), 12, false);
+    }
+}
+
+/// Merged, copied and moved tokens, at the values of the releases.
+#[test]
+fn published_policies_stay_the_same() {
+    for name in PolicyName::ALL {
+        let chosen = CacheSettings {
+            policy: *name,
+            heads: HeadProfile::of(&[vec![0], vec![1], vec![]], 2).unwrap(),
+            patches: 3,
+            ..CacheSettings::default()
+        };
+        let policy = name.released().over(&chosen).resolve(3, 240).unwrap();
+        if policy.selection.is_none() {
+            compare(policy, 12, false);
+        }
     }
 }
 

@@ -39,11 +39,8 @@ fn scores_equal_their_twin() {
 
 fn slots(reuses: &[u32]) -> Vec<Slot> {
     let slot = |(i, reuses): (usize, &u32)| Slot {
-        frame: 0,
-        row: 0,
-        column: i as u32,
-        position: 0,
         reuses: *reuses,
+        ..Slot::of_frame(0, 0, i as u32)
     };
     reuses.iter().enumerate().map(slot).collect()
 }

@@ -154,6 +154,7 @@ mod tests {
             frames,
             write,
             position: start as i64,
+            clean: false,
         }
     }
 

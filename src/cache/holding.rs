@@ -1,13 +1,13 @@
 //! How many tokens the cache holds, chunk by chunk and over changes of the prompt: counts alone, without slots.
 
-use super::{Plan, Policy, RecacheSink, plan::PlanError};
+use super::{Plan, Policy, RecacheSink, knobs::Ends, plan::PlanError};
 
 /// What a change of the prompt does to the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switch {
-    /// Its whole frames are encoded again; chosen tokens are dropped.
+    /// Its whole frames are encoded again; chosen tokens and memories are dropped.
     Recache(RecacheSink),
-    /// All but the sink and the last so many latent frames is dropped.
+    /// All but the sink and the last so many latent frames is dropped, or but what the policy says that a flush keeps.
     Flush { frames: usize },
 }
 
@@ -18,7 +18,7 @@ pub type AttentionSize = (usize, usize);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Holding {
     total: usize,
-    /// Tokens that Participative Compression has chosen; they lie behind the sink.
+    /// Tokens that Participative Compression has chosen, or of a memory; they lie behind the sink.
     chosen: usize,
     /// Whether frames between the sink and the others were dropped.
     gap: bool,
@@ -30,7 +30,7 @@ impl Holding {
         self.total
     }
 
-    /// Chosen tokens.
+    /// Chosen tokens, or those of a memory.
     pub fn chosen(&self) -> usize {
         self.chosen
     }
@@ -53,10 +53,17 @@ impl Holding {
         let dropped = plan.candidates.len() - selected;
         self.total -= dropped;
         self.gap |= dropped > 0 && plan.sink > 0;
-        if policy.selection.is_some() {
-            self.chosen = selected;
-        }
+        self.chosen = match policy.selection {
+            Some(_) => selected,
+            None => policy.memory() * per_frame,
+        };
         Ok(true)
+    }
+
+    /// Leaves no more than `tokens`, of chunks that were made anew.
+    pub fn cap(&mut self, tokens: usize) {
+        self.total = self.total.min(tokens);
+        self.chosen = self.chosen.min(tokens);
     }
 
     /// Changes the prompt; the size of the attention of the pass that this takes, if it takes one
@@ -65,8 +72,12 @@ impl Holding {
         match switch {
             Switch::Recache(sink) => self.recache(policy, sink, per_frame),
             Switch::Flush { frames } => {
-                let sink = self.sink(policy, per_frame);
-                let tail = self.total.saturating_sub(frames * per_frame).max(sink);
+                let Ends { first, last } = policy.flush.unwrap_or(Ends {
+                    first: policy.sink,
+                    last: frames,
+                });
+                let sink = (first * per_frame).min(self.total);
+                let tail = self.total.saturating_sub(last * per_frame).max(sink);
                 if sink < tail {
                     (self.total, self.chosen) = (sink + self.total - tail, 0);
                     self.gap |= sink > 0;
@@ -120,7 +131,11 @@ pub fn attention_sizes(
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{CacheSettings, PolicyName, Rewrite, Slot, plan::ChunkSpan};
+    use super::super::{
+        CacheSettings, PolicyName, Rewrite, Slot,
+        edit::{Scene, edits},
+        plan::{ChunkSpan, Made},
+    };
     use super::*;
 
     fn policy(name: &str) -> Policy {
@@ -176,16 +191,20 @@ mod tests {
             };
             for at in 0..frames * PER_FRAME {
                 let frame = self.frame + (at / PER_FRAME) as u64;
-                self.slots.push(Slot {
-                    frame,
-                    row: 0,
-                    column: (at % PER_FRAME) as u32,
-                    position: frame as i64,
-                    reuses: 0,
-                });
+                self.slots.push(Slot::of_frame(frame, 0, (at % PER_FRAME) as u32));
             }
             self.frame += frames as u64;
             if let Some(plan) = plan {
+                let scene = Scene {
+                    slots: &self.slots.clone(),
+                    stored: &[],
+                    origin: 0,
+                    chunk: span,
+                    per_frame: PER_FRAME,
+                };
+                for edit in edits(policy, &plan, scene) {
+                    edit.note(&mut self.slots);
+                }
                 let selected: Vec<usize> = plan.candidates.clone().take(plan.select).collect();
                 self.slots = plan.carry_out(policy, &self.slots, &selected, span, PER_FRAME).slots;
             }
@@ -215,8 +234,12 @@ mod tests {
             sink in 0usize..12,
             switches in prop::collection::vec(sinks(), 1..40),
         ) {
-            let settings = CacheSettings { policy: name.parse().unwrap(), sink, ..CacheSettings::default() };
-            let policy = settings.resolve(3, 240).unwrap();
+            let name: PolicyName = name.parse().unwrap();
+            let heads = "1x4:5".parse().unwrap();
+            let settings = CacheSettings { policy: name, sink, heads, ..CacheSettings::default() };
+            // Some allow but few sinks.
+            let policy = settings.resolve(3, 240);
+            let policy = policy.or_else(|_| name.released().over(&settings).resolve(3, 240)).unwrap();
             let mut slots = Slots { slots: Vec::new(), frame: 0 };
             let mut holding = Holding::default();
             for switch in switches {
@@ -227,7 +250,7 @@ mod tests {
                 slots.take(&policy, 3);
                 holding.take(&policy, 3 * PER_FRAME, PER_FRAME).unwrap();
                 prop_assert_eq!(holding.total(), slots.slots.len());
-                let chosen = slots.slots.iter().filter(|slot| slot.reuses > 0).count();
+                let chosen = slots.slots.iter().filter(|slot| slot.reuses > 0 || matches!(slot.made, Made::Memory(_))).count();
                 prop_assert_eq!(holding.chosen(), chosen);
             }
         }

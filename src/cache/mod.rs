@@ -1,9 +1,14 @@
 //! The key/value cache of causal self-attention, and which of its tokens stay: the subject of Deep Forcing.
 //!
-//! * [`policy`]: the policies as knobs, in latent frames, their names, and the rules they must obey.
-//! * [`parameters`]: the parameters as users give them.
-//! * [`plan`]: what happens to the tokens when a chunk does not fit, as integer arithmetic without tensors.
+//! * [`policy`]: the policies by name; [`knobs`]: what they are settings of, in latent frames; [`rules`]: what these must
+//!   obey.
+//! * `custom`: a policy that is written down.
+//! * [`parameters`]: the parameters as users give them; [`share`]: a number from 0 to 1.
+//! * [`plan`]: what happens to the tokens when a chunk does not fit, as integer arithmetic without tensors; [`edit`]: what
+//!   happens to their content before.
 //! * [`holding`]: how many tokens are held, as counts alone.
+//! * [`heads`]: heads that see different parts of the window; `profile`: which heads are static.
+//! * [`context`]: passes that make finished chunks anew; [`cut`]: the begin of a scene; `bases`: a rotation for each head.
 //! * [`window`]: the same for calls over a rolling window of blocks, of which the first alone is kept.
 //! * [`store`]: the tensors of one layer; carries plans out.
 //! * [`device`]: events that stay on a GPU.
@@ -17,40 +22,62 @@
 //! Keys are kept un-rotated; each slot has a temporal position, and rotation is computed from it. A video owns one
 //! [`KvCache`], made fresh for it.
 
+mod bases;
+pub mod context;
+mod custom;
+pub mod cut;
 pub mod device;
+pub mod edit;
 pub mod frames;
+pub mod heads;
 pub mod holding;
+pub mod knobs;
 pub mod observer;
 pub mod parameters;
 pub mod plan;
 pub mod policy;
+mod profile;
 pub mod rewrite;
 pub mod rope;
+pub mod rules;
 pub mod score;
+pub mod share;
 pub mod snapshot;
 pub mod store;
 mod store_window;
 pub mod window;
 
 use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
 
+pub use context::{Keep, Sees};
+pub use custom::{KeepList, MemoryRule};
 pub use frames::{FrameSnapshot, FrameWindow};
+pub use heads::{HeadGroup, PatchChoice};
 pub use holding::{Holding, Switch};
+pub use knobs::{Overflow, Placement, Policy, Selection};
 pub use observer::{CacheObserver, Event, Interest, Moment, OnEvent, Sight};
 pub use parameters::{CacheChanges, CacheSettings, Parameter};
-pub use plan::{Plan, Slot};
-pub use policy::{Overflow, Placement, Policy, PolicyError, PolicyName, Positions, Scorer, Selection};
+pub use plan::{Made, Plan, Slot};
+pub use policy::{PolicyName, Positions, Scorer};
+pub use profile::HeadProfile;
 pub use rewrite::{Place, RecacheSink, Rewrite};
-pub use snapshot::{CacheSnapshot, LayerSnapshot};
+pub use rules::PolicyError;
+pub use share::Share;
+pub use snapshot::{CacheSnapshot, LayerSnapshot, ShelfSnapshot};
 pub use store::LayerCache;
 pub use window::Purpose;
 
 use self::{
+    bases::HeadBases,
+    cut::Cut,
     device::{AngleTable, DeviceTags},
+    edit::Shelf,
+    heads::HeadState,
+    rope::Rope,
+    store::MovedAngles,
     store_window::SinkAngles,
 };
-use crate::{Result, cache::rope::Rope};
+use crate::Result;
 
 /// Sizes that a cache is made for.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +115,8 @@ pub enum Write {
         is_new: bool,
         purpose: Purpose,
     },
+    /// A pass over a finished chunk that makes its tokens anew.
+    Context { keep: Keep, sees: Sees },
 }
 
 /// The chunk that a forward pass works on, and what the pass does to the cache.
@@ -100,6 +129,8 @@ pub struct Pass {
     pub write: Write,
     /// Temporal position of the first frame's queries and keys; the others follow.
     pub position: i64,
+    /// Whether its latents are those of the finished chunk.
+    pub clean: bool,
 }
 
 impl Pass {
@@ -137,10 +168,16 @@ pub struct KvCache {
     rope: Rope,
     angles: AngleTable,
     sink_angles: SinkAngles,
+    moved: MovedAngles,
+    bases: Option<HeadBases>,
     layers: Vec<LayerCache>,
     /// Those of each layer; none in models without actions.
     frames: Vec<Vec<FrameWindow>>,
     end: Option<u64>,
+    /// Number of the first latent frame of the video.
+    origin: Option<u64>,
+    cut: Cut,
+    heads: HeadState,
     seed: u64,
     observer: Option<Observed>,
 }
@@ -152,36 +189,48 @@ struct Observed {
 }
 
 impl KvCache {
-    /// An empty cache. `seed` feeds the scorer `random` alone.
+    /// An empty cache. `seed` feeds what a policy draws: the scores of scorer `random`, the bases of the heads.
     ///
     /// The memory of the whole video is taken here: window + chunk latent frames per layer, keys twice (as made, and
-    /// rotated) and values once.
+    /// rotated) and values once, and the frames that the policy puts aside.
     ///
     /// # Errors
     /// When the device cannot hold it.
     pub fn new(policy: Policy, shape: CacheShape, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
         let capacity = (policy.window + shape.chunk).saturating_mul(shape.tokens_per_frame());
+        let stored = policy.stored(shape.chunk).saturating_mul(shape.tokens_per_frame());
         let factors = [
             3,
             shape.layers,
-            capacity,
+            capacity.saturating_add(stored),
             shape.heads,
             shape.head_dim,
             dtype.size_in_bytes(),
         ];
         check_memory(factors, device.is_cpu())?;
+        let rope = Rope::new(shape.head_dim);
         let mut cache = Self {
             policy,
             shape,
-            rope: Rope::new(shape.head_dim),
+            bases: policy
+                .jitter
+                .map(|jitter| HeadBases::draw(jitter, shape.layers, shape.heads, &rope, seed)),
+            rope,
             angles: AngleTable::default(),
             sink_angles: SinkAngles::default(),
+            moved: MovedAngles::default(),
             layers: Vec::new(),
             frames: (0..shape.layers).map(|_| Vec::new()).collect(),
             end: None,
+            origin: None,
+            cut: Cut::None,
+            heads: HeadState::default(),
             seed,
             observer: None,
         };
+        if let Some(heads) = &policy.heads {
+            cache.heads.classes = heads.of_profile(shape.layers, shape.heads)?;
+        }
         cache.allocate(capacity, dtype, device, !device.is_cpu())?;
         Ok(cache)
     }
@@ -196,6 +245,11 @@ impl KvCache {
         self.layers = (0..shape.layers)
             .map(|_| LayerCache::new(capacity, shape.heads, shape.head_dim, dtype, device, tags.next()))
             .collect::<Result<_>>()?;
+        let stored = self.policy.stored(shape.chunk);
+        let per_frame = shape.tokens_per_frame();
+        for layer in self.layers.iter_mut().filter(|_| stored > 0) {
+            layer.shelf = Some(Shelf::new(stored, per_frame, &layer.raw)?);
+        }
         Ok(())
     }
 
@@ -227,13 +281,31 @@ impl KvCache {
                 known: self.end.unwrap_or(0),
             });
         }
+        self.origin.get_or_insert(start);
+        if write == Write::Append {
+            self.undo_cut()?;
+            self.choose_patches()?;
+            if self.cut == Cut::Ahead {
+                self.cut = Cut::Held { frames };
+            }
+        }
         self.end = Some(end);
         Ok(Pass {
             start,
             frames,
             write,
             position: start as i64,
+            clean: false,
         })
+    }
+
+    /// As [`KvCache::begin`], for a pass over the finished chunk.
+    ///
+    /// # Errors
+    /// As [`KvCache::begin`].
+    pub fn begin_clean(&mut self, start: u64, frames: usize) -> Result<Pass> {
+        let pass = self.begin(start, frames)?;
+        Ok(Pass { clean: true, ..pass })
     }
 
     /// Tells the cache which window the coming forward pass works on: `frames` latent frames from `start` on, in blocks of
@@ -254,6 +326,7 @@ impl KvCache {
             frames,
             write: Write::FirstBlock { is_new, purpose },
             position: start as i64,
+            clean: purpose == Purpose::Update,
         })
     }
 
@@ -278,7 +351,13 @@ impl KvCache {
             return Ok(seen);
         }
         cache.write(&context, pass, &tokens, observer)?;
+        if let Write::Context { sees, .. } = pass.write {
+            let seen = cache.seen_by(&context, sees, &tokens)?;
+            self.tell(Moment::After, pass);
+            return Ok(seen);
+        }
         let (keys, values) = cache.view()?;
+        self.look_at_heads(layer, pass, &tokens, &keys)?;
         self.tell(Moment::After, pass);
         if pass.is_first() && self.observer.as_ref().is_some_and(|observer| observer.interest.sights) {
             // Who looks on sees the slots as they are.
@@ -310,6 +389,10 @@ impl KvCache {
             rope: &self.rope,
             angles: &self.angles,
             sink_angles: &self.sink_angles,
+            moved: &self.moved,
+            bases: self.bases.as_ref(),
+            origin: self.origin.unwrap_or(0),
+            cut: self.cut,
             seed: self.seed,
             layer,
         };
@@ -318,34 +401,6 @@ impl KvCache {
             _ => None,
         };
         (&mut self.layers[layer], context, observer)
-    }
-
-    /// Ends a pass over all layers: fetches what the device chose, of all layers at once. Does nothing unless the pass
-    /// made room on a GPU. Until then [`LayerCache::slots`] of selected tokens are stand-ins.
-    ///
-    /// # Errors
-    /// On a device failure.
-    pub fn end_pass(&mut self) -> Result<()> {
-        if self.layers.iter().all(|layer| layer.pending.is_none()) {
-            return Ok(());
-        }
-        let chosen: Vec<&Tensor> = self.layers.iter().filter_map(LayerCache::unsettled).collect();
-        let all = match chosen.is_empty() {
-            true => Vec::new(),
-            false => Tensor::cat(&chosen, 0)?.to_vec1::<u32>()?,
-        };
-        let mut rest = all.as_slice();
-        let mut waiting = Vec::with_capacity(self.layers.len());
-        for (layer, cache) in self.layers.iter_mut().enumerate() {
-            let (own, others) = rest.split_at(cache.unsettled().map_or(0, Tensor::elem_count));
-            waiting.push((layer, cache, own));
-            rest = others;
-        }
-        // The device waits meanwhile: tens of thousands of slots in each layer.
-        let (policy, shape) = (&self.policy, &self.shape);
-        waiting
-            .into_par_iter()
-            .try_for_each(|(layer, cache, own)| cache.settle(policy, shape, layer, own))
     }
 
     /// The layers, for inspection.
@@ -411,6 +466,8 @@ pub struct ChunkTokens<'a> {
 mod device_tests;
 #[cfg(test)]
 mod emulated_tests;
+#[cfg(test)]
+mod policy_tests;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,13 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{PolicyName, Positions, Scorer};
+use super::{
+    custom::{KEEP, KeepList, MEMORY, MemoryRule},
+    knobs::{CUT, Draw, LastChunk, Pooling, Roll},
+    policy::{PolicyName, Positions, Scorer},
+    profile::HeadProfile,
+    share::Share,
+};
 
 /// A parameter of the cache, as people and programs see it.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +39,17 @@ pub struct Parameter {
 pub enum Kind {
     /// Whole numbers from 0 on.
     Number { most: u64 },
+    /// Numbers from 0 to 1.
+    Share,
+    /// A file, or what was read of it.
+    File,
+    /// Words in an order of their own.
+    Text {
+        /// For messages.
+        expected: &'static str,
+        /// A value that is not the default.
+        example: &'static str,
+    },
     /// One of a few names.
     Word {
         names: &'static [&'static str],
@@ -46,6 +63,9 @@ impl Kind {
     pub fn placeholder(self) -> &'static str {
         match self {
             Self::Number { .. } => "N",
+            Self::Share => "SHARE",
+            Self::File => "FILE",
+            Self::Text { .. } => "LIST",
             Self::Word { placeholder, .. } => placeholder,
         }
     }
@@ -54,6 +74,9 @@ impl Kind {
     fn expected(self) -> String {
         match self {
             Self::Number { most } => format!("expected a whole number from 0 to {most}"),
+            Self::Share => "expected a number from 0 to 1".into(),
+            Self::File => "expected a file".into(),
+            Self::Text { expected, .. } => expected.into(),
             Self::Word { names, .. } => format!("expected one of {}", names.join(", ")),
         }
     }
@@ -156,6 +179,44 @@ parameters! {
     positions: Positions = Positions::Official, "positions", "temporal positions of moved tokens";
     /// Queries that score
     scorer: Scorer = Scorer::Both, "scorer", "queries that score";
+    /// Position of the first chunk after a cut, counted from the first frame held
+    cut_position: usize = CUT, "cut-position", "temporal position of the first chunk of a scene";
+    /// Chunks made in the model's own way first
+    native_chunks: usize = 7, "native-chunks", "chunks made in the model's own way first";
+    /// How the chunk before the current one is made for the window
+    last_chunk: LastChunk = LastChunk::ReEncoded, "last-chunk", "how the last chunk is made for the window";
+    /// Spread of the heads' temporal bases
+    rope_jitter: Share = Share::thousandths(800), "rope-jitter", "spread of the heads' temporal bases";
+    /// Whether layers share the bases of their heads
+    jitter_draw: Draw = Draw::Shared, "jitter-draw", "whether layers share the bases of their heads";
+    /// Weight of what leaves in the long memory
+    alpha_long: Share = Share::thousandths(10), "alpha-long", "weight of what leaves in the long memory";
+    /// Weight of what leaves in the short memory
+    alpha_short: Share = Share::thousandths(100), "alpha-short", "weight of what leaves in the short memory";
+    /// Which tokens that leave become one
+    pooling: Pooling = Pooling::All, "pooling", "which tokens that leave become one";
+    /// Weight of the old sink where a chunk leaves
+    alpha: Share = Share::thousandths(999), "alpha", "weight of the old sink where a chunk leaves";
+    /// Order in which the first frames are played
+    roll: Roll = Roll::ToAndFro, "roll", "order in which the first frames are played";
+    /// Share of the heads that see the last frame alone
+    dummies: Share = Share::thousandths(500), "dummies", "share of the heads that see the last frame alone";
+    /// Last frames that local heads see
+    local: usize = 3, "local", "last latent frames that local heads see";
+    /// Static and dynamic heads of the model: a file that lists them
+    heads: HeadProfile = HeadProfile::default(), "heads", "static and dynamic heads of the model";
+    /// Last frames that static heads see
+    static_frames: usize = 1, "static", "last latent frames that static heads see";
+    /// Changed patches that dynamic heads see, in frames
+    changed: usize = 1, "changed", "latent frames' worth of changed patches for dynamic heads";
+    /// Patches of a frame
+    patches: usize = 6, "patches", "patches of a latent frame";
+    /// What stays, in order
+    keep: KeepList = KeepList::default(), "keep", "what stays, in order";
+    /// What becomes of frames that leave
+    memory: MemoryRule = MemoryRule::None, "memory", "what becomes of frames that leave";
+    /// Number of the last chunk that all heads see alike
+    split: usize = 1, "split", "last chunk that all heads see alike";
 }
 
 impl Type for usize {
@@ -166,25 +227,60 @@ impl Type for u32 {
     const KIND: Kind = Kind::Number { most: Self::MAX as u64 };
 }
 
-impl Type for PolicyName {
-    const KIND: Kind = Kind::Word {
-        names: Self::NAMES,
-        placeholder: "NAME",
+impl Type for KeepList {
+    const KIND: Kind = Kind::Text {
+        expected: KEEP,
+        example: "sink 3, recent",
+    };
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl Type for MemoryRule {
+    const KIND: Kind = Kind::Text {
+        expected: MEMORY,
+        example: "all 0.5",
+    };
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl Type for HeadProfile {
+    const KIND: Kind = Kind::File;
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl Type for Share {
+    const KIND: Kind = Kind::Share;
+}
+
+/// Types that are one of a few names.
+macro_rules! words {
+    ($($type:ty: $placeholder:literal),+ $(,)?) => {
+        $(impl Type for $type {
+            const KIND: Kind = Kind::Word {
+                names: Self::NAMES,
+                placeholder: $placeholder,
+            };
+        })+
     };
 }
 
-impl Type for Positions {
-    const KIND: Kind = Kind::Word {
-        names: Self::NAMES,
-        placeholder: "RULE",
-    };
-}
-
-impl Type for Scorer {
-    const KIND: Kind = Kind::Word {
-        names: Self::NAMES,
-        placeholder: "NAME",
-    };
+words! {
+    PolicyName: "NAME",
+    Positions: "RULE",
+    Scorer: "NAME",
+    LastChunk: "RULE",
+    Draw: "RULE",
+    Pooling: "RULE",
+    Roll: "ORDER",
 }
 
 impl Parameter {
@@ -291,6 +387,9 @@ mod tests {
         let default = parameter.text(&CacheSettings::default());
         match parameter.kind {
             Kind::Number { .. } => (default.parse::<u64>().unwrap() + 1).to_string(),
+            Kind::Share => "0.3125".into(),
+            Kind::File => "1x4:5".into(),
+            Kind::Text { example, .. } => example.into(),
             Kind::Word { names, .. } => names.iter().find(|name| **name != default).unwrap().to_string(),
         }
     }
@@ -348,7 +447,7 @@ mod tests {
             "expected a whole number from 0 to 4294967295"
         );
         assert!(refused("window", "a").contains("whole number from 0 to"));
-        assert_eq!(refused("positions", "here"), "expected one of official, paper");
+        assert_eq!(refused("positions", "here"), "expected one of official, paper, own");
     }
 
     #[test]
@@ -360,7 +459,7 @@ mod tests {
         assert_eq!(named("budget").help(), "Frames left by a compression (deep-forcing)");
         assert_eq!(
             named("positions").help(),
-            "Temporal positions of moved tokens: official or paper (deep-sink, deep-forcing)"
+            "Temporal positions of moved tokens: official, paper or own (deep-sink, deep-forcing, custom)"
         );
         assert_eq!(alternatives(&["alone"]), "alone");
     }
@@ -377,7 +476,7 @@ mod tests {
                 let mut changes = CacheChanges::default();
                 changes.read(parameter, &other(parameter)).unwrap();
                 let settings = changes.over(&base);
-                let differs = settings.knobs(30) != base.knobs(30);
+                let differs = settings.knobs(3, 30) != base.knobs(3, 30);
                 assert_eq!(differs, policy.has(parameter), "{policy} {}", parameter.name);
                 assert_eq!(settings.without_idle() == base, !differs, "{policy} {}", parameter.name);
             }

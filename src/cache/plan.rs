@@ -6,12 +6,15 @@
 
 use std::ops::Range;
 
-use super::policy::{Overflow, Placement, Policy, PolicyError, Selection};
+use super::{
+    knobs::{Overflow, Placement, Policy, Selection},
+    rules::PolicyError,
+};
 
 /// One cached token: where it came from and where attention sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    /// Latent frame in which it was made, counted from the start of the video.
+    /// Latent frame in which it was made, counted from the start of the video; of a memory the last one taken in.
     pub frame: u64,
     pub row: u32,
     pub column: u32,
@@ -19,12 +22,41 @@ pub struct Slot {
     pub position: i64,
     /// Times that Participative Compression has chosen it.
     pub reuses: u32,
+    pub made: Made,
+}
+
+/// Where the content of a token comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Made {
+    /// From its frame alone.
+    #[default]
+    Frame,
+    /// From its frame alone, which stands in the place of another.
+    Copy,
+    /// An average of its frame and of frames that have left.
+    Average,
+    /// An average of frames that have left: memory frame of this number.
+    Memory(u8),
+}
+
+impl Slot {
+    /// A token of a frame, at the frame's own position.
+    pub fn of_frame(frame: u64, row: u32, column: u32) -> Self {
+        Self {
+            frame,
+            row,
+            column,
+            position: frame as i64,
+            reuses: 0,
+            made: Made::Frame,
+        }
+    }
 }
 
 /// How room is made for a chunk, in tokens of `[cached ++ incoming]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Tokens at the front that stay.
+    /// Tokens at the front that stay: the sink, and the memory behind it.
     pub sink: usize,
     /// Tokens that stay only if they are selected.
     pub candidates: Range<usize>,
@@ -50,7 +82,7 @@ impl Plan {
             let capacity = policy.window;
             return Err(PlanError::Full { capacity });
         }
-        let sink = (policy.sink * per_frame).min(cached);
+        let sink = (policy.front() * per_frame).min(cached);
         let (candidates, select) = match policy.selection {
             None => (sink..sink + (total - window), 0),
             Some(Selection { budget, recent, .. }) => {
@@ -103,6 +135,18 @@ pub struct Outcome {
     pub before: Vec<i64>,
 }
 
+impl Outcome {
+    /// Notes that tokens have another content, so that what they were rotated at is of no use: `edited` of
+    /// `[cached ++ incoming]`, of which `kept` stayed.
+    pub fn note_edited(&mut self, kept: &[usize], edited: &[bool]) {
+        for (before, index) in self.before.iter_mut().zip(kept) {
+            if edited.get(*index).is_some_and(|edited| *edited) {
+                *before = i64::MIN;
+            }
+        }
+    }
+}
+
 /// Why no plan could be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -135,7 +179,7 @@ pub fn reposition(
     chunk: ChunkSpan,
     per_frame: usize,
 ) {
-    let sink_frames = policy.sink as i64;
+    let sink_frames = (sink / per_frame.max(1)) as i64;
     let start = match policy.placement {
         Placement::Origin => return,
         Placement::Consecutive => {
@@ -172,13 +216,7 @@ mod tests {
         for chunk in 0..chunks {
             let start = chunk * 3;
             let plan = Plan::make(&policy, slots.len(), 3, 1).unwrap();
-            slots.extend((start..start + 3).map(|frame| Slot {
-                frame,
-                row: 0,
-                column: 0,
-                position: frame as i64,
-                reuses: 0,
-            }));
+            slots.extend((start..start + 3).map(|frame| Slot::of_frame(frame, 0, 0)));
             if let Some(plan) = plan {
                 let selected: Vec<_> = plan.candidates.clone().take(plan.select).collect();
                 let span = ChunkSpan { start, frames: 3 };

@@ -1,12 +1,21 @@
-//! Cache policies: what stays in the cache, as knobs that do not depend on each other, and the names that users know
-//! settings of the knobs by. All sizes are latent frames.
+//! Cache policies: the names that users know settings of the knobs ([`super::knobs`]) by. All sizes are latent frames.
 //!
-//! A new policy is a row of the table of names below; if it moves keys in a way of its own, also a [`Placement`] and
-//! its arm in [`super::plan::reposition`].
+//! A new policy is a row of the table of names below. If it moves keys in a way of its own, also a [`Placement`] and
+//! its arm in [`super::plan::reposition`]; if it does something else that none of the knobs says, also a knob.
 
 use serde::{Deserialize, Serialize};
 
-use super::{parameters::CacheSettings, rewrite::RecacheSink};
+use super::{
+    knobs::{
+        Changed, Classing, Context, Draw, Ends, HeadView, Heads, Jitter, LastChunk, MEMORIES, Merging, Placement,
+        Policy, Pooling, Roll, Selection, Weight,
+    },
+    parameters::{CacheChanges, CacheSettings},
+    profile::HeadProfile,
+    rewrite::RecacheSink,
+    rules::{CONTEXT_CHUNKS, PolicyError},
+    share::Share,
+};
 
 /// Where re-positioned tokens get their temporal positions from, as users choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -17,11 +26,14 @@ pub enum Positions {
     Official,
     /// As the paper says: [`Placement::Consecutive`].
     Paper,
+    /// Where the frames are that they come from: [`Placement::Origin`].
+    Own,
 }
 
 impl Positions {
-    fn placement(self) -> Placement {
+    pub(super) fn placement(self) -> Placement {
         match self {
+            Self::Own => Placement::Origin,
             Self::Official => Placement::Official { shift: 0 },
             Self::Paper => Placement::Consecutive,
         }
@@ -43,168 +55,6 @@ pub enum Scorer {
     Random,
 }
 
-/// What a cache keeps of a video, and where attention sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
-    /// Most latent frames that queries attend to, the current chunk included.
-    pub window: usize,
-    /// First latent frames of the video, which are never dropped.
-    pub sink: usize,
-    /// What happens to a chunk that does not fit into the window.
-    pub overflow: Overflow,
-    /// Temporal positions of what stays when room is made.
-    pub placement: Placement,
-    /// Which tokens between sink and recent frames stay; without it the oldest are dropped, as many as must be.
-    pub selection: Option<Selection>,
-}
-
-/// What happens to a chunk that does not fit into the window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overflow {
-    /// Room is made for it.
-    Drop,
-    /// It is an error: the window was made for the whole video.
-    Full,
-}
-
-/// Temporal positions of the tokens that stay when room is made (docs/algorithms/deep_forcing.md sections 1 to 3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Placement {
-    /// All keep the position of the frame they come from: no key is rotated anew.
-    Origin,
-    /// Sink, selected tokens and recent frames occupy consecutive positions.
-    Consecutive,
-    /// The sink ends one chunk before its consecutive place; selected tokens keep the position of the frame they come
-    /// from.
-    Official {
-        /// Latent frames that the sink lies after that place: 0, but where the release is compared with in
-        /// configurations that it was not made for, in which its bookkeeping is off by a constant.
-        shift: i64,
-    },
-}
-
-/// Participative Compression: of the tokens between sink and recent frames those stay that recent queries attend to
-/// most (docs/algorithms/deep_forcing.md section 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Selection {
-    /// Latent frames left when room was made.
-    pub budget: usize,
-    /// Last latent frames, which always stay; also the frames of queries that score.
-    pub recent: usize,
-    /// Times that a token may be chosen again; 0: no limit.
-    pub reuse_limit: u32,
-    pub scorer: Scorer,
-}
-
-impl Policy {
-    /// The last `window` frames stay, where they were.
-    pub fn last(window: usize) -> Self {
-        Self {
-            window,
-            sink: 0,
-            overflow: Overflow::Drop,
-            placement: Placement::Origin,
-            selection: None,
-        }
-    }
-
-    /// All of the video's `frames` stay.
-    pub fn whole(frames: usize) -> Self {
-        Self {
-            overflow: Overflow::Full,
-            ..Self::last(frames)
-        }
-    }
-
-    /// Whether keys get other temporal positions when room is made.
-    pub fn moves_keys(&self) -> bool {
-        self.placement != Placement::Origin
-    }
-
-    /// Whether selected tokens get the positions of their places instead of keeping those that they have.
-    pub fn places_selected(&self) -> bool {
-        self.selection.is_some() && self.placement == Placement::Consecutive
-    }
-
-    /// Most latent frames that are left when room was made.
-    pub fn left(&self) -> usize {
-        self.selection.map_or(self.window, |selection| selection.budget)
-    }
-
-    /// The smallest window that the other knobs allow for chunks of `chunk` frames; `None` where the video decides.
-    pub fn least_window(&self, chunk: usize) -> Option<usize> {
-        match (self.overflow, self.selection) {
-            (Overflow::Full, _) => None,
-            (Overflow::Drop, Some(selection)) => Some(selection.budget),
-            (Overflow::Drop, None) => Some(self.sink.saturating_add(chunk)),
-        }
-    }
-
-    /// Checks the rules for chunks of `chunk` frames.
-    ///
-    /// # Errors
-    /// The first rule that is broken, with its values.
-    fn check(&self, chunk: usize) -> Result<(), PolicyError> {
-        let Self { window, sink, .. } = *self;
-        if self.overflow == Overflow::Full {
-            return Ok(());
-        }
-        if window > WINDOW_LIMIT {
-            let limit = WINDOW_LIMIT;
-            return Err(PolicyError::WindowTooLarge { window, limit });
-        }
-        if window < chunk {
-            return Err(PolicyError::WindowBelowChunk { window, chunk });
-        }
-        if sink.saturating_add(chunk) > window {
-            return Err(PolicyError::SinkAboveWindow { sink, chunk, window });
-        }
-        let Some(Selection { budget, recent, .. }) = self.selection else {
-            return Ok(());
-        };
-        if recent < chunk {
-            return Err(PolicyError::RecentBelowChunk { recent, chunk });
-        }
-        if budget > window {
-            return Err(PolicyError::BudgetAboveWindow { budget, window });
-        }
-        if sink.saturating_add(recent) > budget {
-            return Err(PolicyError::SinkAndRecentAboveBudget { sink, recent, budget });
-        }
-        Ok(())
-    }
-}
-
-/// A rule that the parameters break.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    #[error("the chunk must have at least 1 latent frame")]
-    EmptyChunk,
-    #[error("window {window} < chunk {chunk}: the window must hold the current chunk; raise the window")]
-    WindowBelowChunk { window: usize, chunk: usize },
-    #[error(
-        "sink {sink} + chunk {chunk} > window {window}: sink and current chunk must fit into the window; lower the sink \
-         or raise the window"
-    )]
-    SinkAboveWindow { sink: usize, chunk: usize, window: usize },
-    #[error(
-        "recent {recent} < chunk {chunk}: the recent frames must hold the current chunk, or its tokens would overwrite \
-         chosen ones; raise recent"
-    )]
-    RecentBelowChunk { recent: usize, chunk: usize },
-    #[error(
-        "sink {sink} + recent {recent} > budget {budget}: the budget must hold both; raise the budget or lower the sink"
-    )]
-    SinkAndRecentAboveBudget { sink: usize, recent: usize, budget: usize },
-    #[error("budget {budget} > window {window}: a compression cannot leave more than the window; lower the budget")]
-    BudgetAboveWindow { budget: usize, window: usize },
-    #[error("window {window} is absurd: at most {limit} latent frames; lower the window")]
-    WindowTooLarge { window: usize, limit: usize },
-}
-
-/// Largest window that is accepted; the video is checked before any of its memory is taken.
-const WINDOW_LIMIT: usize = 4096;
-
 impl CacheSettings {
     /// The knobs, checked against the rules for chunks of `chunk` frames and a video of `frames` latent frames.
     ///
@@ -214,7 +64,10 @@ impl CacheSettings {
         if chunk == 0 {
             return Err(PolicyError::EmptyChunk);
         }
-        let policy = self.knobs(frames.max(chunk));
+        let policy = self.knobs(chunk, frames.max(chunk));
+        if self.policy == PolicyName::Custom {
+            self.keep.check(policy.window, self.memory)?;
+        }
         policy.check(chunk)?;
         Ok(policy)
     }
@@ -250,11 +103,25 @@ macro_rules! names {
 
 pub(crate) use names;
 
-/// Makes [`PolicyName`] and the knobs of each policy from one table. A row says the name, in brackets the parameters
-/// that the policy has (no others can be used by its knobs, and none must be left unused), between bars the latent
-/// frames of the video, then the knobs.
+/// What is known of a policy beside its knobs.
+#[derive(Debug, Clone, Copy)]
+pub struct About {
+    /// What it keeps, in a few words.
+    pub keeps: &'static str,
+    /// Where it was published.
+    pub source: &'static str,
+    pub year: u32,
+    /// Models that were trained with it; all policies do without.
+    pub trained: Option<&'static str>,
+}
+
+/// Makes [`PolicyName`] and the knobs of each policy from one table. A row says the name, what it keeps, where it was
+/// published and when, in brackets the parameters that the policy has (no others can be used by its knobs, and none must
+/// be left unused) with the values of its release where the common defaults are others, between bars the latent frames
+/// of a chunk and of the video, then the knobs.
 macro_rules! policies {
-    ($($(#[$doc:meta])* $policy:ident = $name:literal [$($parameter:ident),*] |$frames:pat_param| $knobs:expr;)+) => {
+    ($($(#[$doc:meta])* $policy:ident = $name:literal ($keeps:literal, $source:literal, $year:literal)
+        [$($parameter:ident $(= $own:expr)?),*] |$chunk:pat_param, $frames:pat_param| $knobs:expr;)+) => {
         /// Names of the policies, as users write them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         pub enum PolicyName {
@@ -273,15 +140,33 @@ macro_rules! policies {
                     $(Self::$policy => &[$(stringify!($parameter)),*],)+
                 }
             }
+
+            /// What is known of it beside its knobs.
+            pub fn about(self) -> About {
+                let trained = self.trained();
+                match self {
+                    $(Self::$policy => About { keeps: $keeps, source: $source, year: $year, trained },)+
+                }
+            }
+
+            /// The parameters of its release that are not the common defaults.
+            pub fn released(self) -> CacheChanges {
+                match self {
+                    $(Self::$policy => CacheChanges {
+                        $($($parameter: Some($own),)?)*
+                        ..CacheChanges::default()
+                    },)+
+                }
+            }
         }
 
         impl CacheSettings {
-            /// The knobs for a video of `frames` latent frames, before the rules are checked.
-            pub fn knobs(&self, frames: usize) -> Policy {
+            /// The knobs for a video of `frames` latent frames in chunks of `chunk`, before the rules are checked.
+            pub fn knobs(&self, chunk: usize, frames: usize) -> Policy {
                 match self.policy {
                     $(PolicyName::$policy => {
                         $(let $parameter = self.$parameter;)*
-                        let $frames = frames;
+                        let ($chunk, $frames) = (chunk, frames);
                         $knobs
                     })+
                 }
@@ -292,34 +177,115 @@ macro_rules! policies {
 
 policies! {
     /// Every frame stays.
-    Global = "global" [] |frames| Policy::whole(frames);
+    Global = "global" ("every frame", "Self Forcing (2506.08009)", 2025) [] |_, frames| Policy::whole(frames);
     /// The last frames stay.
-    Fifo = "fifo" [window] |_| Policy::last(window);
+    Fifo = "fifo" ("the last frames", "Self Forcing (2506.08009)", 2025) [window] |_, _| Policy::last(window);
     /// The first frames stay as well, at their own positions (LongLive's sink).
-    Sink = "sink" [window, sink] |_| Policy { sink, ..Policy::last(window) };
+    Sink = "sink" ("first and last frames", "LongLive (2509.22622)", 2025) [window, sink] |_, _| Policy {
+        sink,
+        ..Policy::last(window)
+    };
     /// The sink moves along, directly before the other frames (Rolling Forcing's sink).
-    SinkRerope = "sink-rerope" [window, sink] |_| Policy {
-        sink,
-        placement: Placement::Consecutive,
-        ..Policy::last(window)
-    };
+    SinkRerope = "sink-rerope" ("first and last frames, the first ones moved along", "Rolling Forcing (2509.25161)", 2025)
+        [window, sink] |_, _| Policy {
+            sink,
+            placement: Placement::Consecutive,
+            ..Policy::last(window)
+        };
     /// A sink of about half the window that moves along (paper section 3.2).
-    DeepSink = "deep-sink" [window, sink, positions] |_| Policy {
-        sink,
-        placement: positions.placement(),
-        ..Policy::last(window)
-    };
+    DeepSink = "deep-sink" ("a deep sink and the last frames", "Deep Forcing (2512.05081)", 2025)
+        [window, sink, positions] |_, _| Policy {
+            sink,
+            placement: positions.placement(),
+            ..Policy::last(window)
+        };
     /// Deep Sink, and between sink and recent frames only the tokens that recent queries attend to (paper
     /// section 3.3).
-    DeepForcing = "deep-forcing" [window, sink, budget, recent, reuse_limit, positions, scorer] |_| Policy {
-        sink,
-        placement: positions.placement(),
-        selection: Some(Selection { budget, recent, reuse_limit, scorer }),
-        ..Policy::last(window)
-    };
+    DeepForcing = "deep-forcing" ("a deep sink, chosen tokens, the last frames", "Deep Forcing (2512.05081)", 2025)
+        [window, sink, budget, recent, reuse_limit, positions, scorer] |_, _| Policy {
+            sink,
+            placement: positions.placement(),
+            selection: Some(Selection { budget, recent, reuse_limit, scorer }),
+            ..Policy::last(window)
+        };
+    /// `sink-rerope` with a small window; a flush keeps the first and the last two frames, and a cut moves what is kept
+    /// far into the past for a chunk.
+    InfinityRope = "infinity-rope"
+        ("first and last frames, the first ones moved along; scenes can be cut", "Infinity-RoPE (2511.20649)", 2025)
+        [window = 6, sink = 1, cut_position] |_, _| Policy {
+            sink,
+            placement: Placement::Consecutive,
+            flush: Some(Ends { first: 1, last: 2 }),
+            cut: cut_position,
+            ..Policy::last(window)
+        };
+    /// The sink and two chunks that were made anew, so that keys and values are such as the model was trained with.
+    IdForcing = "id-forcing" ("the first chunk, two chunks made anew", "ID-Forcing (2610.03120)", 2026)
+        [native_chunks, last_chunk] |chunk, _| Policy {
+            sink: chunk,
+            placement: Placement::Consecutive,
+            context: Some(Context { native: native_chunks, last: last_chunk }),
+            ..Policy::last(last_chunk.window(native_chunks).saturating_mul(chunk))
+        };
+    /// `sink`, each head with a temporal base of its own, so that they do not fall back to the sink together.
+    Lol = "lol" ("first and last frames, at a base of its own for each head", "LoL (2601.16914)", 2026)
+        [window = 12, sink = 3, rope_jitter, jitter_draw] |_, _| Policy {
+            sink,
+            jitter: Some(Jitter { sigma: rope_jitter, draw: jitter_draw }),
+            ..Policy::last(window)
+        };
+    /// Behind the sink two frames that are moving averages of all frames that left.
+    Memrope = "memrope" ("first frames, two averages of what left, last frames", "MemRoPE (2603.12513)", 2026)
+        [window = 12, sink = 3, alpha_long, alpha_short, pooling] |_, _| Policy {
+            sink,
+            placement: Placement::Consecutive,
+            merging: Some(Merging::memrope(pooling, alpha_long, alpha_short)),
+            ..Policy::last(window)
+        };
+    /// The sink is a moving average of the frames that left.
+    EmaSink = "ema-sink" ("averages of first frames and what left, last frames", "Reward Forcing (2512.04678)", 2025)
+        [window = 9, sink = 3, alpha] |_, _| Policy {
+            sink,
+            placement: Placement::Consecutive,
+            merging: Some(Merging::Sink { weight: alpha.rest() }),
+            ..Policy::last(window)
+        };
+    /// The first frames, played forwards and backwards, in place of those of the past.
+    RollingSink = "rolling-sink" ("the first frames, to and fro, and the last chunk", "Rolling Sink (2602.07775)", 2026)
+        [window, roll] |_, _| Policy { replay: Some(roll), ..Policy::last(window) };
+    /// Heads see the first frame, the last one or the last chunk, by what they looked at in the second chunk.
+    DummyForcing = "dummy-forcing"
+        ("by head: the first frame, the last one, or the last chunk", "Dummy Forcing (2601.20499)", 2026)
+        [dummies, local, split] |chunk, _| Policy {
+            sink: 1,
+            heads: Some(Heads::found(dummies, local, split)),
+            ..Policy::last(local.saturating_add(1).saturating_add(chunk))
+        };
+    /// Static heads see the last frame, dynamic ones also the patches that change most.
+    ForcingKv = "forcing-kv"
+        ("first and last frames, and for dynamic heads what changes", "Forcing-KV (2605.09681)", 2026)
+        [heads, sink = 1, static_frames, recent = 1, changed, patches, split] |chunk, _| Policy {
+            sink,
+            heads: Some(Heads::profiled(heads, [sink, static_frames, recent], (changed, patches), split)),
+            ..Policy::last(static_frames.max(recent).saturating_add(sink).saturating_add(chunk))
+        };
+    /// What is written down, in the terms of the others.
+    Custom = "custom" ("what you write down", "a policy of your own", 0)
+        [window, keep, memory, positions] |_, _| keep.policy(window, memory, positions);
 }
 
 impl PolicyName {
+    /// Models that were trained with this policy.
+    fn trained(self) -> Option<&'static str> {
+        match self {
+            Self::Global => Some("Self Forcing, Causal Forcing"),
+            Self::Sink => Some("LongLive"),
+            Self::SinkRerope => Some("Rolling Forcing, LongLive"),
+            Self::EmaSink => Some("Reward Forcing"),
+            _ => None,
+        }
+    }
+
     /// What the sink becomes where a cache of this policy is encoded again, unless something else is asked for: the
     /// large sinks of Deep Sink and Deep Forcing are most of what is seen, and would go on showing the prompt before.
     pub fn recache_sink(self) -> RecacheSink {
@@ -331,7 +297,71 @@ impl PolicyName {
     }
 }
 
-names!(Positions: "official" => Positions::Official, "paper" => Positions::Paper);
+impl Merging {
+    /// A memory over all time and one over the last seconds. With means of cells the second follows what changes.
+    fn memrope(pooling: Pooling, long: Share, short: Share) -> Self {
+        let short = match pooling {
+            Pooling::All => Weight::Constant(short),
+            Pooling::Cell => Weight::ByChange(short),
+        };
+        let mut weights = [None; MEMORIES];
+        (weights[0], weights[1]) = (Some(Weight::Constant(long)), Some(short));
+        Self::Memory { pooling, weights }
+    }
+}
+
+impl Heads {
+    fn found(dummies: Share, local: usize, split: usize) -> Self {
+        let view = |sink, last| HeadView {
+            sink,
+            last,
+            chosen: false,
+        };
+        Self {
+            classing: Classing::Found { dummies },
+            views: [view(1, 0), view(0, local), view(0, 1)],
+            split,
+            alike: 0,
+            changed: None,
+        }
+    }
+
+    fn profiled(
+        profile: HeadProfile,
+        [sink, fixed, recent]: [usize; 3],
+        (changed, patches): (usize, usize),
+        split: usize,
+    ) -> Self {
+        let view = |last, chosen| HeadView { sink, last, chosen };
+        Self {
+            classing: Classing::Profile(profile),
+            views: [view(fixed, false), view(recent, true), HeadView::default()],
+            split,
+            alike: 1,
+            changed: Some(Changed {
+                patches,
+                kept: changed.saturating_mul(patches),
+                recent,
+            }),
+        }
+    }
+}
+
+impl LastChunk {
+    /// Chunks of the window when the model's own way is gone for `native` chunks.
+    fn window(self, native: usize) -> usize {
+        match self {
+            Self::ReEncoded => native.max(CONTEXT_CHUNKS),
+            Self::SelfCached => CONTEXT_CHUNKS,
+        }
+    }
+}
+
+names!(Pooling: "all" => Pooling::All, "cell" => Pooling::Cell);
+names!(Roll: "to-and-fro" => Roll::ToAndFro, "forward" => Roll::Forward);
+names!(Draw: "shared" => Draw::Shared, "per-layer" => Draw::PerLayer);
+names!(LastChunk: "re-encoded" => LastChunk::ReEncoded, "self-cached" => LastChunk::SelfCached);
+names!(Positions: "official" => Positions::Official, "paper" => Positions::Paper, "own" => Positions::Own);
 names!(Scorer:
     "both" => Scorer::Both,
     "past" => Scorer::Past,
@@ -342,6 +372,7 @@ names!(Scorer:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Parameter;
 
     fn broken(change: impl FnOnce(&mut CacheSettings)) -> PolicyError {
         let mut settings = CacheSettings::default();
@@ -373,6 +404,73 @@ mod tests {
             PolicyError::WindowTooLarge { .. }
         ));
         assert_eq!(CacheSettings::default().resolve(0, 9), Err(PolicyError::EmptyChunk));
+    }
+
+    /// The released values of each policy are legal, and each is one that the policy has.
+    #[test]
+    fn released_values_are_legal() {
+        for policy in PolicyName::ALL {
+            let chosen = CacheSettings {
+                policy: *policy,
+                ..CacheSettings::default()
+            };
+            let released = policy.released();
+            let mut settings = released.over(&chosen);
+            settings.heads = "1x4:5".parse().unwrap();
+            settings
+                .resolve(3, 240)
+                .unwrap_or_else(|error| panic!("{policy}: {error}"));
+            for parameter in Parameter::ALL.iter().filter(|parameter| released.gives(parameter)) {
+                assert!(policy.has(parameter), "{policy} {}", parameter.name);
+            }
+        }
+    }
+
+    #[test]
+    fn rules_of_merged_copied_and_jittered_tokens_are_named() {
+        let broken = |name: &str, change: fn(&mut CacheSettings)| {
+            let chosen = CacheSettings {
+                policy: name.parse().unwrap(),
+                ..CacheSettings::default()
+            };
+            let mut settings = chosen.policy.released().over(&chosen);
+            change(&mut settings);
+            settings.resolve(3, 240).unwrap_err().to_string()
+        };
+        for (name, change, words) in [
+            (
+                "rolling-sink",
+                (|s| s.window = 20) as fn(&mut CacheSettings),
+                "no multiple of chunk 3",
+            ),
+            ("rolling-sink", |s| s.window = 3, "raise the window to 6"),
+            ("ema-sink", |s| s.window = 10, "take 9 or 12"),
+            ("ema-sink", |s| s.sink = 2, "take sink 3"),
+            ("memrope", |s| s.sink = 8, "sink 8 + memory 2 + chunk 3 > window 12"),
+            (
+                "memrope",
+                |s| (s.pooling, s.alpha_short) = (Pooling::Cell, Share::thousandths(201)),
+                "take at most 0.2",
+            ),
+            ("forcing-kv", |_| (), "--heads FILE"),
+            (
+                "forcing-kv",
+                |s| (s.heads, s.recent) = ("1x4:5".parse().unwrap(), 4),
+                "recent 4",
+            ),
+            ("dummy-forcing", |s| s.local = 4, "take 6"),
+            ("dummy-forcing", |s| s.split = 0, "split 0"),
+            ("lol", |s| s.rope_jitter = Share::thousandths(1000), "take less than 1"),
+            ("id-forcing", |s| s.native_chunks = 1, "take 2 to"),
+            (
+                "id-forcing",
+                |s| (s.last_chunk, s.native_chunks) = (LastChunk::SelfCached, 5),
+                "take 1 to 4",
+            ),
+        ] {
+            let found = broken(name, change);
+            assert!(found.contains(words), "{name}: {found}");
+        }
     }
 
     #[test]

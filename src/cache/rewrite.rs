@@ -6,7 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChunkTokens, KvCache, LayerCache, Pass, Plan, Policy, Slot, Write, plan::ChunkSpan, policy::names, store::Context,
+    ChunkTokens, KvCache, LayerCache, Pass, Plan, Policy, Slot, Write,
+    knobs::Ends,
+    plan::{ChunkSpan, Made},
+    policy::names,
+    store::Context,
 };
 use crate::{Result, kernels};
 
@@ -85,11 +89,8 @@ impl Rewrite {
         for place in &self.places {
             for row in 0..rows {
                 after.extend((0..columns).map(|column| Slot {
-                    frame: place.frame,
-                    row,
-                    column,
                     position: place.position,
-                    reuses: 0,
+                    ..Slot::of_frame(place.frame, row, column)
                 }));
             }
         }
@@ -97,9 +98,10 @@ impl Rewrite {
     }
 }
 
-/// The frames that are there with all of their tokens: all but chosen tokens.
+/// The frames that are there with all of their tokens: all but chosen tokens and memories.
 pub(crate) fn whole_frames(slots: &[Slot], per_frame: usize) -> Vec<Place> {
-    let whole = slots.iter().filter(|slot| slot.reuses == 0);
+    let is_memory = |slot: &Slot| matches!(slot.made, Made::Memory(_));
+    let whole = slots.iter().filter(|slot| slot.reuses == 0 && !is_memory(slot));
     let first_tokens = whole.step_by(per_frame.max(1));
     first_tokens
         .map(|slot| Place {
@@ -121,6 +123,7 @@ impl KvCache {
             frames: rewrite.places.len(),
             write: Write::Rewrite { sink },
             position: first.position,
+            clean: true,
         };
         Some((pass, rewrite.places))
     }
@@ -132,13 +135,14 @@ impl KvCache {
         places.into_iter().map(|place| place.frame).collect()
     }
 
-    /// Drops all but the sink and the last `frames` latent frames. A sink that moves along then lies directly before
-    /// those.
+    /// Drops all but the sink and the last `frames` latent frames, or but what the policy says that a flush keeps. A sink
+    /// that moves along then lies directly before those that are left.
     ///
     /// # Errors
     /// On a device failure.
     pub fn flush(&mut self, frames: usize) -> Result<()> {
         self.end_pass()?;
+        self.undo_cut()?;
         for layer in 0..self.layers.len() {
             let (cache, context, _) = self.parts(layer);
             cache.flush(&context, frames)?;
@@ -181,7 +185,11 @@ impl LayerCache {
     /// Drops all but the sink and the last `frames` latent frames.
     fn flush(&mut self, context: &Context<'_>, frames: usize) -> Result<()> {
         let (per_frame, total) = (context.per_frame(), self.slots.len());
-        let sink = (context.policy.sink * per_frame).min(total);
+        let Ends { first, last: frames } = context.policy.flush.unwrap_or(Ends {
+            first: context.policy.sink,
+            last: frames,
+        });
+        let sink = (first * per_frame).min(total);
         let tail = total.saturating_sub(frames * per_frame).max(sink);
         let Some(last) = self.slots.last().filter(|_| sink < tail) else {
             return Ok(());
@@ -208,7 +216,7 @@ impl LayerCache {
         if let Some(tags) = &self.tags {
             tags.restore(&self.slots, context.shape.columns)?;
         }
-        self.rotate_moved(&after.before, context.rope)
+        self.rotate_moved(&after.before, context)
     }
 }
 
@@ -219,11 +227,8 @@ mod tests {
     /// Slots of one token per frame, each at the position of its frame; a frame with a sign was chosen.
     fn slots(frames: &[i64]) -> Vec<Slot> {
         let slot = |frame: &i64| Slot {
-            frame: frame.unsigned_abs(),
-            row: 0,
-            column: 0,
-            position: frame.abs(),
             reuses: u32::from(*frame < 0),
+            ..Slot::of_frame(frame.unsigned_abs(), 0, 0)
         };
         frames.iter().map(slot).collect()
     }

@@ -101,11 +101,8 @@ mod tests {
 
     fn slot(reuses: u32) -> Slot {
         Slot {
-            frame: 0,
-            row: 0,
-            column: 0,
-            position: 0,
             reuses,
+            ..Slot::of_frame(0, 0, 0)
         }
     }
 

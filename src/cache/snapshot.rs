@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{CacheShape, FrameSnapshot, FrameWindow, KvCache, LayerCache, Slot};
+use super::{CacheShape, FrameSnapshot, FrameWindow, KvCache, LayerCache, Slot, cut::Cut};
 use crate::{Error, Result, kernels};
 
 /// All layers of a cache between two passes.
@@ -10,6 +10,12 @@ use crate::{Error, Result, kernels};
 pub struct CacheSnapshot {
     /// Latent frame after the last one that was written; `None` before the first pass.
     pub end: Option<u64>,
+    /// Number of the first latent frame that was ever written; `None` before the first pass, or where it is not known.
+    pub origin: Option<u64>,
+    /// Latent frames of the last chunk, where it began a scene and what was before it lies far in the past.
+    pub cut: Option<usize>,
+    /// Class of each head, layer by layer, where they were found.
+    pub head_classes: Option<Vec<Vec<usize>>>,
     pub layers: Vec<LayerSnapshot>,
     /// The windows of frames of each layer: as many as layers.
     pub frames: Vec<Vec<FrameSnapshot>>,
@@ -27,6 +33,19 @@ pub struct LayerSnapshot {
     pub values: Tensor,
     /// Sums of queries of the last latent frames of each pass, `[heads·head_dim]` each, newest last.
     pub queries: Vec<Tensor>,
+    /// Frames that are held outside the window.
+    pub shelf: Option<ShelfSnapshot>,
+}
+
+/// Frames of a layer that are held outside the window.
+#[derive(Debug, Clone)]
+pub struct ShelfSnapshot {
+    /// Their numbers.
+    pub frames: Vec<u64>,
+    /// Keys as made, `[tokens, heads, head_dim]`.
+    pub raw: Tensor,
+    /// `[tokens, heads, head_dim]`.
+    pub values: Tensor,
 }
 
 /// Positions beyond this are of no video: a day has 350 thousand latent frames.
@@ -39,9 +58,13 @@ impl KvCache {
     /// On a device failure.
     pub fn snapshot(&mut self) -> Result<CacheSnapshot> {
         self.end_pass()?;
-        let layers = self.layers.iter().map(LayerCache::snapshot);
+        let per_frame = self.shape.tokens_per_frame();
+        let layers = self.layers.iter().map(|layer| layer.snapshot(per_frame));
         Ok(CacheSnapshot {
             end: self.end,
+            origin: self.origin,
+            cut: self.cut.held(),
+            head_classes: self.heads.classes.clone(),
             layers: layers.collect::<Result<_>>()?,
             frames: self
                 .frames
@@ -71,7 +94,38 @@ impl KvCache {
             layer.restore(kept, &shape)?;
         }
         self.restore_frames(&snapshot.frames)?;
+        if snapshot.cut.is_some_and(|frames| frames == 0 || frames > shape.chunk) {
+            return Err(other(format!(
+                "its last scene began with {:?} latent frames",
+                snapshot.cut
+            )));
+        }
+        self.restore_classes(snapshot)?;
         self.end = snapshot.end;
+        self.origin = snapshot.origin.or(snapshot.end.map(|_| 0));
+        self.cut = Cut::restored(snapshot.cut);
+        Ok(())
+    }
+}
+
+impl KvCache {
+    fn restore_classes(&mut self, snapshot: &CacheSnapshot) -> Result<()> {
+        let Some(heads) = &self.policy.heads else {
+            return Ok(());
+        };
+        // Those of a profile are the policy's.
+        if self.heads.classes.is_some() {
+            return Ok(());
+        }
+        if let Some(classes) = &snapshot.head_classes {
+            let fits = classes.len() == self.shape.layers
+                && classes.iter().all(|layer| layer.len() == self.shape.heads)
+                && classes.iter().flatten().all(|class| *class < heads.views.len());
+            if !fits {
+                return Err(other("its classes of heads are of another model".into()));
+            }
+            self.heads.classes = Some(classes.clone());
+        }
         Ok(())
     }
 
@@ -130,6 +184,9 @@ impl LayerSnapshot {
                 sum.dims()
             ));
         }
+        if let Some(shelf) = &self.shelf {
+            shelf.check(shape, layer)?;
+        }
         let end = end.unwrap_or(0);
         let wrong = |slot: &&Slot| {
             slot.row as usize >= shape.rows
@@ -144,10 +201,30 @@ impl LayerSnapshot {
     }
 }
 
+impl ShelfSnapshot {
+    fn check(&self, shape: &CacheShape, layer: &LayerCache) -> Result<(), String> {
+        let room = layer.shelf.as_ref().map_or(0, |shelf| shelf.raw.dims()[0]);
+        let tokens = self.frames.len().saturating_mul(shape.tokens_per_frame());
+        if tokens > room {
+            return Err(format!("{tokens} tokens are put aside, where {room} have room"));
+        }
+        let (dims, dtype) = ([tokens, shape.heads, shape.head_dim], layer.raw.dtype());
+        for tensor in [&self.raw, &self.values] {
+            if tensor.dims() != dims || tensor.dtype() != dtype {
+                let (found, of) = (tensor.dims(), tensor.dtype());
+                return Err(format!(
+                    "what is put aside is {found:?} in {of:?}, expected {dims:?} in {dtype:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl LayerCache {
-    fn snapshot(&self) -> Result<LayerSnapshot> {
+    fn snapshot(&self, per_frame: usize) -> Result<LayerSnapshot> {
         let tokens = self.slots.len();
-        let copy = |buffer: &Tensor| -> Result<Tensor> {
+        let copy = |buffer: &Tensor, tokens: usize| -> Result<Tensor> {
             let valid = buffer.narrow(0, 0, tokens)?;
             // The buffers are written in place: on the CPU, too, a copy is needed.
             Ok(if valid.device().is_cpu() {
@@ -162,10 +239,21 @@ impl LayerCache {
             .map(|sum| Ok(sum.to_device(&Device::Cpu)?.copy()?));
         Ok(LayerSnapshot {
             slots: self.slots.clone(),
-            raw: copy(&self.raw)?,
-            rotated: copy(&self.rotated)?,
-            values: copy(&self.values)?,
+            raw: copy(&self.raw, tokens)?,
+            rotated: copy(&self.rotated, tokens)?,
+            values: copy(&self.values, tokens)?,
             queries: sums.collect::<Result<_>>()?,
+            shelf: match &self.shelf {
+                Some(shelf) => {
+                    let tokens = shelf.frames.len() * per_frame;
+                    Some(ShelfSnapshot {
+                        frames: shelf.frames.clone(),
+                        raw: copy(&shelf.raw, tokens)?,
+                        values: copy(&shelf.values, tokens)?,
+                    })
+                }
+                None => None,
+            },
         })
     }
 
@@ -186,6 +274,14 @@ impl LayerCache {
         }
         let sums = snapshot.queries.iter().map(|sum| Ok(sum.to_device(&device)?));
         self.queries.replace(sums.collect::<Result<_>>()?);
+        if let Some(shelf) = &mut self.shelf {
+            shelf.frames.clear();
+            if let Some(kept) = snapshot.shelf.as_ref().filter(|kept| !kept.frames.is_empty()) {
+                kernels::write_rows(&shelf.raw, &kept.raw.to_device(&device)?, 0)?;
+                kernels::write_rows(&shelf.values, &kept.values.to_device(&device)?, 0)?;
+                shelf.frames.clone_from(&kept.frames);
+            }
+        }
         self.slots.clone_from(&snapshot.slots);
         self.pending = None;
         Ok(())

@@ -4,20 +4,24 @@
 //! the device ([`super::device`]), and the list of slots is brought up to date once for all layers
 //! ([`LayerCache::settle`]).
 
+use std::cell::RefCell;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::{
     CacheObserver, CacheShape, ChunkTokens, Event, Pass, Write,
+    bases::HeadBases,
+    cut::Cut,
     device::{DeviceTags, Pending},
+    edit::Shelf,
+    heads::ChosenPatches,
+    knobs::{Policy, Selection},
     plan::{Plan, Slot},
-    policy::{Policy, Scorer, Selection},
+    policy::Scorer,
+    rope::{Angles, Rope, TokenPosition},
     score::{self, QuerySums},
 };
-use crate::{
-    Result,
-    cache::rope::{Rope, TokenPosition},
-    kernels,
-};
+use crate::{Result, kernels};
 
 /// What a layer needs to know beside its own tensors.
 pub(super) struct Context<'a> {
@@ -28,13 +32,47 @@ pub(super) struct Context<'a> {
     pub angles: &'a super::device::AngleTable,
     /// Angles of a rolling window's sink, the same for all layers.
     pub sink_angles: &'a super::store_window::SinkAngles,
+    /// Angles of tokens that were rotated anew, the same for all layers.
+    pub moved: &'a MovedAngles,
+    /// Where heads have temporal bases of their own.
+    pub bases: Option<&'a HeadBases>,
+    /// Number of the first latent frame of the video.
+    pub origin: u64,
+    pub cut: Cut,
     pub seed: u64,
     pub layer: usize,
 }
 
+/// Runs of tokens that are rotated anew in an event.
+const RUNS: usize = 4;
+
+/// Angles of the runs of tokens that were rotated anew last: the same in all layers.
+#[derive(Default)]
+pub(super) struct MovedAngles(RefCell<Vec<(Vec<TokenPosition>, Angles)>>);
+
 impl Context<'_> {
     pub(super) fn per_frame(&self) -> usize {
         self.shape.tokens_per_frame()
+    }
+
+    /// Keys as they were made, `[tokens, heads, head_dim]`, rotated at the positions of their slots.
+    pub(super) fn rotate(&self, raw: &Tensor, slots: &[Slot]) -> Result<Tensor> {
+        let angles = self.angles(slots.iter().map(TokenPosition::from).collect(), raw.device())?;
+        Ok(kernels::rotate(raw, &angles.cos, &angles.sin)?)
+    }
+
+    fn angles(&self, positions: Vec<TokenPosition>, device: &Device) -> Result<Angles> {
+        if let Some(bases) = self.bases {
+            return bases.angles(self.rope, self.layer, positions.into_iter(), device);
+        }
+        let mut runs = self.moved.0.borrow_mut();
+        if let Some((_, angles)) = runs.iter().find(|(known, _)| *known == positions) {
+            return Ok(angles.clone());
+        }
+        let angles = self.rope.angles(positions.iter().copied(), device)?;
+        runs.truncate(RUNS - 1);
+        runs.insert(0, (positions, angles.clone()));
+        Ok(angles)
     }
 }
 
@@ -51,6 +89,10 @@ pub struct LayerCache {
     pub(super) tags: Option<DeviceTags>,
     /// The event whose choice has not been fetched yet.
     pub(super) pending: Option<Pending>,
+    /// Frames that are held outside the window.
+    pub(super) shelf: Option<Shelf>,
+    /// Tokens that some heads see beside the window.
+    pub(super) patches: Option<ChosenPatches>,
 }
 
 impl LayerCache {
@@ -72,6 +114,8 @@ impl LayerCache {
             queries: QuerySums::default(),
             tags,
             pending: None,
+            shelf: None,
+            patches: None,
         })
     }
 
@@ -99,7 +143,9 @@ impl LayerCache {
 
     /// Bytes of its buffers, valid tokens or not.
     pub fn bytes(&self) -> usize {
-        3 * self.raw.elem_count() * self.raw.dtype().size_in_bytes()
+        let shelf = self.shelf.as_ref().map_or(0, Shelf::bytes);
+        let patches = self.patches.as_ref().map_or(0, ChosenPatches::bytes);
+        3 * self.raw.elem_count() * self.raw.dtype().size_in_bytes() + shelf + patches
     }
 
     /// Appends the chunk after making room, or overwrites it when it is there already.
@@ -110,8 +156,10 @@ impl LayerCache {
         tokens: &ChunkTokens<'_>,
         observer: Option<&mut dyn CacheObserver>,
     ) -> Result<()> {
-        if let Write::Rewrite { sink } = pass.write {
-            return self.rewrite(context, pass, sink, tokens);
+        match pass.write {
+            Write::Rewrite { sink } => return self.rewrite(context, pass, sink, tokens),
+            Write::Context { keep, .. } => return self.write_context(context, pass, keep, tokens),
+            _ => {}
         }
         let incoming = pass.frames * context.shape.tokens_per_frame();
         if !pass.is_first() {
@@ -123,14 +171,30 @@ impl LayerCache {
         let plan = Plan::make(context.policy, cached, incoming, context.shape.tokens_per_frame())?;
         self.write_tokens(cached, context, pass, tokens)?;
         match plan {
-            Some(plan) if self.tags.is_some() => self.make_room_on_device(context, pass, tokens, plan, observer),
-            Some(plan) => self.make_room(context, pass, tokens, &plan, observer),
-            None => self.remember_queries(context, pass, tokens),
+            Some(plan) => {
+                let edited = self.edit(context, &plan, pass.span())?;
+                if self.tags.is_some() {
+                    self.make_room_on_device(context, pass, tokens, plan, edited, observer)?;
+                } else {
+                    self.make_room(context, pass, tokens, (&plan, &edited), observer)?;
+                }
+            }
+            None => self.remember_queries(context, pass, tokens)?,
+        }
+        match context.cut {
+            Cut::Held { .. } => self.move_past(context, incoming, -1),
+            _ => Ok(()),
         }
     }
 
     /// Writes the chunk's tokens from slot `at` on; slots that are there are replaced.
-    fn write_tokens(&mut self, at: usize, context: &Context<'_>, pass: Pass, tokens: &ChunkTokens<'_>) -> Result<()> {
+    pub(super) fn write_tokens(
+        &mut self,
+        at: usize,
+        context: &Context<'_>,
+        pass: Pass,
+        tokens: &ChunkTokens<'_>,
+    ) -> Result<()> {
         kernels::write_rows(&self.raw, tokens.keys, at)?;
         kernels::write_rows(&self.rotated, tokens.rotated, at)?;
         kernels::write_rows(&self.values, tokens.values, at)?;
@@ -146,25 +210,21 @@ impl LayerCache {
         let (rows, columns) = (context.shape.rows as u32, context.shape.columns as u32);
         for frame in start..start + frames as u64 {
             for row in 0..rows {
-                self.slots.extend((0..columns).map(|column| Slot {
-                    frame,
-                    row,
-                    column,
-                    position: frame as i64,
-                    reuses: 0,
-                }));
+                self.slots
+                    .extend((0..columns).map(|column| Slot::of_frame(frame, row, column)));
             }
         }
         Ok(())
     }
 
-    /// Carries out a plan over `[cached ++ incoming]`, which is already in the buffers.
+    /// Carries out a plan over `[cached ++ incoming]`, which is already in the buffers and of which tokens may have been
+    /// `edited`.
     fn make_room(
         &mut self,
         context: &Context<'_>,
         pass: Pass,
         tokens: &ChunkTokens<'_>,
-        plan: &Plan,
+        (plan, edited): (&Plan, &[bool]),
         observer: Option<&mut dyn CacheObserver>,
     ) -> Result<()> {
         let scores = match self.scores(context, pass, tokens, plan)? {
@@ -182,9 +242,10 @@ impl LayerCache {
         for buffer in [&self.raw, &self.rotated, &self.values] {
             kernels::keep_rows(buffer, &kept)?;
         }
-        let after = plan.carry_out(context.policy, &self.slots, &selected, pass.span(), context.per_frame());
+        let mut after = plan.carry_out(context.policy, &self.slots, &selected, pass.span(), context.per_frame());
+        after.note_edited(&kept, edited);
         self.slots = after.slots;
-        self.rotate_moved(&after.before, context.rope)?;
+        self.rotate_moved(&after.before, context)?;
         if let Some(observer) = observer {
             observer.event(Event {
                 layer: context.layer,
@@ -247,7 +308,7 @@ impl LayerCache {
     }
 
     /// Rotates the keys anew whose position is not the one they had.
-    pub(super) fn rotate_moved(&mut self, before: &[i64], rope: &Rope) -> Result<()> {
+    pub(super) fn rotate_moved(&mut self, before: &[i64], context: &Context<'_>) -> Result<()> {
         let mut at = 0;
         while at < self.slots.len() {
             let moved = |i: usize| self.slots[i].position != before[i];
@@ -256,11 +317,9 @@ impl LayerCache {
                 continue;
             }
             let end = (at..self.slots.len()).find(|i| !moved(*i)).unwrap_or(self.slots.len());
-            let positions = self.slots[at..end].iter().map(TokenPosition::from);
-            let angles = rope.angles(positions, self.raw.device())?;
             let raw = self.raw.narrow(0, at, end - at)?;
-            self.rotated
-                .slice_set(&kernels::rotate(&raw, &angles.cos, &angles.sin)?, 0, at)?;
+            let rotated = context.rotate(&raw, &self.slots[at..end])?;
+            kernels::write_rows(&self.rotated, &rotated, at)?;
             at = end;
         }
         Ok(())

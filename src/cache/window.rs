@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::policy::Policy;
+use super::knobs::Policy;
 
 /// What a call over a rolling window is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

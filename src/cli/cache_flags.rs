@@ -116,6 +116,9 @@ mod tests {
     fn value(parameter: &Parameter) -> String {
         match parameter.kind {
             Kind::Number { .. } => "3".into(),
+            Kind::Share => "0.25".into(),
+            Kind::File => "1x4:5".into(),
+            Kind::Text { example, .. } => example.into(),
             Kind::Word { names, .. } => names[0].into(),
         }
     }

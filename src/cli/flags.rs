@@ -232,9 +232,9 @@ impl EncodingFlags {
 #[command(next_help_heading = "Video")]
 pub(super) struct SwitchFlags {
     /// What becomes of the cache where a prompt takes over, unless a switch says it itself: it stays (keep), its frames
-    /// are encoded again under the new prompt (recache), or all but the sink and the last chunk is dropped (flush)
-    /// [default: the preset's]
-    #[arg(long, value_name = "keep|recache|flush")]
+    /// are encoded again under the new prompt (recache), all but the sink and the last chunk is dropped (flush), or a
+    /// new scene begins, which what is left lies far in the past of (cut) [default: the preset's]
+    #[arg(long, value_name = "keep|recache|flush|cut")]
     pub on_switch: Option<SwitchRule>,
     /// What the sink becomes where the cache is encoded again: it stays as it is (keep), the oldest frames of the window
     /// replace it (renew), or its frames are encoded again too (encode) [default: encode for deep-sink and

@@ -11,6 +11,7 @@
 //! | `folder/` | what commands that fill a folder have in common |
 //! | `bench` | `deepforcing bench`: how fast this machine is |
 //! | `rerun`, `decode`, `inspect`, `convert` | the commands of these names |
+//! | `policies` | `deepforcing policies`: which cache policies there are and what they cost |
 //! | `prompts` | what the bundled model understands |
 //! | `actions` | what the keys of a world do, random trajectories |
 //! | `prompt_list` | prompt files of `generate`, `batch` and `sweep` |
@@ -58,6 +59,7 @@ mod logging;
 mod metrics;
 mod models;
 mod picture;
+mod policies;
 mod preview;
 mod printer;
 mod prompt_list;
@@ -129,6 +131,8 @@ enum Command {
     Bench(Box<bench::Bench>),
     /// List, download, verify and remove models
     Models(models::Models),
+    /// List the cache policies: what they keep, and what they cost with the model
+    Policies(policies::Policies),
     /// Print example prompts and the vocabulary of the bundled model
     Prompts(prompts::Prompts),
     /// Print the keys that steer a world, or make random actions for it
@@ -222,6 +226,7 @@ pub fn main() -> ExitCode {
         Command::Trace(trace) => trace.run(&printer),
         Command::Bench(bench) => bench.run(&printer),
         Command::Models(models) => models.run(&printer),
+        Command::Policies(policies) => policies.run(&printer),
         Command::Prompts(prompts) => prompts.run(),
         Command::Actions(actions) => actions.run(&printer),
         Command::Config(config) => config.run(&printer),

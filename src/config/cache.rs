@@ -26,6 +26,7 @@ impl SettedCache {
             given: CacheChanges::default(),
             origins: vec![Origin::Default; Parameter::ALL.len()],
         };
+        let chosen = layers.iter().find_map(|(layer, _)| layer.cache.policy);
         // The strongest comes last.
         for (layer, source) in layers.iter().rev() {
             resolved.value = layer.cache.over(&resolved.value);
@@ -35,6 +36,18 @@ impl SettedCache {
             for (parameter, origin) in Parameter::ALL.iter().zip(&mut resolved.origins) {
                 if layer.cache.gives(parameter) {
                     *origin = source.origin(&key(parameter));
+                }
+            }
+            // The sizes of a preset are meant for its own policy.
+            if let (Source::Preset { .. }, Some(policy)) =
+                (source, chosen.filter(|policy| *policy != resolved.value.policy))
+            {
+                let released = policy.released();
+                resolved.value = released.over(&resolved.value);
+                for (parameter, origin) in Parameter::ALL.iter().zip(&mut resolved.origins) {
+                    if released.gives(parameter) {
+                        *origin = Origin::Default;
+                    }
                 }
             }
         }
@@ -86,14 +99,14 @@ pub(super) fn normal(parameter: &Parameter, text: &str) -> Result<String, String
 fn hinted(parameter: &Parameter, text: &str, reason: String) -> String {
     match parameter.kind {
         Kind::Word { names, .. } => unknown_word(text, names),
-        Kind::Number { .. } => reason,
+        Kind::Number { .. } | Kind::Share | Kind::File | Kind::Text { .. } => reason,
     }
 }
 
 /// How a parameter is written in TOML.
 pub(super) fn notation(parameter: &Parameter) -> Notation {
     match parameter.kind {
-        Kind::Word { .. } => Notation::Text,
-        Kind::Number { .. } => Notation::Number,
+        Kind::Word { .. } | Kind::File | Kind::Text { .. } => Notation::Text,
+        Kind::Number { .. } | Kind::Share => Notation::Number,
     }
 }

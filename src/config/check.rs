@@ -22,7 +22,8 @@ impl Settings {
             rollout.first_frame_alone,
         )?;
         self.sampler(&preset.sampler).validate()?;
-        self.cache().resolve(rollout.chunk, length.latent_frames)?;
+        let policy = self.cache().resolve(rollout.chunk, length.latent_frames)?;
+        policy.check_first_frame(rollout.first_frame_alone)?;
         Ok(())
     }
 

@@ -105,6 +105,9 @@ fn every_setting_can_be_set_by_every_source() {
     let own = values.map(|(name, toml, text)| (name, toml.to_owned(), text.to_owned()));
     let of_cache = Parameter::ALL.iter().map(|parameter| match parameter.kind {
         Kind::Number { .. } => (parameter.key, "3".into(), "3".into()),
+        Kind::Text { example, .. } => (parameter.key, format!("\"{example}\""), example.into()),
+        Kind::File => (parameter.key, "\"1x4:5\"".into(), "1x4:5".into()),
+        Kind::Share => (parameter.key, "0.25".into(), "0.25".into()),
         Kind::Word { names, .. } => (parameter.key, format!("\"{}\"", names[0]), names[0].into()),
     });
     let values: Vec<(_, String, String)> = own.into_iter().chain(of_cache).collect();

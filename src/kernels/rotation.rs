@@ -11,12 +11,23 @@ use super::{f32_slice, for_rows};
 
 /// Rotates the pair of channels `(2i, 2i+1)` of every head of a token by the token's angle `i`.
 ///
-/// `x` is `[tokens, heads, head_dim]`, `cos` and `sin` are `[tokens, head_dim/2]`.
+/// `x` is `[tokens, heads, head_dim]`, `cos` and `sin` are `[tokens, head_dim/2]`, or `[tokens, heads, head_dim/2]` where
+/// heads rotate differently.
 ///
 /// # Errors
 /// When shapes disagree.
 pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    x.apply_op3_no_bwd(cos, sin, &Rotate)
+    let ((tokens, heads, dim), [.., pairs]) = (x.dims3()?, cos.dims()) else {
+        bail!("rotate: angles {:?} fit nothing", cos.dims());
+    };
+    if cos.dims() != [tokens, heads, *pairs] {
+        return x.apply_op3_no_bwd(cos, sin, &Rotate);
+    }
+    // A head is to itself what a token of one head is.
+    let alone = x.reshape((tokens * heads, 1, dim))?;
+    let flat = |angles: &Tensor| angles.reshape((tokens * heads, *pairs));
+    let rotated = alone.apply_op3_no_bwd(&flat(cos)?, &flat(sin)?, &Rotate)?;
+    rotated.reshape((tokens, heads, dim))
 }
 
 struct Rotate;
@@ -98,6 +109,17 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+
+    #[test]
+    fn heads_may_rotate_differently() -> Result<()> {
+        let x = Tensor::new(&[[[1f32, 2.], [3., 4.]]], &Device::Cpu)?;
+        let cos = Tensor::new(&[[[0f32], [1.]]], &Device::Cpu)?;
+        let sin = Tensor::new(&[[[1f32], [0.]]], &Device::Cpu)?;
+        let got = rotate(&x, &cos, &sin)?;
+        assert_eq!(got.dims(), [1, 2, 2]);
+        assert_eq!(got.flatten_all()?.to_vec1::<f32>()?, [-2., 1., 3., 4.]);
+        Ok(())
+    }
 
     #[test]
     fn a_quarter_turn_swaps_the_pair() -> Result<()> {

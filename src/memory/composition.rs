@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
-    cache::{Holding, window},
+    cache::{Holding, Switch, rules::CONTEXT_CHUNKS, window},
     recipe::Recipe,
     rollout::{LoopKind, SwitchRule, chunk_plans, prompt_at},
     vae::pictures_of_latents,
@@ -20,9 +20,12 @@ pub struct CacheState {
     /// When its pictures begin.
     pub seconds: f64,
     pub sink: usize,
-    /// Frames' worth of tokens chosen by score from all between sink and recent frames; fewer when too many of them
-    /// have reached the reuse limit.
+    /// Frames' worth of tokens chosen by score from all between sink and recent frames, fewer when too many of them
+    /// have reached the reuse limit; or frames that are averages of what has left.
     pub memory: usize,
+    /// Frames that stand for others: the first ones played again, or chunks that were made anew.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub replaced: usize,
     /// The newest frames, the chunk included.
     pub recent: usize,
     /// Frames before room was made, if it had to be.
@@ -34,6 +37,10 @@ pub struct CacheState {
     /// Chunks after which the states repeat from here on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats_after: Option<usize>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// A cache that was encoded again or flushed.
@@ -48,11 +55,19 @@ pub struct Switched {
 impl CacheState {
     /// Latent frames in all.
     pub fn held(&self) -> usize {
-        self.sink + self.memory + self.recent
+        self.sink + self.memory + self.replaced + self.recent
     }
 
     fn same(&self, other: &Self) -> bool {
-        let key = |state: &Self| (state.sink, state.memory, state.recent, state.made_room_from);
+        let key = |state: &Self| {
+            (
+                state.sink,
+                state.memory,
+                state.replaced,
+                state.recent,
+                state.made_room_from,
+            )
+        };
         key(self) == key(other)
     }
 }
@@ -68,7 +83,12 @@ impl fmt::Display for CacheState {
         if let Some(total) = self.made_room_from {
             write!(f, " left of {total}")?;
         }
-        let kinds = [("sink", self.sink), ("memory", self.memory), ("recent", self.recent)];
+        let kinds = [
+            ("sink", self.sink),
+            ("memory", self.memory),
+            ("replaced", self.replaced),
+            ("recent", self.recent),
+        ];
         let kinds: Vec<_> = kinds
             .iter()
             .filter(|(_, n)| *n > 0)
@@ -124,7 +144,7 @@ fn told(states: &[CacheState]) -> Vec<CacheState> {
 }
 
 /// The state at each chunk.
-fn all_states(recipe: &Recipe) -> Vec<CacheState> {
+pub(super) fn all_states(recipe: &Recipe) -> Vec<CacheState> {
     let (video, rollout) = (&recipe.video, recipe.rollout);
     let given = recipe.start.as_ref().map_or(0, |start| start.latent_frames);
     let generated = video.latent_frames.saturating_sub(given);
@@ -138,6 +158,7 @@ fn all_states(recipe: &Recipe) -> Vec<CacheState> {
     }
     // One token per latent frame: counts of tokens are counts of frames.
     let mut holding = Holding::default();
+    let is_made_anew = |chunk| policy.context.is_some_and(|context| chunk >= context.native);
     let mut states = Vec::with_capacity(plans.len());
     for (chunk, span) in plans.iter().enumerate() {
         let before = chunk.checked_sub(1).and_then(|before| plans.get(before));
@@ -145,7 +166,11 @@ fn all_states(recipe: &Recipe) -> Vec<CacheState> {
         let change = before.filter(|before| number(before.start) != number(span.start));
         let switched = change.and_then(|before| {
             let rule = recipe.prompts.get(number(span.start))?.on_switch;
-            holding.switch(&policy, rule.of_cache(before.frames)?, 1);
+            match rule.of_cache(before.frames)? {
+                // The chunks that were made anew are made once more, under the new prompt.
+                Switch::Recache(_) if is_made_anew(chunk) => holding.cap((CONTEXT_CHUNKS - 1) * rollout.chunk),
+                switch => drop(holding.switch(&policy, switch, 1)),
+            }
             Some(Switched {
                 rule: rule.rule(),
                 left: holding.total(),
@@ -155,15 +180,28 @@ fn all_states(recipe: &Recipe) -> Vec<CacheState> {
         let Ok(made_room) = holding.take(&policy, span.frames, 1) else {
             break;
         };
-        let (held, memory) = (holding.total(), holding.chosen());
         let made_room_from = made_room.then_some(held_before);
+        if is_made_anew(chunk) {
+            holding.cap(CONTEXT_CHUNKS * rollout.chunk);
+        }
+        let (held, memory) = (holding.total(), holding.chosen());
         let sink = holding.sink(&policy, 1);
+        let replaced = match (policy.replay, is_made_anew(chunk)) {
+            (_, true) => held.saturating_sub(sink + span.frames),
+            // All but the last chunk and the current one; before the first of these frames left they are themselves.
+            (Some(_), false) => {
+                let past = held.saturating_sub(2 * span.frames);
+                past.min(span.start.saturating_sub(span.frames + policy.window - rollout.chunk))
+            }
+            (None, false) => 0,
+        };
         states.push(CacheState {
             chunk,
             seconds: pictures_of_latents(span.start) as f64 / f64::from(video.fps.max(1)),
             sink,
             memory,
-            recent: held - sink - memory,
+            replaced,
+            recent: held.saturating_sub(sink + memory + replaced),
             made_room_from,
             switched,
             repeats_after: None,
@@ -176,7 +214,7 @@ fn all_states(recipe: &Recipe) -> Vec<CacheState> {
 mod tests {
     use super::*;
     use crate::{
-        cache::{CacheSettings, RecacheSink},
+        cache::{CacheSettings, PolicyName, RecacheSink},
         models::DecoderKind,
         prompts::PromptSpan,
         recipe::{ModelRecord, VideoRecord},
@@ -206,10 +244,9 @@ mod tests {
     }
 
     fn told(policy: &str, latent_frames: usize) -> Vec<String> {
-        composition(&recipe(policy, latent_frames))
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        let mut recipe = recipe(policy, latent_frames);
+        recipe.cache = recipe.cache.policy.released().over(&recipe.cache);
+        composition(&recipe).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -241,6 +278,36 @@ mod tests {
             ["chunk 0 (0 s): 3 = recent 3", "chunk 79 (59.06 s): 240 = recent 240"]
         );
         assert_eq!(told("sink", 3), ["chunk 0 (0 s): 3 = sink 3"]);
+    }
+
+    #[test]
+    fn memories_and_frames_that_stand_for_others_are_told() {
+        for (policy, expected) in [
+            (
+                "memrope",
+                "chunk 4 (2.81 s): 12 left of 15 = sink 3 + memory 2 + recent 7; from here on the same",
+            ),
+            (
+                "ema-sink",
+                "chunk 3 (2.06 s): 9 left of 12 = sink 3 + recent 6; from here on the same",
+            ),
+            (
+                "infinity-rope",
+                "chunk 2 (1.31 s): 6 left of 9 = sink 1 + recent 5; from here on the same",
+            ),
+        ] {
+            assert_eq!(told(policy, 240).last().unwrap(), expected, "{policy}");
+        }
+        let rolling = told("rolling-sink", 240);
+        assert!(
+            rolling.last().unwrap().contains("replaced 15 + recent 6"),
+            "{rolling:?}"
+        );
+        let anew = told("id-forcing", 240);
+        assert!(
+            anew.last().unwrap().contains("12 = sink 3 + replaced 6 + recent 3"),
+            "{anew:?}"
+        );
     }
 
     #[test]
@@ -278,10 +345,12 @@ mod tests {
 
     #[test]
     fn never_more_than_the_window_is_held() {
-        for policy in ["global", "fifo", "sink", "sink-rerope", "deep-sink", "deep-forcing"] {
+        for policy in PolicyName::NAMES.iter().copied() {
             for budget in 14..=21 {
                 let mut recipe = recipe(policy, 300);
                 recipe.cache.budget = budget;
+                recipe.cache = recipe.cache.policy.released().over(&recipe.cache);
+                recipe.cache.heads = "1x4:5".parse().unwrap();
                 let window = recipe.cache.resolve(3, 300).unwrap().window;
                 let states = all_states(&recipe);
                 assert_eq!(states.len(), 100);

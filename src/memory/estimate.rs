@@ -38,7 +38,15 @@ pub fn cache(policy: &Policy, shape: &CacheShape, latent_frames: usize) -> u64 {
     let per_token = product([3, shape.heads, shape.head_dim])
         .saturating_mul(F32)
         .saturating_add(SLOT);
-    product([shape.layers]).saturating_mul(tokens).saturating_mul(per_token)
+    let window = product([shape.layers]).saturating_mul(tokens).saturating_mul(per_token);
+    window.saturating_add(put_aside(policy, shape, latent_frames, F32))
+}
+
+/// Frames that a policy holds outside the window: keys as made and values, in numbers of `number` bytes.
+fn put_aside(policy: &Policy, shape: &CacheShape, latent_frames: usize, number: u64) -> u64 {
+    let frames = policy.stored(shape.chunk).min(latent_frames);
+    let tokens = product([shape.layers, frames, shape.tokens_per_frame()]);
+    tokens.saturating_mul(product([2, shape.heads, shape.head_dim]).saturating_mul(number))
 }
 
 /// The state of a video on disk at its largest (`crate::render::state`): what the cache holds at a chunk boundary, in
@@ -49,7 +57,10 @@ pub fn state(policy: &Policy, shape: &CacheShape, latent_frames: usize, number: 
         .saturating_mul(number)
         .saturating_add(SLOT_ON_DISK);
     let cache = product([shape.layers]).saturating_mul(tokens).saturating_mul(per_token);
-    cache.saturating_add(product([latent_frames, latent]).saturating_mul(F32))
+    let cache = cache.saturating_add(put_aside(policy, shape, latent_frames, number));
+    // Clean latents that chunks are made anew from.
+    let kept = policy.context.map_or(0, |_| policy.window);
+    cache.saturating_add(product([latent_frames.saturating_add(kept), latent]).saturating_mul(F32))
 }
 
 /// What a pass of the transformer over a chunk needs besides weights and cache.
@@ -77,6 +88,11 @@ pub fn transformer_pass(config: &TransformerConfig, policy: &Policy, shape: &Cac
     } else {
         0
     };
+    // Cosines and sines of every head.
+    let angles = policy
+        .jitter
+        .map_or(0, |_| tokens.saturating_mul(dim).saturating_mul(2 * F32));
+    let pass = pass.saturating_add(angles);
     pass.max(moved.saturating_add(tokens.saturating_mul(attention).saturating_mul(F32)))
 }
 

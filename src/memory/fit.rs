@@ -156,8 +156,8 @@ fn levers(base: &Fit, free: Free, chunk: usize) -> Vec<Lever> {
         levers.push(Lever::TinyDecoder);
     }
     // A policy that keeps the whole video has no smaller window; to the others its length is nothing.
-    let policy = base.cache.knobs(chunk);
-    if free.cache && policy.overflow == Overflow::Drop {
+    let policy = base.cache.knobs(chunk, chunk);
+    if free.cache && policy.overflow == Overflow::Drop && policy.takes_any_window() {
         if policy.left() < policy.window {
             levers.push(Lever::WindowOfBudget);
         }

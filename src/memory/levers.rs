@@ -16,7 +16,7 @@ impl fmt::Display for Levers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Make the pictures smaller with --size")?;
         // The length of the video is nothing to policies that have a least window.
-        match self.cache.knobs(self.chunk).least_window(self.chunk) {
+        match self.cache.knobs(self.chunk, self.chunk).least_window(self.chunk) {
             None => f.write_str(
                 ", make the video shorter or keep fewer frames with another --policy (`global` keeps every frame)",
             )?,

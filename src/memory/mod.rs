@@ -9,6 +9,7 @@
 //! | `levers` | what a refusal advises |
 //! | `size` | sizes as people write them |
 //! | `available` | what there is: free memory and limits of control groups |
+//! | `policies` | what each cache policy costs |
 //! | `composition` | what the cache holds over time |
 //!
 //! The sizes are read from the headers of the model files, which takes no time. The estimate is of the highest moment:
@@ -24,6 +25,7 @@ pub mod estimate;
 mod fit;
 mod gpu;
 mod levers;
+mod policies;
 mod size;
 mod sizes;
 
@@ -35,11 +37,19 @@ pub use available::{Available, Limit};
 pub use composition::{CacheState, composition};
 pub use fit::{Fit, Free, fit};
 pub use gpu::{GpuMemoryError, GpuPlan, GpuRoom};
+pub use policies::{PolicyCost, policy_costs};
 pub use size::ByteSize;
 pub use sizes::{ConditionSizes, DecoderSizes, Sizes};
 
 use self::levers::Levers;
-use crate::{Result, cache::window, hub::human_bytes, models::ModelFiles, recipe::Recipe, rollout::LoopKind};
+use crate::{
+    Result,
+    cache::{knobs::Classing, window},
+    hub::human_bytes,
+    models::ModelFiles,
+    recipe::Recipe,
+    rollout::LoopKind,
+};
 
 /// The program itself with its libraries and threads.
 const PROGRAM: u64 = 60_000_000;
@@ -289,6 +299,10 @@ fn parts(sizes: &Sizes, recipe: &Recipe) -> Result<Vec<Part>> {
     let (height, width) = (settings.height, settings.width);
     let config = &sizes.transformer;
     let shape = config.cache_shape(height, width, settings.chunk);
+    if let Some(Classing::Profile(profile)) = settings.policy.heads.map(|heads| heads.classing) {
+        // Known before anything is loaded.
+        profile.check(config.layers, config.heads)?;
+    }
     let mut parts = Vec::new();
     let mut add = |name: &'static str, bytes: u64, when: When| parts.push(Part { name, bytes, when });
     add("program", PROGRAM, When::Always);

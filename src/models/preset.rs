@@ -130,6 +130,8 @@ const EMBEDDED: &[(&str, &str)] = &[
         "matrix-game-2-temple-deep",
         include_str!("../../configs/matrix-game-2-temple-deep.toml"),
     ),
+    ("infinity-rope", include_str!("../../configs/infinity-rope.toml")),
+    ("flashdreams", include_str!("../../configs/flashdreams.toml")),
     ("toy", include_str!("../../configs/toy.toml")),
 ];
 
@@ -408,7 +410,12 @@ mod tests {
         }
         let others = Preset::names().into_iter().filter(|name| !name.starts_with("longlive"));
         for name in others {
-            assert_eq!(Preset::load(name).unwrap().on_switch, SwitchRule::Keep, "{name}");
+            let expected = if name == "infinity-rope" {
+                SwitchRule::Flush
+            } else {
+                SwitchRule::Keep
+            };
+            assert_eq!(Preset::load(name).unwrap().on_switch, expected, "{name}");
         }
     }
 

@@ -218,7 +218,8 @@ impl Fields {
 
     /// What becomes of the cache where each of `count` prompts takes over; nothing is said of the first one.
     fn on_switch(&self, count: usize) -> Result<Vec<Option<SwitchRule>>, LineProblem> {
-        const EXPECTED: &str = "\"keep\", \"recache\" or \"flush\", or a list with one of these for each switch";
+        const EXPECTED: &str =
+            "\"keep\", \"recache\", \"flush\" or \"cut\", or a list with one of these for each switch";
         let read = |value: &Value| match value {
             Value::Null => Ok(None),
             Value::String(word) if word.parse::<SwitchRule>().is_ok() => Ok(word.parse().ok()),

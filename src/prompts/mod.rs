@@ -25,7 +25,7 @@
 //! | `prompt` | the prompt of a video without switches |
 //! | `prompts` | list of prompts that follow each other (in place of `prompt`) |
 //! | `switch` | list of the points where the second and later prompts take over: numbers are seconds, strings are `"12s"`, `"1:30"`, `"1m30s"` or latent frames `"40f"`; without it all prompts get equal shares of the video |
-//! | `on_switch` | what becomes of the cache at a switch: `"keep"`, `"recache"` or `"flush"`, or a list with one of them (or `null`, as for all videos) for each switch |
+//! | `on_switch` | what becomes of the cache at a switch: `"keep"`, `"recache"`, `"flush"` or `"cut"`, or a list with one of them (or `null`, as for all videos) for each switch |
 //! | `switch_frame_indices` | the same as a list of latent frames, as in LongLive's configuration |
 //! | `seed` | whole number, 0 to 2⁶⁴ − 1; -1 or `"random"` draws one |
 //! | `seconds` | length of the video: a number, or a text such as `"90s"` or `"1:30"` |

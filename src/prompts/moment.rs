@@ -50,7 +50,7 @@ pub enum MomentError {
     )]
     NotASwitch { text: String },
     #[error(
-        "`{word}` between time and colon says nothing known; write keep, recache or flush, or nothing, for example \
+        "`{word}` between time and colon says nothing known; write keep, recache, flush or cut, or nothing, for example \
          --switch '12s recache: a storm comes'"
     )]
     UnknownRule { word: String },
@@ -114,6 +114,12 @@ pub fn parse_switch(text: &str) -> Result<Segment, MomentError> {
     let (time, word) = match time.split_once(char::is_whitespace) {
         Some((time, word)) => (time, Some(word.trim())),
         None => (time, None),
+    };
+    // As prompts of Infinity-RoPE mark a scene.
+    let (time, word) = match (time.strip_suffix('#'), word) {
+        (Some(time), None) => (time, Some("cut")),
+        (_, Some("#")) => (time, Some("cut")),
+        _ => (time, word),
     };
     // `1:30 people dance: all night` has its colon too late: the time ends before the first word.
     if !time.starts_with(|c: char| c.is_ascii_digit()) || word.is_some_and(|word| word.contains(char::is_whitespace)) {
@@ -265,10 +271,13 @@ mod tests {
         assert_eq!(rule("12s: x"), Ok(None));
         assert_eq!(rule("12s recache: x"), Ok(Some(SwitchRule::Recache)));
         assert_eq!(rule("1:30  flush : x"), Ok(Some(SwitchRule::Flush)));
+        for text in ["5s cut: x", "5s #: x", "5s#: x"] {
+            assert_eq!(rule(text), Ok(Some(SwitchRule::Cut)), "{text}");
+        }
         assert_eq!(rule("40f keep:recache: x"), Ok(Some(SwitchRule::Keep)));
         let error = rule("12s recahce: x").unwrap_err().to_string();
         assert!(
-            error.contains("`recahce`") && error.contains("keep, recache or flush"),
+            error.contains("`recahce`") && error.contains("keep, recache, flush or cut"),
             "{error}"
         );
     }

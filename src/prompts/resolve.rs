@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Moment, Segment};
 use crate::{
     cache::{Overflow, Policy},
-    rollout::{ChunkPlan, OnSwitch},
+    rollout::{ChunkPlan, OnSwitch, SwitchRule},
     vae::{TEMPORAL_FACTOR, pictures_of_latents},
 };
 
@@ -114,6 +114,17 @@ pub enum SwitchError {
         seconds: f64,
         capacity: usize,
     },
+    #[error(
+        "the prompt that takes over at {} s (latent frame {latent_frame}) cannot have `{rule}`: this policy holds {what}, \
+         which would be lost; take --on-switch keep, or another policy",
+        rounded(*seconds)
+    )]
+    LosesPast {
+        latent_frame: usize,
+        seconds: f64,
+        rule: SwitchRule,
+        what: &'static str,
+    },
 }
 
 /// Puts prompts on the chunks of a video of `pictures` pictures at `fps` per second. A switch takes effect with the
@@ -183,11 +194,29 @@ pub fn resolve_switches(
     Ok(resolved)
 }
 
-/// Refuses switches at which a cache would have to be encoded again that cannot hold the video so far.
+/// Refuses switches at which a cache would have to be encoded again that cannot hold the video so far, or of which a
+/// policy would lose what it lives on.
 ///
 /// # Errors
 /// With the first one.
 pub fn check_recaches(prompts: &[PromptSpan], policy: &Policy) -> Result<(), SwitchError> {
+    let loses = |prompt: &&PromptSpan| match prompt.on_switch {
+        OnSwitch::Keep => false,
+        OnSwitch::Recache { .. } => !policy.can_be_encoded_again(),
+        OnSwitch::Flush | OnSwitch::Cut => policy.replay.is_some(),
+    };
+    if let Some(prompt) = prompts.iter().find(loses) {
+        return Err(SwitchError::LosesPast {
+            latent_frame: prompt.latent_frame,
+            seconds: prompt.seconds,
+            rule: prompt.on_switch.rule(),
+            what: if policy.replay.is_some() {
+                "the first frames, which it plays again"
+            } else {
+                "averages of frames that have left"
+            },
+        });
+    }
     let beyond =
         |prompt: &&PromptSpan| prompt.on_switch.recaches() && prompt.latent_frame.saturating_add(1) > policy.window;
     match prompts.iter().find(beyond) {

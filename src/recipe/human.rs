@@ -55,6 +55,7 @@ impl Recipe {
                         OnSwitch::Keep => {}
                         OnSwitch::Recache { sink } => place += &format!(", cache encoded again (sink: {sink})"),
                         OnSwitch::Flush => place += ", cache flushed",
+                        OnSwitch::Cut => place += ", a new scene",
                     }
                     text += &row("prompt", &format!("{place}: {prompt_text}"));
                 }

@@ -415,6 +415,8 @@ impl Recipe {
         self.sampler.validate()?;
         let policy = self.cache.resolve(self.rollout.chunk, self.video.latent_frames)?;
         self.check_action_window(&policy)?;
+        policy.check_first_frame(self.rollout.first_frame_alone)?;
+        policy.check_frame((self.video.height / 16) * (self.video.width / 16))?;
         rolling::Asked {
             rollout: self.rollout,
             sampler: &self.sampler,

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Error, Result,
-    cache::CacheSettings,
+    cache::{CacheSettings, PolicyError},
     config::Settings,
     models::ModelFiles,
     prompts::{Resolved, Scene, check_recaches, output_names, resolve_switches},
@@ -148,6 +148,12 @@ fn work(
     )?;
     if request.trace.is_some() && recipe.rollout.kind == LoopKind::Rolling {
         return Err(RollingError::Trace.into());
+    }
+    let attention = request.trace.as_ref().is_some_and(|trace| !trace.attention.is_empty());
+    let knobs = recipe.cache.knobs(recipe.rollout.chunk, recipe.video.latent_frames);
+    if attention && knobs.heads.is_some() {
+        let policy = recipe.cache.policy;
+        return Err(PolicyError::AttentionOfParts { policy }.into());
     }
     let job = Job {
         recipe,

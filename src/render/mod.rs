@@ -50,6 +50,7 @@ pub mod session;
 pub mod speed;
 pub mod state;
 mod state_file;
+mod state_slots;
 pub(crate) mod world;
 
 use std::{

@@ -297,7 +297,7 @@ impl Session {
     }
 
     /// A video of the settings with a long prompt, to plan with.
-    fn sample(&self, seconds: Option<f64>) -> Result<Recipe> {
+    pub fn sample(&self, seconds: Option<f64>) -> Result<Recipe> {
         let (settings, preset) = (&self.settings, &self.located.preset);
         let (rollout, size, fps) = (preset.rollout, settings.size.value.checked()?, settings.fps.value);
         let seconds = seconds.unwrap_or(0.0).max(settings.seconds.value);

@@ -14,8 +14,9 @@ use safetensors::{SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::state_slots::{frame_numbers, slot_width, slots, written_slots};
 use crate::{
-    cache::{CacheSnapshot, FrameSnapshot, LayerSnapshot, Slot},
+    cache::{CacheSnapshot, FrameSnapshot, LayerSnapshot, ShelfSnapshot},
     files,
     hub::file_hash::hexadecimal,
     recipe::Recipe,
@@ -27,10 +28,6 @@ use crate::{
 const FORMAT: u32 = 1;
 /// Key of the header in the metadata.
 const KEY: &str = "deepforcing-state";
-/// Numbers that a slot is written as: frame, row, column, position, reuses.
-const SLOT: usize = 5;
-/// Bytes of a slot in the file.
-pub(super) const SLOT_BYTES: u64 = (SLOT * size_of::<i64>()) as u64;
 /// Name of the tensor that holds [`Snapshot::window`].
 const WINDOW: &str = "window";
 /// Names of the tensors that hold [`Snapshot::actions`], a row per picture.
@@ -52,6 +49,15 @@ pub(super) struct Header {
     frame: usize,
     prompt: Option<usize>,
     end: Option<u64>,
+    /// First latent frame of the cache's video; absent in states of versions that did not ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<u64>,
+    /// Latent frames of the last chunk, where it began a scene.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cut: Option<usize>,
+    /// Class of each head, layer by layer, where they were found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head_classes: Option<Vec<Vec<usize>>>,
     layers: usize,
     /// Channels, height and width of a latent frame.
     latent_shape: [usize; 3],
@@ -75,6 +81,9 @@ impl Header {
             frame: snapshot.frame,
             prompt: snapshot.prompt,
             end: snapshot.cache.end,
+            origin: snapshot.cache.origin,
+            cut: snapshot.cache.cut,
+            head_classes: snapshot.cache.head_classes.clone(),
             layers: snapshot.cache.layers.len(),
             latent_shape: shape,
             latent_frames: frames,
@@ -157,7 +166,12 @@ pub(super) fn bytes(snapshot: &Snapshot) -> u64 {
     let of = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
     let layer = |layer: &LayerSnapshot| {
         let queries: u64 = layer.queries.iter().map(of).sum();
-        of(&layer.raw) + of(&layer.rotated) + of(&layer.values) + queries + layer.slots.len() as u64 * SLOT_BYTES
+        let shelf = layer
+            .shelf
+            .as_ref()
+            .map_or(0, |shelf| of(&shelf.raw) + of(&shelf.values));
+        let tokens = of(&layer.raw) + of(&layer.rotated) + of(&layer.values);
+        tokens + queries + shelf + (layer.slots.len() * slot_width(&layer.slots) * size_of::<i64>()) as u64
     };
     let history = snapshot.history.as_ref();
     let history = history.map_or(0, |history| {
@@ -173,17 +187,17 @@ pub(super) fn write(path: &Path, header: &Header, snapshot: &Snapshot) -> Result
     let words = |error: &dyn std::fmt::Display| error.to_string();
     let mut tensors: Vec<(String, Tensor)> = Vec::new();
     for (i, layer) in snapshot.cache.layers.iter().enumerate() {
-        let slots = layer.slots.iter().flat_map(|slot| {
-            [
-                slot.frame as i64,
-                slot.row.into(),
-                slot.column.into(),
-                slot.position,
-                slot.reuses.into(),
-            ]
-        });
-        let slots = Tensor::from_vec(slots.collect::<Vec<i64>>(), (layer.slots.len(), SLOT), &Device::Cpu);
-        tensors.push((format!("{i}.slots"), slots.map_err(|e| words(&e))?));
+        tensors.push((
+            format!("{i}.slots"),
+            written_slots(&layer.slots).map_err(|e| words(&e))?,
+        ));
+        if let Some(shelf) = &layer.shelf {
+            let frames = shelf.frames.iter().map(|frame| *frame as i64).collect::<Vec<_>>();
+            let frames = Tensor::from_vec(frames, shelf.frames.len(), &Device::Cpu);
+            tensors.push((format!("{i}.shelf"), frames.map_err(|e| words(&e))?));
+            tensors.push((format!("{i}.shelf-keys"), shelf.raw.clone()));
+            tensors.push((format!("{i}.shelf-values"), shelf.values.clone()));
+        }
         for (name, tensor) in [
             ("keys", &layer.raw),
             ("rotated", &layer.rotated),
@@ -296,18 +310,19 @@ impl Content {
                 rotated: get(format!("{i}.rotated"))?,
                 values: get(format!("{i}.values"))?,
                 queries,
+                shelf: match tensors.tensor(&format!("{i}.shelf")) {
+                    Ok(_) => Some(ShelfSnapshot {
+                        frames: frame_numbers(&get(format!("{i}.shelf"))?).ok_or(format!("`{i}.shelf` is damaged"))?,
+                        raw: get(format!("{i}.shelf-keys"))?,
+                        values: get(format!("{i}.shelf-values"))?,
+                    }),
+                    Err(_) => None,
+                },
             })
         };
         let history = if tensors.tensor("history.frames").is_ok() {
-            let numbers = get("history.frames".into())?
-                .to_vec1::<i64>()
-                .map_err(|error| error.to_string())?;
             Some(HistorySnapshot {
-                frames: numbers
-                    .into_iter()
-                    .map(u64::try_from)
-                    .collect::<Result<_, _>>()
-                    .map_err(|_| "`history.frames` is damaged")?,
+                frames: frame_numbers(&get("history.frames".into())?).ok_or("`history.frames` is damaged")?,
                 latents: get("history.latents".into())?,
             })
         } else {
@@ -319,6 +334,9 @@ impl Content {
             prompt: header.prompt,
             cache: CacheSnapshot {
                 end: header.end,
+                origin: header.origin,
+                cut: header.cut,
+                head_classes: header.head_classes.clone(),
                 layers: (0..header.layers).map(layer).collect::<Result<_, _>>()?,
                 frames: (0..header.layers)
                     .map(|i| frame_windows(&tensors, i))
@@ -393,23 +411,6 @@ fn actions(tensors: &SafeTensors<'_>, frame: usize) -> Result<Option<ActionRows>
     let first = first.ok_or("it has more actions than pictures")?;
     let rows = ActionRows::starting_at(first, keyboard, mouse);
     rows.map(Some).map_err(|error| error.to_string())
-}
-
-fn slots(tensor: &Tensor) -> Option<Vec<Slot>> {
-    let rows = tensor.to_vec2::<i64>().ok()?;
-    let slot = |row: &Vec<i64>| {
-        let [frame, row, column, position, reuses] = *row.as_slice() else {
-            return None;
-        };
-        Some(Slot {
-            frame: frame.try_into().ok()?,
-            row: row.try_into().ok()?,
-            column: column.try_into().ok()?,
-            position,
-            reuses: reuses.try_into().ok()?,
-        })
-    };
-    rows.iter().map(slot).collect()
 }
 
 /// The latents of the chunks so far.

@@ -10,9 +10,13 @@ use super::{
 };
 use crate::{
     Error, Result,
-    cache::{KvCache, Policy, RecacheSink, holding::attention_sizes},
+    cache::{
+        KvCache, Policy, PolicyError, RecacheSink,
+        context::{self, Keep, Sees, Step},
+        holding::attention_sizes,
+    },
     rollout::sampler::{self, DenoisingStep, SamplerSettings, Schedule},
-    transformer::{CausalWan, Observer, PromptContext, TimeEmbedding},
+    transformer::{CausalWan, Observer, PromptContext, TimeEmbedding, config::PATCH},
 };
 
 /// What is to be generated.
@@ -114,6 +118,10 @@ impl Rollout {
         noise: Box<dyn NoiseSource>,
     ) -> Result<Self> {
         settings.sampler.validate()?;
+        settings.policy.check_first_frame(settings.first_frame_alone)?;
+        settings
+            .policy
+            .check_frame((settings.height / PATCH) * (settings.width / PATCH))?;
         let given_frames = match &given {
             Some(given) => check_given(given, &model, &settings)?,
             None => 0,
@@ -158,7 +166,7 @@ impl Rollout {
             context_time: model.time_embedding(&[settings.sampler.context_noise])?,
             given_time: model.time_embedding(&[0.0])?,
             cache,
-            history: director.may_recache().then(History::default),
+            history: (director.may_recache() || settings.policy.context.is_some()).then(History::default),
             director,
             spans,
             chunks: plans.map(|plans| plans.len()),
@@ -177,8 +185,11 @@ impl Rollout {
     /// make nothing else.
     ///
     /// # Errors
-    /// When a chunk is longer than the action window, or the device cannot hold it.
+    /// When a chunk is longer than the action window, its policy needs other passes than a world's, or the device cannot hold it.
     pub fn of_world(mut self, world: World) -> Result<Self> {
+        if self.settings.policy.context.is_some() {
+            return Err(PolicyError::ContextOfWorld.into());
+        }
         self.model.add_action_windows(&mut self.cache, world.action_window)?;
         self.world = Some(WorldState::new(world.image));
         Ok(self)
@@ -214,10 +225,13 @@ impl Rollout {
     fn switch(&mut self, cue: &Cue, progress: &mut dyn FnMut(Progress<'_>)) -> Result<()> {
         match cue.on_switch {
             OnSwitch::Keep => return Ok(()),
+            // Chunks that were made anew are made once more before the chunk.
+            OnSwitch::Recache { .. } if self.made_anew(self.next.index) => {}
             OnSwitch::Recache { sink } => self.recache(&cue.context, sink)?,
-            OnSwitch::Flush => {
-                let last = self.spans.first_frame_of(self.next.index.saturating_sub(1));
-                self.cache.flush(self.next.start - last)?;
+            OnSwitch::Flush => self.flush()?,
+            OnSwitch::Cut => {
+                self.flush()?;
+                self.cache.cut()?;
             }
         }
         progress(Progress::Switched {
@@ -227,9 +241,68 @@ impl Rollout {
         Ok(())
     }
 
+    /// Whether the window of chunk `index` is made of chunks that were made anew.
+    fn made_anew(&self, index: usize) -> bool {
+        let context = self.settings.policy.context;
+        context.is_some_and(|context| index >= context.native)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let last = self.spans.first_frame_of(self.next.index.saturating_sub(1));
+        self.cache.flush(self.next.start - last)
+    }
+
+    /// Makes finished chunks anew for the window of the next one, where the policy says so; `rebuild`: all of them.
+    fn make_anew(&mut self, prompt: &PromptContext, rebuild: bool) -> Result<()> {
+        let Some(rule) = self.settings.policy.context else {
+            return Ok(());
+        };
+        for step in context::before(rule, self.next.index, rebuild) {
+            match step {
+                Step::Assemble { chunk } => {
+                    let (first, frames) = match chunk {
+                        Some(chunk) => self.frames_of(chunk),
+                        // The first chunk after the sink's that will be in the window.
+                        None => (self.frames_of(self.next.index.saturating_sub(2).max(1)).0, 0),
+                    };
+                    self.cache.assemble(first, frames)?;
+                }
+                Step::Pass { chunk, keep, sees } => {
+                    let (first, frames) = self.frames_of(chunk);
+                    let latents = match &self.history {
+                        Some(history) => history.frames(first, frames)?,
+                        None => continue,
+                    };
+                    self.context_pass(&latents, prompt, first, (keep, sees))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// First frame and number of frames of a chunk, in positions.
+    fn frames_of(&self, chunk: usize) -> (u64, usize) {
+        let plan = self.spans.at(self.spans.first_frame_of(chunk));
+        (self.position(plan), plan.frames)
+    }
+
+    /// A clean pass over a finished chunk that begins at position `first`.
+    fn context_pass(
+        &mut self,
+        latents: &Tensor,
+        prompt: &PromptContext,
+        first: u64,
+        (keep, sees): (Keep, Sees),
+    ) -> Result<()> {
+        let pass = self.cache.begin_context(first, latents.dim(0)?, keep, sees)?;
+        let (model, time) = (&self.model, &self.context_time);
+        model.fill_pass(latents, time, prompt, pass, &mut self.cache)
+    }
+
     /// Encodes the frames of the cache again, from their clean latents, under `prompt`
     /// (docs/algorithms/longlive.md section 3).
     fn recache(&mut self, prompt: &PromptContext, sink: RecacheSink) -> Result<()> {
+        self.cache.undo_cut()?;
         let Some((pass, places)) = self.cache.rewrite(sink) else {
             return Ok(());
         };
@@ -299,9 +372,12 @@ impl ChunkLoop for Rollout {
             return Ok(None);
         };
         self.write_back(progress)?;
+        let mut rebuild = false;
         if self.next.prompt.is_some_and(|before| before != cue.number) {
             self.switch(&cue, progress)?;
+            rebuild = cue.on_switch.recaches() && self.made_anew(self.next.index);
         }
+        self.make_anew(&cue.context, rebuild)?;
         let index = self.next.index;
         let context = self.conditions(ahead, cue.context)?;
         let latents = match &self.given {
@@ -332,8 +408,13 @@ impl ChunkLoop for Rollout {
             &self.context_time
         };
         let position = self.position(chunk.plan);
-        self.model
-            .fill_cache(&chunk.latents, time, &chunk.prompt, position, &mut self.cache)?;
+        let context = self.settings.policy.context;
+        match context.and_then(|rule| context::after(rule, chunk.index)) {
+            Some(how) => self.context_pass(&chunk.latents, &chunk.prompt, position, how)?,
+            None => self
+                .model
+                .fill_cache(&chunk.latents, time, &chunk.prompt, position, &mut self.cache)?,
+        }
         if let Some(history) = &mut self.history {
             history.push(position, &chunk.latents)?;
             history.forget(&self.cache);

@@ -38,6 +38,8 @@ pub enum OnSwitch {
     Recache { sink: RecacheSink },
     /// All but the sink and the last chunk is dropped.
     Flush,
+    /// As [`OnSwitch::Flush`], and what is left lies far in the past of the next chunk: a new scene begins.
+    Cut,
 }
 
 impl OnSwitch {
@@ -57,6 +59,7 @@ impl OnSwitch {
             Self::Keep => SwitchRule::Keep,
             Self::Recache { .. } => SwitchRule::Recache,
             Self::Flush => SwitchRule::Flush,
+            Self::Cut => SwitchRule::Cut,
         }
     }
 }
@@ -69,12 +72,14 @@ pub enum SwitchRule {
     Keep,
     Recache,
     Flush,
+    Cut,
 }
 
 names!(SwitchRule:
     "keep" => SwitchRule::Keep,
     "recache" => SwitchRule::Recache,
     "flush" => SwitchRule::Flush,
+    "cut" => SwitchRule::Cut,
 );
 
 impl OnSwitch {
@@ -95,6 +100,7 @@ impl SwitchRule {
             Self::Keep => OnSwitch::Keep,
             Self::Recache => OnSwitch::Recache { sink },
             Self::Flush => OnSwitch::Flush,
+            Self::Cut => OnSwitch::Cut,
         }
     }
 }

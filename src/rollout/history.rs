@@ -61,6 +61,20 @@ impl History {
         Ok(Tensor::stack(&frames, 0)?)
     }
 
+    /// Latents of `frames` frames from number `first` on, `[frames, channels, height, width]`.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub(super) fn frames(&self, first: u64, frames: usize) -> Result<Tensor> {
+        let places: Vec<Place> = (first..first + frames as u64)
+            .map(|frame| Place {
+                frame,
+                position: frame as i64,
+            })
+            .collect();
+        self.at(&places)
+    }
+
     /// What is held; `None` before the first chunk.
     ///
     /// # Errors

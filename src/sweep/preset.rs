@@ -24,7 +24,7 @@ use super::{Axis, NamedPoint, SweepError, axis_keys, parameters, systems, values
 use crate::{config::Key, files, models::preset::Preset, text::nearest};
 
 /// Presets that are part of the program.
-const EMBEDDED: [(&str, &str); 4] = [
+const EMBEDDED: [(&str, &str); 5] = [
     ("paper-sink", include_str!("../../configs/sweeps/paper-sink.toml")),
     (
         "paper-components",
@@ -32,6 +32,7 @@ const EMBEDDED: [(&str, &str); 4] = [
     ),
     ("paper-scorer", include_str!("../../configs/sweeps/paper-scorer.toml")),
     ("paper-systems", include_str!("../../configs/sweeps/paper-systems.toml")),
+    ("policies", include_str!("../../configs/sweeps/policies.toml")),
 ];
 
 /// What a sweep consists of, from a file.

@@ -188,7 +188,16 @@ pub struct Chunk {
 #[serde(rename_all = "kebab-case")]
 pub struct Held {
     pub sink: Vec<Run<u64>>,
+    /// Of the sink: frames that have taken in frames that left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub averaged: Vec<Run<u64>>,
+    /// Averages of frames that left, by the last one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<Run<u64>>,
     pub selected: Vec<Run<u64>>,
+    /// Frames that stand in the place of others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copied: Vec<Run<u64>>,
     pub recent: Vec<Run<u64>>,
     /// The chunk itself.
     pub current: Vec<Run<u64>>,

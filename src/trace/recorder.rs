@@ -15,12 +15,12 @@ use super::{
 };
 use crate::{
     Result,
-    cache::{CacheObserver, Event, Interest, KvCache, Pass, Sight, Slot},
+    cache::{CacheObserver, Event, Interest, KvCache, Made, Pass, Sight, Slot},
     recipe::Recipe,
 };
 
-/// A trace in the making, beside its place as [`partial_of`](super::partial_of). Dropped without [`Tracing::finish`], the file stays there as it
-/// is, whole lines and no last one.
+/// A trace in the making, beside its place as [`partial_of`](super::partial_of). Dropped without [`Tracing::finish`], the
+/// file stays there as it is, whole lines and no last one.
 pub struct Tracing(Arc<Mutex<Recorder>>);
 
 impl Tracing {
@@ -262,12 +262,21 @@ fn rounded(share: &f32) -> f64 {
 fn held(slots: &[Slot], sink: usize, selected: usize, current: usize) -> Held {
     let (before, current) = slots.split_at(slots.len().saturating_sub(current));
     let (sink, rest) = before.split_at(sink.min(before.len()));
-    let (selected, recent) = rest.split_at(selected.min(rest.len()));
+    let is_memory = |slot: &Slot| matches!(slot.made, Made::Memory(_));
+    let (memory, rest) = rest.split_at(rest.partition_point(is_memory));
+    let (selected, rest) = rest.split_at(selected.min(rest.len()));
     let frames = |slots: &[Slot]| runs(slots.iter().map(|slot| slot.frame));
+    let made = |slots: &[Slot], made: Made, so: bool| {
+        let those = slots.iter().filter(|slot| (slot.made == made) == so);
+        runs(those.map(|slot| slot.frame))
+    };
     Held {
-        sink: frames(sink),
+        sink: made(sink, Made::Average, false),
+        averaged: made(sink, Made::Average, true),
+        memory: runs(memory.iter().map(|slot| slot.frame)),
         selected: frames(selected),
-        recent: frames(recent),
+        copied: made(rest, Made::Copy, true),
+        recent: made(rest, Made::Copy, false),
         current: frames(current),
     }
 }
@@ -355,15 +364,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_split_from_the_end() {
-        let slots: Vec<Slot> = (0..6)
-            .map(|frame| Slot {
-                frame,
-                row: 0,
-                column: 0,
-                position: 0,
-                reuses: 0,
-            })
-            .collect();
+        let slots: Vec<Slot> = (0..6).map(|frame| Slot::of_frame(frame, 0, 0)).collect();
         let counts = |held: Held| [held.sink, held.selected, held.recent, held.current].map(|runs| runs.len());
         assert_eq!(
             counts(held(&slots[..3], 4, 0, 3)),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Result,
-    cache::{ChunkTokens, FrameWindow, KvCache, Pass, Place, rope::Angles},
+    cache::{ChunkTokens, FrameWindow, HeadGroup, KvCache, Pass, Place, rope::Angles},
     checkpoint::Weights,
     kernels,
 };
@@ -112,6 +112,28 @@ impl Context<'_> {
                 reason: "keys and values of actions belong to the passes that made them".into(),
             }),
             Self::Whole => Err(crate::Error::NoActionCache),
+        }
+    }
+
+    /// Rotation of the input's `frames` latent frames in layer `layer`, where its heads do not rotate alike.
+    pub(super) fn head_angles(&self, layer: usize, frames: usize) -> Result<Option<Angles>> {
+        match self {
+            Self::Cached { cache, pass } => {
+                let places = pass.position..pass.position + frames as i64;
+                cache.head_angles(layer, places)
+            }
+            Self::Rewritten { cache, places, .. } => {
+                cache.head_angles(layer, places.iter().map(|place| place.position))
+            }
+            Self::Whole => Ok(None),
+        }
+    }
+
+    /// The groups of heads of layer `layer` that attend to different keys, where they do.
+    fn head_groups(&self, layer: usize) -> Result<Option<Vec<HeadGroup>>> {
+        match self {
+            Self::Cached { cache, pass } => cache.head_groups(layer, *pass),
+            Self::Rewritten { .. } | Self::Whole => Ok(None),
         }
     }
 
@@ -266,7 +288,10 @@ impl Block {
         if depth == Depth::CacheOnly {
             return Ok(None);
         }
-        let out = kernels::attention(&queries, &all_keys, &all_values, attention.scale())?;
+        let out = match context.head_groups(self.index)? {
+            None => kernels::attention(&queries, &all_keys, &all_values, attention.scale())?,
+            Some(groups) => attend_in_groups(&queries, &groups, attention.scale())?,
+        };
         let out = attention.o.forward(&out.flatten_from(1)?)?;
         observer.block(self.index, "self_attn", || Ok(out.clone()));
         Ok(Some(out))
@@ -285,6 +310,24 @@ impl Block {
         observer.block(self.index, "cross_attn", || Ok(out.clone()));
         Ok(out)
     }
+}
+
+/// Attention of each group of heads to its keys; `[tokens, heads, head_dim]`, heads in their order.
+fn attend_in_groups(queries: &Tensor, groups: &[HeadGroup], scale: f64) -> Result<Tensor> {
+    let order: Vec<u32> = groups.iter().flat_map(|group| group.heads.iter().copied()).collect();
+    let attend = |group: &HeadGroup| -> Result<Tensor> {
+        let heads = Tensor::new(group.heads.as_slice(), queries.device())?;
+        let queries = queries.index_select(&heads, 1)?;
+        Ok(kernels::attention(&queries, &group.keys, &group.values, scale)?)
+    };
+    let out = Tensor::cat(&groups.iter().map(attend).collect::<Result<Vec<_>>>()?, 1)?;
+    let mut places = vec![0u32; order.len()];
+    for (place, head) in (0..).zip(order) {
+        places[head as usize] = place;
+    }
+    Ok(out
+        .contiguous()?
+        .index_select(&Tensor::new(places, queries.device())?, 1)?)
 }
 
 /// LayerNorm without parameters, as an observer wants to see it.

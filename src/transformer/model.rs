@@ -245,7 +245,7 @@ impl CausalWan {
         cache: &mut KvCache,
     ) -> Result<()> {
         let (frames, ..) = latents.dims4()?;
-        let pass = cache.begin(start, frames)?;
+        let pass = cache.begin_clean(start, frames)?;
         self.fill_pass(latents, time, prompt, pass, cache)
     }
 
@@ -333,9 +333,10 @@ impl CausalWan {
         for (i, (block, prompt)) in self.blocks.iter().zip(&prompt.blocks).enumerate() {
             let last = i + 1 == self.blocks.len();
             let depth = if last { depth } else { Depth::Full };
+            let of_heads = context.head_angles(i, frames)?;
             let conditioning = Conditioning {
                 modulation: &time.modulation,
-                angles: &angles,
+                angles: of_heads.as_ref().unwrap_or(&angles),
                 prompt,
                 actions: actions.as_ref(),
             };

@@ -139,13 +139,8 @@ impl Cache {
         let per_frame = self.per_frame;
         let plan = Plan::make(&self.policy, self.slots.len(), frames * per_frame, per_frame)?;
         for frame in start..start + frames as u64 {
-            self.slots.extend((0..per_frame as u32).map(|column| Slot {
-                frame,
-                row: 0,
-                column,
-                position: frame as i64,
-                reuses: 0,
-            }));
+            self.slots
+                .extend((0..per_frame as u32).map(|column| Slot::of_frame(frame, 0, column)));
         }
         let before = self.slots.clone();
         let event = plan.map(|plan| {

@@ -9,6 +9,7 @@ pub mod causvid;
 pub mod checkpoint;
 pub mod longlive;
 pub mod lora;
+pub mod policy;
 pub mod rolling;
 pub mod rollout;
 pub mod schedule;

@@ -16,6 +16,8 @@ use super::{Case, number, tolerance};
 /// The network of a case, checked against the sizes that its `meta.json` states.
 pub fn load_model(case: &Case) -> Result<Arc<CausalWan>> {
     let file = case.meta["weights"].as_str().context("meta.json names no weights")?;
+    // Some cases say behind the name where it is.
+    let file = file.split_once(" (").map_or(file, |(file, _)| file);
     let weights = Weights::from_checkpoint(
         Checkpoint::open(&case.file(file))?,
         case.compute.dtype,
@@ -45,8 +47,8 @@ pub fn load_model(case: &Case) -> Result<Arc<CausalWan>> {
             (None, "out_dim") => "out_channels",
             _ => name,
         };
-        // Some cases leave the channels to the weights.
-        if name.ends_with("_channels") && stated.get(name).is_none() {
+        // Some cases leave these to the weights.
+        if (name.ends_with("_channels") || name == "ffn_dim") && stated.get(name).is_none() {
             continue;
         }
         case.check(

@@ -76,7 +76,8 @@ sampler and cache of several presets.
 Presets of the paper: paper-sink (depth of the sink), paper-components (first
 in, first out; Deep Sink; with Participative Compression), paper-scorer (which
 queries score), paper-systems (CausVid, Self Forcing, Rolling Forcing, LongLive,
-Deep Forcing; with --model, all on its weights); or a .toml file:
+Deep Forcing; with --model, all on its weights). policies: all cache policies at
+the values of their releases. Or a .toml file:
   seed = \"0..4\"
   [cache]
   policy = \"deep-sink\"
@@ -99,8 +100,8 @@ pub(super) struct Sweep {
     /// Prompts: .txt, .jsonl or .csv, or - for standard input; seeds in it do not count, --seed does
     #[arg(value_name = "PROMPTS")]
     file: PathBuf,
-    /// A sweep that is written down: paper-sink, paper-components, paper-scorer, paper-systems, or a .toml file; flags go
-    /// before it
+    /// A sweep that is written down: paper-sink, paper-components, paper-scorer, paper-systems, policies, or a .toml file;
+    /// flags go before it
     #[arg(long, value_name = "NAME|FILE")]
     preset: Option<String>,
     /// What becomes of points that break a rule: they are left out, or the sweep is refused

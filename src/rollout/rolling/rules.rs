@@ -100,10 +100,10 @@ pub(super) fn check(
 ) -> Result<(), RollingError> {
     let (levels, &Policy { window, sink, .. }) = (sampler.steps.len(), policy);
     // The knobs of policy `sink-rerope`.
-    if policy.placement != Placement::Consecutive || policy.selection.is_some() {
+    if policy.placement != Placement::Consecutive || !policy.is_plain() {
         let policy = match name {
             Some(name) => format!("policy `{name}`"),
-            None => "a policy that chooses tokens, or whose sink stays where it is,".into(),
+            None => "a policy that does more than drop frames, or whose sink stays where it is,".into(),
         };
         return Err(RollingError::Policy { policy });
     }

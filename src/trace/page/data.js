@@ -3,8 +3,13 @@
 const DATA = JSON.parse(document.getElementById("trace-data").textContent);
 const { shape, chunks, events, attention, layers, pictures } = DATA;
 const PER_FRAME = shape.rows * shape.columns;
-const ROLES = ["sink", "selected", "recent", "current"];
-const ROLE_NAMES = { sink: "sink", selected: "selected", recent: "recent", current: "chunk in work" };
+const ROLES = ["sink", "averaged", "memory", "selected", "copied", "recent", "current"];
+const ROLE_NAMES = {
+  sink: "sink", averaged: "averaged sink", memory: "memory of what left, up to", selected: "selected",
+  copied: "played again", recent: "recent", current: "chunk in work",
+};
+/** Runs of frames of a role; those of few policies may be absent. */
+const runsOf = (held, role) => held[role] || [];
 
 const bytesOf = text => Uint8Array.from(atob(text), character => character.charCodeAt(0));
 
@@ -43,7 +48,7 @@ function lastEvent(index, layer) {
 }
 const eventIndices = chunks.map((chunk, index) => chunk.event ? index : -1).filter(index => index >= 0);
 const sumOf = runs => runs.reduce((sum, run) => sum + run[1], 0);
-const tokensAt = (chunk, layer) => ROLES.reduce((sum, role) => sum + sumOf(heldAt(chunk, layer)[role]), 0);
+const tokensAt = (chunk, layer) => ROLES.reduce((sum, role) => sum + sumOf(runsOf(heldAt(chunk, layer), role)), 0);
 
 /** First picture of a latent frame: frame 0 is one picture, every other one is four. */
 const pictureOf = frame => frame === 0 ? 0 : 4 * frame - 3;

@@ -59,7 +59,7 @@ const sharesOf = (seen, head) => seen.heads.includes(+head) && head !== "mean" ?
 /** What the run at each place of a layer is kept for. */
 function rolesOf(chunk, layer) {
   const held = heldAt(chunk, layer), roles = [];
-  for (const role of ROLES) for (const [frame, tokens] of held[role]) roles.push({ role, frame, tokens });
+  for (const role of ROLES) for (const [frame, tokens] of runsOf(held, role)) roles.push({ role, frame, tokens });
   return roles;
 }
 

@@ -34,7 +34,7 @@ function drawHeld(state) {
   chunks.forEach((chunk, i) => {
     let slot = 0;
     const held = heldAt(chunk, state.layer), left = HELD.left + i * column, gap = column > 5 ? 1 : 0;
-    for (const role of ROLES) for (const [frame, tokens] of held[role]) {
+    for (const role of ROLES) for (const [frame, tokens] of runsOf(held, role)) {
       const [top, bottom] = [atY(slot + tokens), atY(slot)];
       context.fillStyle = byFrame ? ramp(frame / lastFrame) : colours[role];
       context.fillRect(left, top, column - gap, Math.max(bottom - top - (bottom - top > 4 ? 0.8 : 0), 0.3));
@@ -63,7 +63,8 @@ function legend(byFrame) {
     place.append("frame 0", mark, "frame " + (lastFrame - 1));
     return;
   }
-  for (const role of ROLES) {
+  const used = role => chunks.some(chunk => chunk.layers.some(held => runsOf(held, role).length));
+  for (const role of ROLES.filter(role => !["averaged", "memory", "copied"].includes(role) || used(role))) {
     const mark = element("i");
     mark.style.background = `var(--${role})`;
     const entry = element("span");
@@ -74,7 +75,7 @@ function legend(byFrame) {
 
 function heldText(state) {
   const held = heldAt(chunks[state.index], state.layer);
-  const parts = ROLES.map(role => [role, sumOf(held[role])]).filter(([, tokens]) => tokens);
+  const parts = ROLES.map(role => [role, sumOf(runsOf(held, role))]).filter(([, tokens]) => tokens);
   return parts.map(([role, tokens]) => `${ROLE_NAMES[role]} ${number(tokens / PER_FRAME)}`).join(", ") + " latent frames";
 }
 
@@ -85,7 +86,7 @@ function heldUnder(event, state) {
   if (index < 0 || index >= chunks.length) return null;
   const share = 1 - (event.clientY - box.top - HELD.top) / (box.height - HELD.top - HELD.bottom);
   let slot = share * MOST_TOKENS, text = "";
-  if (slot >= 0) for (const role of ROLES) for (const [frame, tokens] of heldAt(chunks[index], state.layer)[role]) {
+  if (slot >= 0) for (const role of ROLES) for (const [frame, tokens] of runsOf(heldAt(chunks[index], state.layer), role)) {
     if (slot >= 0 && slot < tokens) text = `${ROLE_NAMES[role]}: ${plural(tokens, "token")} of frame ${frame}`;
     slot -= tokens;
   }

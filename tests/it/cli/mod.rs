@@ -10,6 +10,7 @@ mod loops;
 mod loras;
 mod messages;
 pub mod model;
+mod policies;
 pub mod program;
 mod pulls;
 mod recipes;

@@ -63,12 +63,10 @@ fn replay(trace: &Trace, layer: usize) -> usize {
     let mut slots: Vec<Slot> = Vec::new();
     let mut events = 0;
     for chunk in &trace.chunks {
-        let incoming = (0..chunk.frames * per_frame).map(|token| Slot {
-            frame: chunk.start + (token / per_frame) as u64,
-            row: (token % per_frame / shape.columns) as u32,
-            column: (token % shape.columns) as u32,
-            position: (chunk.start + (token / per_frame) as u64) as i64,
-            reuses: 0,
+        let incoming = (0..chunk.frames * per_frame).map(|token| {
+            let frame = chunk.start + (token / per_frame) as u64;
+            let (row, column) = (token % per_frame / shape.columns, token % shape.columns);
+            Slot::of_frame(frame, row as u32, column as u32)
         });
         let plan = Plan::make(&policy, slots.len(), chunk.frames * per_frame, per_frame).unwrap();
         slots.extend(incoming);
