@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Installs what building and testing this program needs and the machine lacks:
 # a C and a C++ compiler, pkg-config, the FFmpeg development files, libclang and Rust.
-# With --tests also a browser and its driver, in which the report is tested.
+# With --tests also a browser and its driver, in which the report is tested, and the program ffmpeg.
+# Rust comes from the distribution's package rustup where there is one (Debian 13, Ubuntu 24.04), else from rustup's own
+# installer, which is said before.
 # Does nothing when all is there. Made for Debian 12/13 and Ubuntu 22.04/24.04; elsewhere it names what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-with_browser=false
+with_tests=false
 case ${1:-} in
     '') ;;
-    --tests) with_browser=true ;;
+    --tests) with_tests=true ;;
     *) printf 'usage: scripts/setup.sh [--tests]\n' >&2; exit 2 ;;
 esac
 
@@ -49,6 +51,11 @@ have_rust() {
     [[ -n $version && $(printf '%s\n%s\n' "$rust_wanted" "$version" | sort -V | head -n 1) == "$rust_wanted" ]]
 }
 
+# Whether the distribution has a package that can be installed.
+has_package() {
+    have apt-cache && [[ $(apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *//p') =~ ^[0-9] ]]
+}
+
 # The Debian and Ubuntu packages that are missing, found by what they provide.
 missing_packages() {
     have_c_compiler || printf '%s\n' gcc libc6-dev
@@ -60,18 +67,32 @@ missing_packages() {
         { have pkg-config && pkg-config --exists "$library"; } || printf '%s-dev\n' "$library"
     done
     have_libclang || printf 'libclang-dev\n'
-    have_rust || have rustup || have curl || printf '%s\n' curl ca-certificates
+    if ! have_rust && ! have rustup; then
+        if has_package rustup; then
+            printf 'rustup\n'
+        else
+            have curl || printf '%s\n' curl ca-certificates
+        fi
+    fi
+    ! $with_tests || have ffmpeg || printf 'ffmpeg\n'
+}
+
+# As root, or through sudo.
+as_root() { if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo "$@"; fi; }
+
+refresh_lists() {
+    [[ $(id -u) -eq 0 ]] || have sudo || return 0
+    as_root apt-get update -qq || say "apt-get update failed, going on with the package lists there are"
 }
 
 install_packages() {
-    local as_root=()
-    if [[ $(id -u) -ne 0 ]]; then
-        have sudo || fail "installing packages needs root and there is no sudo. As root, run: apt-get install $*"
-        as_root=(sudo)
-    fi
-    say "installing with apt-get${as_root[0]:+ (through sudo)}: $*"
-    "${as_root[@]}" apt-get update -qq || say "apt-get update failed, going on with the package lists there are"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null \
+    [[ $(id -u) -eq 0 ]] || have sudo \
+        || fail "installing packages needs root and there is no sudo. As root, run: apt-get install $*"
+    local through=''
+    [[ $(id -u) -eq 0 ]] || through=' (through sudo)'
+    say "installing with apt-get$through: $*"
+    refresh_lists
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null \
         || fail "apt-get could not install: $*. See its message above."
 }
 
@@ -86,7 +107,8 @@ install_rust() {
         # A machine may have rustup and no toolchain at all.
         [[ -n $version ]] || rustup default stable
     elif have curl; then
-        say "installing Rust with rustup from https://sh.rustup.rs into ${CARGO_HOME:-${HOME:-/root}/.cargo}"
+        say "this distribution has no package rustup"
+        say "installing Rust with rustup's own installer from https://sh.rustup.rs into ${CARGO_HOME:-${HOME:-/root}/.cargo}"
         # Not straight into a shell: a broken download must not run.
         local installer
         installer=$(mktemp)
@@ -127,6 +149,10 @@ ensure_browser() {
     have_browser || say "no chromium and chromedriver: the tests of the report in a browser will be skipped"
 }
 
+# A new machine has no lists of packages: whether there is one called rustup is not known then.
+if ! have_rust && ! have rustup && have apt-cache && [[ -z $(apt-cache policy rustup 2>/dev/null) ]]; then
+    refresh_lists
+fi
 mapfile -t missing < <(missing_packages)
 if [[ ${#missing[@]} -gt 0 ]]; then
     if ! have apt-get; then
@@ -139,7 +165,7 @@ if [[ ${#missing[@]} -gt 0 ]]; then
     mapfile -t missing < <(missing_packages)
     [[ ${#missing[@]} -eq 0 ]] || fail "still missing after the installation: ${missing[*]}"
 fi
-! $with_browser || ensure_browser
+! $with_tests || ensure_browser
 did_rust=false
 have_rust || { install_rust; did_rust=true; }
 ensure_component fmt rustfmt

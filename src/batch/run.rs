@@ -384,7 +384,8 @@ fn stops_all(error: &Error) -> bool {
                     | VideoError::Finish { .. }
                     | VideoError::NotWritable { .. }
                     | VideoError::FolderMissing { .. }
-                    | VideoError::NoFfmpeg
+                    | VideoError::NoFfmpeg { .. }
+                    | VideoError::Program { .. }
                     | VideoError::NoEncoder { .. }
                     | VideoError::Setting { .. }
                     | VideoError::Size { .. }

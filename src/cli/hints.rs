@@ -12,8 +12,8 @@ pub(super) fn of(error: &Error) -> Vec<String> {
         Error::Setting(ConfigError::Read { .. } | ConfigError::Syntax { .. }) => {
             "`deepforcing config path` prints which file is read"
         }
-        Error::Video(VideoError::NoFfmpeg | VideoError::NoEncoder { .. }) => {
-            "`deepforcing doctor` lists the encoders that are there"
+        Error::Video(VideoError::NoFfmpeg { .. } | VideoError::Program { .. } | VideoError::NoEncoder { .. }) => {
+            "`deepforcing doctor` says which FFmpeg is used, and lists its encoders"
         }
         _ => return Vec::new(),
     };

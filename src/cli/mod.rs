@@ -103,6 +103,16 @@ struct Cli {
     command: Command,
     #[command(flatten)]
     output: printer::OutputFlags,
+    /// Encode and read videos with this program ffmpeg instead of the libraries that this program was built with, if it
+    /// was built with any; DEEPFORCING_FFMPEG names it as well
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Output",
+        value_name = "PATH",
+        hide_short_help = true
+    )]
+    ffmpeg: Option<std::path::PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -213,6 +223,12 @@ pub fn main() -> ExitCode {
     let cli = parse();
     let printer = printer::Printer::new(&cli.output);
     logging::start(&printer);
+    if let Some(path) = &cli.ffmpeg
+        && let Err(error) = crate::video::use_program(path)
+    {
+        printer.error(&Error::from(error));
+        return ExitCode::from(2);
+    }
     let result = match cli.command {
         Command::Generate(generate) => generate.run(&printer),
         Command::Batch(batch) => batch.run(&printer),

@@ -19,6 +19,10 @@ pub const OTHER_VARIABLES: &[(&str, &str)] = &[
         "DEEPFORCING_LOG",
         "what is logged to stderr, for example `deepforcing=debug`",
     ),
+    (
+        "DEEPFORCING_FFMPEG",
+        "program ffmpeg that encodes and reads videos, in place of FFmpeg's libraries",
+    ),
     ("DEEPFORCING_GOLDEN", "folder of reference cases of the tests"),
     ("DEEPFORCING_TEST_DEVICE", "device of the tests against reference cases"),
     ("DEEPFORCING_TEST_DTYPE", "number format of these tests"),

@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code)]
 
+use std::path::PathBuf;
+
 use candle_core::{
     CudaDevice, Device,
     cuda_backend::{
@@ -18,6 +20,7 @@ use super::{
     DeviceChoice, DeviceError, DeviceMemory,
     probe::{Gpu, Library, Probe, Target},
 };
+use crate::files::python;
 
 /// A library's function that gives its version.
 enum Version {
@@ -31,7 +34,7 @@ enum Version {
 const DRIVER_TODO: &str = "install the NVIDIA driver (version 580 or later for CUDA 13); in a container, start it with \
                            the GPU (--gpus all)";
 const LIBRARY_TODO: &str = "install the CUDA libraries of the version that this program was built for, or put their \
-                            folder into LD_LIBRARY_PATH (those of a PyTorch with CUDA do)";
+                            folder into LD_LIBRARY_PATH (those of a PyTorch with CUDA do); a wheel's extra [cuda] brings them";
 const CUDNN_TODO: &str = "install cuDNN 9.15 or later (pip install nvidia-cudnn-cu13) and put its folder into \
                           LD_LIBRARY_PATH, or build with --features cuda alone";
 
@@ -114,9 +117,13 @@ fn look(
         version: None,
         todo,
     };
-    for file in files {
+    // By name first, as the dynamic loader looks for it; then those of the Python environment that this program is in.
+    // Whoever looks for one by name later gets the one that is loaded.
+    let by_name = files.iter().map(PathBuf::from);
+    let beside = files.iter().flat_map(|file| python::nvidia_libraries(file));
+    for file in by_name.chain(beside) {
         // SAFETY: initialisers of NVIDIA's libraries have no preconditions; they are loaded to be used anyway.
-        let Ok(handle) = (unsafe { Handle::new(*file) }) else {
+        let Ok(handle) = (unsafe { Handle::new(&file) }) else {
             continue;
         };
         library.found = Some(file);

@@ -1,6 +1,9 @@
 //! What a machine has for computing on a GPU.
 
-use std::{fmt, fs, path::Path};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 /// A GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +78,7 @@ pub struct Library {
     /// File names that would do.
     pub files: &'static [&'static str],
     /// The file that was found.
-    pub found: Option<&'static str>,
+    pub found: Option<PathBuf>,
     /// Its version, if it tells.
     pub version: Option<String>,
     /// What to do when it is missing.

@@ -4,7 +4,7 @@ fn library(name: &'static str, found: bool) -> Library {
     Library {
         name,
         files: &["libone.so.1", "libone.so.2"],
-        found: found.then_some("libone.so.1"),
+        found: found.then(|| "libone.so.1".into()),
         version: None,
         todo: "install it",
     }

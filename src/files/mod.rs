@@ -6,6 +6,7 @@
 //! never waits; whoever makes one gets a new one.
 
 pub(crate) mod maps;
+pub(crate) mod python;
 pub mod said;
 
 use std::{

@@ -208,7 +208,9 @@ fn look_at(
         Err(_) if options.cancel.is_cancelled() => return Err(Error::Cancelled),
         Err(Error::Cancelled) => return Err(Error::Cancelled),
         // The same for every file.
-        Err(error @ Error::Video(VideoError::NoFfmpeg)) => Some(format!("videos cannot be looked at: {error}")),
+        Err(error @ Error::Video(VideoError::NoFfmpeg { .. } | VideoError::Program { .. })) => {
+            Some(format!("videos cannot be looked at: {error}"))
+        }
         // The page may travel; where it was made is nobody's business.
         Err(error) => Some(error.to_string().replace(&format!("{}/", folder.display()), "")),
     };

@@ -88,7 +88,7 @@ impl OnSwitch {
         match self {
             Self::Keep => None,
             Self::Recache { sink } => Some(Switch::Recache(*sink)),
-            Self::Flush => Some(Switch::Flush { frames: last }),
+            Self::Flush | Self::Cut => Some(Switch::Flush { frames: last }),
         }
     }
 }

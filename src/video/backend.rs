@@ -3,7 +3,10 @@
 use std::io;
 
 use super::{
-    Codec, Encoder, EncoderInfo, Form, Metadata, VideoError, VideoSettings, destination::Destination, raw::RawStream,
+    Codec, Encoder, EncoderInfo, Form, Metadata, VideoError, VideoSettings,
+    destination::Destination,
+    program::{self, Through, through},
+    raw::RawStream,
 };
 
 /// Writes one form.
@@ -35,8 +38,20 @@ pub(super) fn open_backend(
     }
 }
 
-#[cfg(feature = "ffmpeg")]
 fn open_encoded(
+    form: Form,
+    settings: &VideoSettings,
+    encoders: Option<&[Encoder]>,
+) -> Result<(OpenBackend, EncoderInfo), VideoError> {
+    match through()? {
+        #[cfg(feature = "ffmpeg")]
+        Through::Libraries => open_linked(form, settings, encoders),
+        Through::Program(program) => program::open_encoded(program, form, settings, encoders),
+    }
+}
+
+#[cfg(feature = "ffmpeg")]
+fn open_linked(
     form: Form,
     settings: &VideoSettings,
     encoders: Option<&[Encoder]>,
@@ -61,15 +76,6 @@ fn open_encoded(
         Ok(Box::new(stream))
     });
     Ok((open, info))
-}
-
-#[cfg(not(feature = "ffmpeg"))]
-fn open_encoded(
-    _form: Form,
-    _settings: &VideoSettings,
-    _encoders: Option<&[Encoder]>,
-) -> Result<(OpenBackend, EncoderInfo), VideoError> {
-    Err(VideoError::NoFfmpeg)
 }
 
 /// The encoder that a video of this form and these settings gets, found by opening it; what is opened is closed again.

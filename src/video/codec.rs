@@ -99,7 +99,7 @@ fn mp4_options(wanted: Encoder, video: &mut encoder::video::Video, settings: &Vi
         }
         Encoder::OpenH264 => {
             // It has no constant quality: a bit rate generous enough for crf 18 to 23.
-            video.set_bit_rate(generous_bit_rate(settings));
+            video.set_bit_rate(settings.generous_bit_rate());
             Dictionary::new()
         }
         _ => {
@@ -122,7 +122,7 @@ fn webm_options(wanted: Encoder, video: &mut encoder::video::Video, settings: &V
             video.set_threading(codec::threading::Config::count(threads));
             // VP8 takes the bit rate as a limit for its constant quality, VP9 as one that is not wanted.
             let limit = if wanted == Encoder::Vp8 {
-                generous_bit_rate(settings)
+                settings.generous_bit_rate()
             } else {
                 0
             };
@@ -152,12 +152,6 @@ fn webm_options(wanted: Encoder, video: &mut encoder::video::Video, settings: &V
             .collect()
         }
     }
-}
-
-/// Bits per second that suffice for crf 18 to 23, for encoders that know no constant quality.
-fn generous_bit_rate(settings: &VideoSettings) -> usize {
-    let pixels_per_second = settings.frame_bytes() / 3 * settings.fps as usize;
-    (pixels_per_second / 4).max(200_000)
 }
 
 #[cfg(test)]

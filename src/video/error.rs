@@ -4,15 +4,31 @@ use std::path::PathBuf;
 
 use super::{Form, Kept, RejectedEncoder, settings};
 
+/// How to get the program.
+const INSTALL: &str = "Install it (apt install ffmpeg; brew install ffmpeg; pip install imageio-ffmpeg in the Python \
+                       environment of this program), or name the program with --ffmpeg PATH or DEEPFORCING_FFMPEG";
+
 /// What is wrong with the output file, the encoder, or a clip that is to be read.
 #[derive(Debug, thiserror::Error)]
 pub enum VideoError {
-    /// The crate was built without the `ffmpeg` feature.
+    /// FFmpeg is neither linked nor found as a program.
     #[error(
-        "this build has no video encoder or decoder: it was compiled without the feature `ffmpeg`; \
-         rebuild without `--no-default-features` or with `--features ffmpeg`"
+        "there is no FFmpeg, which encodes mp4 and webm and reads videos: this build has none in it, and {}. {INSTALL}; \
+         png, gif, y4m and rgb are written without it",
+        say_unusable(unusable)
     )]
-    NoFfmpeg,
+    NoFfmpeg {
+        /// Why programs that were found cannot be used.
+        unusable: Vec<String>,
+    },
+    /// The program `ffmpeg` that was named, or found, is none that can be used.
+    #[error("`{path}`, {origin}, cannot be used as the program ffmpeg: {reason}")]
+    Program {
+        path: PathBuf,
+        /// Where the name comes from.
+        origin: String,
+        reason: String,
+    },
 
     /// The output name has an extension that stands for no known form.
     #[error(
@@ -172,7 +188,15 @@ impl VideoError {
                 | Self::PictureExtension { .. }
                 | Self::NameTooLong { .. }
                 | Self::Setting { .. }
+                | Self::Program { .. }
         )
+    }
+}
+
+fn say_unusable(unusable: &[String]) -> String {
+    match unusable {
+        [] => "no program `ffmpeg` is beside it, in its Python environment or in the PATH".to_owned(),
+        reasons => format!("the programs that were found are of no use ({})", reasons.join("; ")),
     }
 }
 

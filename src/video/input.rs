@@ -2,7 +2,7 @@
 //!
 //! FFmpeg knows playlists, descriptions of streams, name patterns and texts that are drawn: files of a few bytes that make
 //! it open other files, ask the network or wait for ever. Here the kind of a file is told by its content alone, must be
-//! one of [`FORMATS`], and the only protocol is that for local files.
+//! one of [`FORMATS`](super::kinds::FORMATS), and the only protocol is that for local files.
 
 #![allow(unsafe_code)]
 
@@ -24,6 +24,7 @@ use super::{
     codec::quiet,
     encoded::url,
     ffmpeg_text::{container_name, error_text},
+    kinds::{FORMATS, LARGEST_PIECE, LAST_LOOK, NO_PLAYLIST, is_playlist},
     metadata::check_png,
     mp4_tables,
     probe::top_level_boxes,
@@ -31,83 +32,8 @@ use super::{
 };
 use crate::files;
 
-/// Kinds of files that are read, by FFmpeg's names: they hold their pictures themselves. Those of sound are among them so
-/// that a message can say that there is no video.
-const FORMATS: &[&str] = &[
-    // Videos.
-    "mov",
-    "matroska",
-    "avi",
-    "gif",
-    "yuv4mpegpipe",
-    "mpegts",
-    "mpeg",
-    "flv",
-    "asf",
-    "ogg",
-    "h264",
-    "hevc",
-    "vvc",
-    "m4v",
-    "mpegvideo",
-    "mjpeg",
-    "ivf",
-    "obu",
-    "av1",
-    "nut",
-    "mxf",
-    "apng",
-    "dv",
-    "vc1",
-    "h263",
-    "h261",
-    "dirac",
-    "rm",
-    // Images.
-    "ico",
-    "png_pipe",
-    "jpeg_pipe",
-    "jpegls_pipe",
-    "jpegxl_pipe",
-    "j2k_pipe",
-    "bmp_pipe",
-    "tiff_pipe",
-    "webp_pipe",
-    "gif_pipe",
-    "ppm_pipe",
-    "pgm_pipe",
-    "pgmyuv_pipe",
-    "pbm_pipe",
-    "pam_pipe",
-    "pfm_pipe",
-    "phm_pipe",
-    "qoi_pipe",
-    "exr_pipe",
-    "hdr_pipe",
-    "dds_pipe",
-    "dpx_pipe",
-    "sgi_pipe",
-    "sunrast_pipe",
-    "pcx_pipe",
-    "psd_pipe",
-    "jpegxl_anim",
-    // Sound.
-    "wav",
-    "w64",
-    "mp3",
-    "flac",
-    "aac",
-    "aiff",
-    "au",
-    "caf",
-    "ac3",
-    "eac3",
-    "dts",
-    "ape",
-    "wv",
-    "tta",
-    "amr",
-];
+/// How sure a look must be before more is read; FFmpeg's `AVPROBE_SCORE_RETRY`.
+const SURE: i32 = 25;
 /// Kinds whose files name other files or addresses.
 const PLAYLISTS: &[&str] = &[
     "hls",
@@ -123,19 +49,14 @@ const PLAYLISTS: &[&str] = &[
     "image2",
     "vapoursynth",
 ];
-/// Bytes from which a kind is told, at first and at most, as in FFmpeg.
+/// Bytes from which a kind is told at first, as in FFmpeg.
 const FIRST_LOOK: usize = 2 << 10;
-const LAST_LOOK: usize = 1 << 20;
-/// How sure a look must be before more is read; FFmpeg's `AVPROBE_SCORE_RETRY`.
-const SURE: i32 = 25;
-/// Largest piece of memory that FFmpeg may take at once. The largest picture that is read has 805 MB in 16 bits.
-const LARGEST_PIECE: usize = 1 << 30;
 
 /// Whether reading is to stop.
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// Ends all reading of videos in this process, now and later: the user wants to stop. What is being read fails.
-pub fn stop_reading() {
+/// Ends all reading of videos in this process, now and later.
+pub(super) fn stop_reading() {
     STOPPED.store(true, Ordering::Relaxed);
 }
 
@@ -220,7 +141,7 @@ impl Kind {
 
     fn check(&self) -> Result<(), String> {
         if self.playlist {
-            return Err("it is a playlist, not a video: give the files that it names".to_owned());
+            return Err(NO_PLAYLIST.to_owned());
         }
         let known = self.names.split(',').any(|name| FORMATS.contains(&name));
         match self.format.is_null() || known {
@@ -247,26 +168,6 @@ fn probed(bytes: &[u8], least: i32) -> *const ffi::AVInputFormat {
     // SAFETY: name and bytes live until the call returns, with as many zeros behind them as FFmpeg wants.
     let format = unsafe { ffi::av_probe_input_format3(&data, 1, &mut score) };
     if score > least { format } else { ptr::null() }
-}
-
-/// Whether a beginning is that of a text which names other files; FFmpeg wants some of them to have a certain name too.
-fn is_playlist(bytes: &[u8]) -> bool {
-    let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
-    let start = start[..start.len().min(512)].to_ascii_lowercase();
-    let begins: [&[u8]; 6] = [
-        b"#extm3u",
-        b"ffconcat",
-        b"v=0\n",
-        b"v=0\r",
-        b"[playlist]",
-        b"[reference]",
-    ];
-    let holds: [&[u8]; 3] = [b"<mpd", b"<smil", b"<asx"];
-    let xml = start.starts_with(b"<")
-        && holds
-            .iter()
-            .any(|tag| start.windows(tag.len()).any(|part| part == *tag));
-    xml || begins.iter().any(|begin| start.starts_with(begin))
 }
 
 /// Opens a file as of a kind; without one FFmpeg says what is wrong with it.

@@ -14,7 +14,7 @@ use std::{
     path::Path,
 };
 
-use super::VideoError;
+use super::{VideoError, probe::container_metadata};
 use crate::files;
 
 /// Bytes of the longest text that is read from a PNG or GIF: a recipe with prompts of many pages has a tenth. A packed
@@ -35,8 +35,7 @@ pub struct Metadata {
 ///
 /// # Errors
 /// [`VideoError::Unreadable`] if the file is missing, damaged or neither video nor picture;
-/// [`VideoError::NoMetadata`] if it has neither title nor comment; [`VideoError::NoFfmpeg`] for a video in a build
-/// without FFmpeg.
+/// [`VideoError::NoMetadata`] if it has neither title nor comment; [`VideoError::NoFfmpeg`] for a video without FFmpeg.
 pub fn read_metadata(path: &Path) -> Result<Metadata, VideoError> {
     let unreadable = |reason: String| VideoError::Unreadable {
         path: path.to_owned(),
@@ -55,22 +54,12 @@ pub fn read_metadata(path: &Path) -> Result<Metadata, VideoError> {
             let comments = gif_comments(BufReader::new(file)).map_err(unreadable)?;
             of_comments(comments.iter().map(|comment| String::from_utf8_lossy(comment)))
         }
-        _ => of_container(path)?,
+        _ => container_metadata(path)?,
     };
     if metadata == Metadata::default() {
         return Err(VideoError::NoMetadata { path: path.to_owned() });
     }
     Ok(metadata)
-}
-
-#[cfg(feature = "ffmpeg")]
-fn of_container(path: &Path) -> Result<Metadata, VideoError> {
-    super::probe::container_metadata(path)
-}
-
-#[cfg(not(feature = "ffmpeg"))]
-fn of_container(_path: &Path) -> Result<Metadata, VideoError> {
-    Err(VideoError::NoFfmpeg)
 }
 
 /// The first bytes of every PNG.
@@ -108,7 +97,6 @@ fn of_png(file: File) -> Result<Metadata, String> {
 
 /// Refuses a PNG whose texts FFmpeg, which unpacks them all, would unpack into more than there is room for. Other files
 /// pass, and damaged ones.
-#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 pub(super) fn check_png(file: &File) -> Result<(), String> {
     let mut file = file.try_clone().map_err(|error| error.to_string())?;
     let mut start = [0; PNG.len()];

@@ -7,7 +7,10 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Metadata, VideoError};
+use super::{
+    Metadata, VideoError,
+    program::{self, Through, through},
+};
 
 /// What a video file holds, as [`probe`] finds it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,7 +25,8 @@ pub struct Probe {
     pub width: u32,
     /// Rows as stored.
     pub height: u32,
-    /// Degrees by which a player turns the picture clockwise; a mirrored one is 0.
+    /// Degrees by which a player turns the picture clockwise; a mirrored one is 0, or through the program ffmpeg what
+    /// it says.
     pub rotation: u32,
     /// Frames per second on average.
     pub fps: Option<f64>,
@@ -57,22 +61,19 @@ pub struct Colour {
 /// Looks at a video file without decoding it.
 ///
 /// # Errors
-/// [`VideoError::Unreadable`] if the file is missing or holds no video; [`VideoError::NoFfmpeg`] in a build without
-/// FFmpeg.
+/// [`VideoError::Unreadable`] if the file is missing or holds no video; [`VideoError::NoFfmpeg`] without FFmpeg.
 pub fn probe(path: &Path) -> Result<Probe, VideoError> {
-    #[cfg(feature = "ffmpeg")]
-    return with_ffmpeg::probe(path).map_err(|reason| VideoError::Unreadable {
+    let found = match through()? {
+        #[cfg(feature = "ffmpeg")]
+        Through::Libraries => with_ffmpeg::probe(path),
+        Through::Program(program) => program::probe(&program, path),
+    };
+    found.map_err(|reason| VideoError::Unreadable {
         path: path.to_owned(),
         reason,
-    });
-    #[cfg(not(feature = "ffmpeg"))]
-    {
-        let _ = path;
-        Err(VideoError::NoFfmpeg)
-    }
+    })
 }
 
-#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 /// Types of the whole boxes of an mp4 file, in order; nonsense or nothing for other files.
 pub(super) fn top_level_boxes(path: &Path) -> io::Result<Vec<String>> {
     /// More than any file has that is not damaged, and little enough to be quick.
@@ -103,20 +104,35 @@ pub(super) fn top_level_boxes(path: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 /// Whether `path` is an mp4 in fragments.
 pub(super) fn is_fragmented(path: &Path) -> bool {
     let boxes = top_level_boxes(path).unwrap_or_default();
     boxes.first().is_some_and(|name| name == "ftyp") && boxes.iter().any(|name| name == "moof")
 }
 
-#[cfg(feature = "ffmpeg")]
+/// Whether the index of an mp4 comes before its frames.
+pub(super) fn index_first(path: &Path) -> bool {
+    let boxes = top_level_boxes(path).unwrap_or_default();
+    let at = |wanted: &str| boxes.iter().position(|name| name == wanted);
+    match (at("moov"), at("mdat")) {
+        (Some(index), Some(frames)) => index < frames,
+        (index, _) => index.is_some(),
+    }
+}
+
+/// Title and comment of a video.
 pub(super) fn container_metadata(path: &Path) -> Result<Metadata, VideoError> {
-    let input = super::input::open_input(path).map_err(|reason| VideoError::Unreadable {
-        path: path.to_owned(),
-        reason,
-    })?;
-    Ok(with_ffmpeg::metadata(&input))
+    match through()? {
+        #[cfg(feature = "ffmpeg")]
+        Through::Libraries => match super::input::open_input(path) {
+            Ok(input) => Ok(with_ffmpeg::metadata(&input)),
+            Err(reason) => Err(VideoError::Unreadable {
+                path: path.to_owned(),
+                reason,
+            }),
+        },
+        Through::Program(program) => program::container_metadata(&program, path),
+    }
 }
 
 #[cfg(feature = "ffmpeg")]
@@ -132,7 +148,7 @@ mod with_ffmpeg {
             ffmpeg_text::{codec_name, colours, container, error_text, pixel_format, tag},
             input::open_input,
         },
-        Colour, Metadata, Probe, is_fragmented, top_level_boxes,
+        Colour, Metadata, Probe, index_first, is_fragmented,
     };
 
     pub(super) fn probe(path: &Path) -> Result<Probe, String> {
@@ -191,15 +207,6 @@ mod with_ffmpeg {
             primaries,
             transfer,
             range,
-        }
-    }
-
-    fn index_first(path: &Path) -> bool {
-        let boxes = top_level_boxes(path).unwrap_or_default();
-        let at = |wanted: &str| boxes.iter().position(|name| name == wanted);
-        match (at("moov"), at("mdat")) {
-            (Some(index), Some(frames)) => index < frames,
-            (index, _) => index.is_some(),
         }
     }
 

@@ -2,10 +2,23 @@
 
 use std::{collections::VecDeque, path::Path, rc::Rc};
 
-use super::{Clip, VideoError};
+use image::RgbImage;
 
-#[cfg(feature = "ffmpeg")]
-pub(super) use with_ffmpeg::read_other_image;
+use super::{
+    Clip, VideoError,
+    clip::fit_picture,
+    program::{self, Through, through},
+    still_kind,
+};
+
+/// An image of a kind that only FFmpeg knows; `start` is the beginning of the file.
+pub(super) fn read_other_image(path: &Path, start: &[u8]) -> Result<Clip, VideoError> {
+    match through()? {
+        #[cfg(feature = "ffmpeg")]
+        Through::Libraries => with_ffmpeg::read_other_image(path, start),
+        Through::Program(program) => program::read_other_image(&program, path, start),
+    }
+}
 
 /// Reads the first `max_frames` frames of a video, or all if there are fewer; upright, with square pixels. Sound and
 /// other streams are ignored, transparency is dropped, the range of HDR is not compressed.
@@ -14,14 +27,12 @@ pub(super) use with_ffmpeg::read_other_image;
 ///
 /// # Errors
 /// [`VideoError::Unreadable`] if the file is missing, holds no video, is damaged, changes its size on the way, or has
-/// pictures larger than 16384 pixels on a side; [`VideoError::NoFfmpeg`] in a build without FFmpeg.
+/// pictures larger than 16384 pixels on a side; [`VideoError::NoFfmpeg`] without FFmpeg.
 pub fn read_frames(path: &Path, max_frames: usize) -> Result<Clip, VideoError> {
-    #[cfg(feature = "ffmpeg")]
-    return with_ffmpeg::read_frames(path, max_frames);
-    #[cfg(not(feature = "ffmpeg"))]
-    {
-        let _ = (path, max_frames);
-        Err(VideoError::NoFfmpeg)
+    match through()? {
+        #[cfg(feature = "ffmpeg")]
+        Through::Libraries => with_ffmpeg::read_frames(path, max_frames),
+        Through::Program(program) => program::read_frames(&program, path, max_frames),
     }
 }
 
@@ -46,13 +57,7 @@ pub fn for_each_frame<E: From<VideoError>>(
     path: &Path,
     each: impl FnMut(Picture<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    #[cfg(feature = "ffmpeg")]
-    return with_ffmpeg::for_chosen_frames(path, |_, _| true, each);
-    #[cfg(not(feature = "ffmpeg"))]
-    {
-        let _ = (path, each);
-        Err(VideoError::NoFfmpeg.into())
-    }
+    for_chosen_frames(path, |_, _| true, each)
 }
 
 /// As [`for_each_frame`], for the frames of which `wanted` says so, by their number and the frames per second of the
@@ -65,12 +70,10 @@ pub fn for_chosen_frames<E: From<VideoError>>(
     wanted: impl FnMut(u64, Option<f64>) -> bool,
     each: impl FnMut(Picture<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    #[cfg(feature = "ffmpeg")]
-    return with_ffmpeg::for_chosen_frames(path, wanted, each);
-    #[cfg(not(feature = "ffmpeg"))]
-    {
-        let _ = (path, wanted, each);
-        Err(VideoError::NoFfmpeg.into())
+    match through()? {
+        #[cfg(feature = "ffmpeg")]
+        Through::Libraries => with_ffmpeg::for_chosen_frames(path, wanted, each),
+        Through::Program(program) => program::for_chosen_frames(&program, path, wanted, each),
     }
 }
 
@@ -100,20 +103,17 @@ fn read_last(path: &Path, count: usize, fps: f64, size: Option<(u32, u32)>) -> R
             reason: format!("{count} frames at {fps} per second were asked for"),
         });
     }
-    #[cfg(feature = "ffmpeg")]
-    return with_ffmpeg::read_last_frames(path, count, fps, size);
-    #[cfg(not(feature = "ffmpeg"))]
-    {
-        let _ = (path, size);
-        Err(VideoError::NoFfmpeg)
+    match through()? {
+        #[cfg(feature = "ffmpeg")]
+        Through::Libraries => with_ffmpeg::read_last_frames(path, count, fps, size),
+        Through::Program(program) => program::read_last_frames(&program, path, (count, fps), size),
     }
 }
 
 /// Brings frames to a constant rate and keeps the last ones.
 ///
 /// A frame is shown from the tick nearest to its time until the next frame's; of several with one tick the last is.
-#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
-struct Resampler<T> {
+pub(super) struct Resampler<T> {
     fps: f64,
     count: usize,
     /// Time of tick 0.
@@ -124,9 +124,8 @@ struct Resampler<T> {
     last: VecDeque<Rc<T>>,
 }
 
-#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 impl<T> Resampler<T> {
-    fn new(fps: f64, count: usize, start: Option<f64>) -> Self {
+    pub fn new(fps: f64, count: usize, start: Option<f64>) -> Self {
         Self {
             fps,
             count,
@@ -137,7 +136,7 @@ impl<T> Resampler<T> {
     }
 
     /// Takes the frame that is shown from second `time` on.
-    fn push(&mut self, time: f64, frame: T) {
+    pub fn push(&mut self, time: f64, frame: T) {
         let tick = self.tick(time);
         let tick = self.shown.as_ref().map_or(tick, |&(_, before)| tick.max(before));
         self.show_until(tick);
@@ -145,7 +144,7 @@ impl<T> Resampler<T> {
     }
 
     /// The frames of the last ticks, if the last frame is shown until second `end`, once at least.
-    fn finish(mut self, end: f64) -> VecDeque<Rc<T>> {
+    pub fn finish(mut self, end: f64) -> VecDeque<Rc<T>> {
         if let Some((_, began)) = self.shown {
             let end = self.tick(end).max(began + 1);
             self.show_until(end);
@@ -169,6 +168,59 @@ impl<T> Resampler<T> {
     }
 }
 
+pub(super) fn unreadable(path: &Path, reason: String) -> VideoError {
+    VideoError::Unreadable {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+/// What went wrong, and after how many frames.
+pub(super) fn damaged(path: &Path, frames: usize, reason: String) -> VideoError {
+    let reason = match frames {
+        0 => format!("none of its frames can be decoded: {reason}"),
+        _ => format!("damaged after {frames} frames: {reason}"),
+    };
+    unreadable(path, reason)
+}
+
+/// A clip of pictures of one size.
+pub(super) fn clip_of_pictures(path: &Path, fps: Option<f64>, pictures: Vec<RgbImage>) -> Result<Clip, VideoError> {
+    let Some((width, height)) = pictures.first().map(RgbImage::dimensions) else {
+        return Err(unreadable(path, "it holds no frames".to_owned()));
+    };
+    Ok(Clip {
+        width,
+        height,
+        fps,
+        frames: pictures.into_iter().map(RgbImage::into_raw).collect(),
+    })
+}
+
+pub(super) fn fitted(picture: RgbImage, size: Option<(u32, u32)>) -> Result<RgbImage, VideoError> {
+    match size {
+        Some((width, height)) => fit_picture(picture, width, height),
+        None => Ok(picture),
+    }
+}
+
+/// Why a file that should be an image cannot be read as one; `start` is its beginning.
+pub(super) fn no_image(path: &Path, start: &[u8], reason: &str) -> VideoError {
+    unreadable(
+        path,
+        match still_kind::name(start) {
+            Some(kind) => format!("it is {kind}, which cannot be read here ({reason}): convert it to PNG or JPEG"),
+            None => format!("it is not an image: {reason}"),
+        },
+    )
+}
+
+/// The kinds of images that can be used instead.
+pub(super) const IMAGES: &str = "use PNG, JPEG, GIF, WebP, BMP or TIFF";
+/// What is said of a video where an image is wanted.
+pub(super) const NO_IMAGE: &str =
+    "it is not an image: it is a video; take a picture out of it, or continue it as a clip";
+
 #[cfg(feature = "ffmpeg")]
 mod with_ffmpeg {
     use std::path::Path;
@@ -177,40 +229,12 @@ mod with_ffmpeg {
 
     use super::{
         super::{
-            clip::fit_picture,
             decode::{Decoder, Timed},
             still_kind,
         },
-        Clip, Picture, Resampler, VideoError,
+        Clip, IMAGES, NO_IMAGE, Picture, Resampler, VideoError, clip_of_pictures, damaged, fitted, no_image,
+        unreadable,
     };
-
-    fn unreadable(path: &Path, reason: String) -> VideoError {
-        VideoError::Unreadable {
-            path: path.to_owned(),
-            reason,
-        }
-    }
-
-    /// What went wrong, and after how many frames.
-    fn damaged(path: &Path, frames: usize, reason: String) -> VideoError {
-        let reason = match frames {
-            0 => format!("none of its frames can be decoded: {reason}"),
-            _ => format!("damaged after {frames} frames: {reason}"),
-        };
-        unreadable(path, reason)
-    }
-
-    fn clip(path: &Path, fps: Option<f64>, pictures: Vec<RgbImage>) -> Result<Clip, VideoError> {
-        let Some((width, height)) = pictures.first().map(RgbImage::dimensions) else {
-            return Err(unreadable(path, "it holds no frames".to_owned()));
-        };
-        Ok(Clip {
-            width,
-            height,
-            fps,
-            frames: pictures.into_iter().map(RgbImage::into_raw).collect(),
-        })
-    }
 
     pub(super) fn read_frames(path: &Path, max_frames: usize) -> Result<Clip, VideoError> {
         let mut decoder = Decoder::open(path).map_err(|reason| unreadable(path, reason))?;
@@ -221,7 +245,7 @@ mod with_ffmpeg {
                 None => break,
             }
         }
-        clip(path, decoder.rate, pictures)
+        clip_of_pictures(path, decoder.rate, pictures)
     }
 
     fn next_picture(path: &Path, decoder: &mut Decoder, frames: usize) -> Result<Option<RgbImage>, VideoError> {
@@ -337,41 +361,19 @@ mod with_ffmpeg {
                 "it ends earlier when it is read again".to_owned(),
             ));
         }
-        clip(path, Some(fps), pictures)
-    }
-
-    fn fitted(picture: RgbImage, size: Option<(u32, u32)>) -> Result<RgbImage, VideoError> {
-        match size {
-            Some((width, height)) => fit_picture(picture, width, height),
-            None => Ok(picture),
-        }
+        clip_of_pictures(path, Some(fps), pictures)
     }
 
     /// An image of a kind that only FFmpeg knows; `start` is the beginning of the file.
-    pub(in super::super) fn read_other_image(path: &Path, start: &[u8]) -> Result<Clip, VideoError> {
-        let no_image = |reason: &str| {
-            let kind = still_kind::name(start);
-            unreadable(
-                path,
-                match kind {
-                    Some(kind) => {
-                        format!("it is {kind}, which cannot be read here ({reason}): convert it to PNG or JPEG")
-                    }
-                    None => format!("it is not an image: {reason}"),
-                },
-            )
-        };
+    pub(super) fn read_other_image(path: &Path, start: &[u8]) -> Result<Clip, VideoError> {
+        let no_image = |reason: &str| no_image(path, start, reason);
         let kinds = |reason: String| {
             let told = still_kind::name(start).is_some();
-            no_image(&if told {
-                reason
-            } else {
-                format!("use PNG, JPEG, GIF, WebP, BMP or TIFF ({reason})")
-            })
+            no_image(&if told { reason } else { format!("{IMAGES} ({reason})") })
         };
         let mut decoder = Decoder::open(path).map_err(|reason| match still_kind::name(start) {
             Some(_) => no_image(&reason),
-            None => no_image("use PNG, JPEG, GIF, WebP, BMP or TIFF"),
+            None => no_image(IMAGES),
         })?;
         // A large HEIC picture comes in tiles.
         if decoder.streams() > 1 && still_kind::name(start).is_some() {
@@ -381,16 +383,13 @@ mod with_ffmpeg {
             decoder.turn(orientation);
         }
         let Some(Timed { frame, .. }) = decoder.next().map_err(kinds)? else {
-            return clip(path, None, Vec::new());
+            return clip_of_pictures(path, None, Vec::new());
         };
         if !decoder.is_image() && !matches!(decoder.next(), Ok(None)) {
-            return Err(unreadable(
-                path,
-                "it is not an image: it is a video; take a picture out of it, or continue it as a clip".to_owned(),
-            ));
+            return Err(unreadable(path, NO_IMAGE.to_owned()));
         }
         let picture = decoder.opaque(&frame).map_err(kinds)?;
-        clip(path, None, vec![picture])
+        clip_of_pictures(path, None, vec![picture])
     }
 }
 

@@ -52,6 +52,12 @@ impl VideoSettings {
         self.width as usize * self.height as usize * 3
     }
 
+    /// Bits per second that suffice for crf 18 to 23, for encoders that know no constant quality.
+    pub(super) fn generous_bit_rate(&self) -> usize {
+        let pixels_per_second = self.frame_bytes() / 3 * self.fps as usize;
+        (pixels_per_second / 4).max(200_000)
+    }
+
     /// Checks every number.
     ///
     /// # Errors
@@ -143,7 +149,6 @@ impl Preset {
     ];
 
     /// `0` for the fastest to `8` for the slowest.
-    #[cfg(feature = "ffmpeg")]
     pub(super) fn slowness(self) -> usize {
         self as usize
     }

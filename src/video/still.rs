@@ -7,7 +7,7 @@ use std::{
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, guess_format};
 
-use super::{Clip, VideoError, clip::MAX_SIDE};
+use super::{Clip, VideoError, clip::MAX_SIDE, reader::read_other_image};
 use crate::files;
 
 /// Pixels of the largest image that is read: about 400 MB of RGB.
@@ -49,7 +49,10 @@ pub fn read_image(path: &Path) -> Result<Clip, VideoError> {
             .filter(|format| *format == ImageFormat::Tga)
     });
     let Some(format) = known else {
-        return other_image(path, &start);
+        return match read_other_image(path, &start) {
+            Err(VideoError::NoFfmpeg { .. }) => Err(unreadable(without_ffmpeg(&start))),
+            other => other,
+        };
     };
     let mut reader = ImageReader::with_format(BufReader::new(file), format);
     reader.limits(limits());
@@ -122,19 +125,11 @@ pub(super) fn opaque(picture: DynamicImage) -> image::RgbImage {
     image::RgbImage::from_raw(width, height, bytes).unwrap_or_default()
 }
 
-#[cfg(feature = "ffmpeg")]
-fn other_image(path: &Path, start: &[u8]) -> Result<Clip, VideoError> {
-    super::reader::read_other_image(path, start)
-}
-
-#[cfg(not(feature = "ffmpeg"))]
-fn other_image(path: &Path, start: &[u8]) -> Result<Clip, VideoError> {
-    let reason = match super::still_kind::name(start) {
-        Some(kind) => format!("it is {kind}, and this build reads PNG, JPEG and GIF only: convert it to one of them"),
+fn without_ffmpeg(start: &[u8]) -> String {
+    match super::still_kind::name(start) {
+        Some(kind) => {
+            format!("it is {kind}, and without FFmpeg only PNG, JPEG and GIF are read: convert it to one of them")
+        }
         None => "it is not a PNG, JPEG or GIF image".to_owned(),
-    };
-    Err(VideoError::Unreadable {
-        path: path.to_owned(),
-        reason,
-    })
+    }
 }

@@ -8,7 +8,6 @@ use std::{
 
 use image::metadata::Orientation;
 
-#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 /// Largest EXIF data of a WebP file that is read.
 const LARGEST_EXIF: u32 = 1 << 20;
 
@@ -54,7 +53,6 @@ pub(super) fn name(start: &[u8]) -> Option<&'static str> {
     marks.iter().find(|(mark, _)| at(0, mark)).map(|(_, name)| *name)
 }
 
-#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 /// How the picture is to be turned, by the EXIF data of a TIFF or WebP file, which FFmpeg does not look at.
 pub(super) fn orientation(path: &Path, start: &[u8]) -> Option<Orientation> {
     let mut file = File::open(path).ok()?;
@@ -66,7 +64,6 @@ pub(super) fn orientation(path: &Path, start: &[u8]) -> Option<Orientation> {
     Orientation::from_exif_chunk(&exif)
 }
 
-#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 /// The first directory of a TIFF file, moved to the beginning of a file of its own: what EXIF data is.
 fn first_directory(file: &mut (impl Read + Seek)) -> Option<Vec<u8>> {
     let mut exif = vec![0; 8];
@@ -93,7 +90,6 @@ fn first_directory(file: &mut (impl Read + Seek)) -> Option<Vec<u8>> {
     Some(exif)
 }
 
-#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))]
 /// The chunk `EXIF` of a WebP file.
 fn webp_exif(file: &mut (impl Read + Seek)) -> Option<Vec<u8>> {
     let mut at = 12;

@@ -12,6 +12,7 @@ use super::{
     folders::LONGEST_NAME,
     output::{Output, check_sequence},
     pattern::Pattern,
+    program::through,
 };
 
 /// The form of a video.
@@ -224,10 +225,11 @@ impl Target {
     ///
     /// # Errors
     /// [`VideoError`]: the place is a folder or device, its folder is missing or not writable, it exists and
-    /// `overwrite` is false, another run is writing it, standard output is a terminal, or this build has no encoder.
+    /// `overwrite` is false, another run is writing it, standard output is a terminal, or there is no
+    /// FFmpeg.
     pub fn check(&self, overwrite: bool) -> Result<(), VideoError> {
-        if cfg!(not(feature = "ffmpeg")) && matches!(self.form, Form::Mp4 | Form::Webm) {
-            return Err(VideoError::NoFfmpeg);
+        if matches!(self.form, Form::Mp4 | Form::Webm) {
+            through()?;
         }
         match &self.place {
             Place::File(output) => output.check(overwrite),

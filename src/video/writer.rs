@@ -29,6 +29,7 @@ use super::{
     output::{Output, open_sequence},
     pattern::Pattern,
     pictures::PictureFiles,
+    program::{self, Through, through},
     target::{Place, check_stdout},
 };
 
@@ -234,7 +235,7 @@ impl VideoWriter {
 
     /// Encodes one frame: `height` rows of `width` pixels of red, green, blue.
     ///
-    /// Every `keyframe_interval` frames, all frames so far become safe against the end of the program.
+    /// `keyframe_interval` frames after the last flush, all frames so far become safe against the end of the program.
     ///
     /// # Errors
     /// [`VideoError::FrameSize`] if `rgb` is not `width * height * 3` long, [`VideoError::Write`] if the disk is full,
@@ -256,7 +257,7 @@ impl VideoWriter {
         self.frames += 1;
         // A picture is safe by itself.
         let safe = matches!(self.target.place, Place::Pictures(_));
-        if safe || self.frames.is_multiple_of(self.settings.keyframe_interval.into()) {
+        if safe || self.frames - self.flushed >= u64::from(self.settings.keyframe_interval) {
             self.flush()
         } else {
             Ok(())
@@ -350,18 +351,17 @@ impl VideoWriter {
         })
     }
 
-    #[cfg(feature = "ffmpeg")]
     fn copy_complete(&self, form: Form, output: &Output) -> Result<(), String> {
-        let frames = super::encoded::remux(&output.partial, &output.finishing, form, &self.settings)?;
+        let (from, to) = (&output.partial, &output.finishing);
+        let frames = match through().map_err(|error| error.to_string())? {
+            #[cfg(feature = "ffmpeg")]
+            Through::Libraries => super::encoded::remux(from, to, form, &self.settings)?,
+            Through::Program(program) => program::complete(&program, from, to, form, &self.settings)?,
+        };
         match frames == self.frames {
             true => Ok(()),
             false => Err(format!("only {frames} of {} frames arrived in the file", self.frames)),
         }
-    }
-
-    #[cfg(not(feature = "ffmpeg"))]
-    fn copy_complete(&self, _form: Form, _output: &Output) -> Result<(), String> {
-        Err(VideoError::NoFfmpeg.to_string())
     }
 
     fn write(&mut self, step: impl FnOnce(&mut dyn Backend, &Metadata) -> io::Result<()>) -> Result<(), VideoError> {

@@ -135,6 +135,7 @@ pub fn run_action(case: &Case) -> Result<()> {
             frames,
             write: Write::Append,
             position: start as i64,
+            clean: false,
         };
         let x = x.get(chunk)?.squeeze(0)?.to_dtype(compute.dtype)?;
         out.push(module.forward(&x, &inputs, pass, &mut windows)?.unsqueeze(0)?);

@@ -30,10 +30,10 @@ fn show(probe: &Probe, device: DeviceChoice, dtype: DtypeChoice, report: &mut Re
     }
     section.row("NVIDIA driver", probe.kernel_driver.clone());
     for library in &probe.libraries {
-        let text = match (library.found, &library.version) {
+        let text = match (&library.found, &library.version) {
             (None, _) => "missing".into(),
-            (Some(file), None) => file.to_string(),
-            (Some(file), Some(version)) => format!("{file}, {version}"),
+            (Some(file), None) => file.display().to_string(),
+            (Some(file), Some(version)) => format!("{}, {version}", file.display()),
         };
         section.row(library.name, text);
     }

@@ -16,6 +16,8 @@ mod models;
 mod places;
 mod variables;
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -136,7 +138,34 @@ fn program() -> Section {
     ];
     let built = parts.iter().filter(|(_, there)| *there).map(|(name, _)| *name);
     section.row("built with", built.collect::<Vec<_>>());
+    let own = std::env::current_exe().ok();
+    section.row("file", own.as_ref().map(|own| own.display().to_string()));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = installations(std::env::split_paths(&path));
+    let others = installed
+        .iter()
+        .filter(|other| own.as_ref().is_none_or(|own| !same_file(own, other)));
+    section.row(
+        "others in the PATH",
+        others.map(|other| other.display().to_string()).collect::<Vec<_>>(),
+    );
     section
+}
+
+/// This program in some folders, each file once.
+fn installations(folders: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let name = format!("deepforcing{}", std::env::consts::EXE_SUFFIX);
+    let mut found: Vec<PathBuf> = Vec::new();
+    for file in folders.map(|folder| folder.join(&name)).filter(|file| file.is_file()) {
+        if !found.iter().any(|other| same_file(other, &file)) {
+            found.push(file);
+        }
+    }
+    found
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// A value for people.
@@ -195,6 +224,20 @@ fn as_json(report: &Report) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_installations_are_both_named() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = ["a", "b", "empty"].map(|name| root.path().join(name));
+        for folder in &folders {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let files = [0, 1].map(|at| folders[at].join(format!("deepforcing{}", std::env::consts::EXE_SUFFIX)));
+        files.iter().for_each(|file| std::fs::write(file, "").unwrap());
+        // One folder may be in the PATH twice.
+        let found = installations(folders.iter().cloned().chain([folders[0].clone()]));
+        assert_eq!(found, files);
+    }
 
     #[test]
     fn only_fatal_problems_stop_generate() {

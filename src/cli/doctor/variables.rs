@@ -48,7 +48,12 @@ const ADDRESSES: &[&str] = &[
     "all_proxy",
 ];
 /// Settings' variables are shown only when set: there are many.
-const NAMED: &[&str] = &["DEEPFORCING_CONFIG", "DEEPFORCING_CACHE", "DEEPFORCING_LOG"];
+const NAMED: &[&str] = &[
+    "DEEPFORCING_CONFIG",
+    "DEEPFORCING_CACHE",
+    "DEEPFORCING_LOG",
+    "DEEPFORCING_FFMPEG",
+];
 
 pub(super) fn examine(environment: &Environment, report: &mut Report) {
     let mut section = Section::new("variables");

@@ -178,7 +178,8 @@ impl Generate {
             overwrite: files.overwrite,
             resume: files.resume,
             keeps_state: !self.running.no_state,
-            results_on_stdout: self.running.json,
+            // A plan is all that a dry run prints.
+            results_on_stdout: self.running.json && !self.running.dry_run,
             dry_run: self.running.dry_run,
         }
     }

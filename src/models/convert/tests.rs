@@ -6,7 +6,10 @@ use candle_core::Tensor;
 use tempfile::TempDir;
 
 use super::*;
-use crate::checkpoint::gguf::build::{Gguf, Meta};
+use crate::{
+    checkpoint::gguf::build::{Gguf, Meta},
+    transformer::ContextKind,
+};
 
 type Tensors = HashMap<String, Tensor>;
 
@@ -17,10 +20,12 @@ fn config() -> TransformerConfig {
         ffn_dim: 64,
         layers: 2,
         freq_dim: 16,
-        text_dim: 32,
-        text_len: 8,
+        context: ContextKind::Text,
+        context_dim: 32,
+        context_len: 8,
         in_channels: 16,
         out_channels: 16,
+        actions: None,
         eps: 1e-6,
     }
 }

@@ -7,6 +7,7 @@ pub mod foreign;
 mod forms;
 mod images;
 mod metadata;
+mod program;
 mod reading;
 mod samples;
 mod targets;
