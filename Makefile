@@ -11,7 +11,7 @@ RENDER := $(PROGRAM) generate --model toy --seconds 20 --seed 1 --overwrite
 # Where the CUDA toolkit for `make cuda` is, or is put when there is none.
 CUDA_HOME ?= $(or $(wildcard /usr/local/cuda),$(HOME)/.cache/deepforcing/cuda-toolkit)
 
-.PHONY: help setup demo cuda dist wheel wheel-test test fuzz bench reference readme-picture fmt lint
+.PHONY: help setup demo cuda dist wheel wheel-test test fuzz bench soak audit reference readme-picture fmt lint
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ fuzz: setup ## mutated files for every reader, an hour each (FUZZ_SECONDS, FUZZ_
 
 bench: setup ## speed measurements
 	cargo bench
+
+soak: setup ## a day of video and a batch of 100,000 items, in minutes: memory and open files must stay as they are
+	cargo bench --bench soak
+
+audit: ## licences, sources and known faults of the crates (needs cargo-deny)
+	@scripts/audit.sh
 
 reference: setup ## write docs/reference.md from the program's own help
 	DEEPFORCING_WRITE_REFERENCE=1 cargo test --test it docs::reference

@@ -27,7 +27,7 @@ fn main() {
 #[divan::bench(args = SIZES, max_time = 2)]
 fn umt5_encode(bencher: Bencher, size: Size) {
     let (dim, ffn_dim, layers) = match size {
-        Size::Tiny => (64, 160, 3),
+        Size::Tiny | Size::Token => (64, 160, 3),
         Size::Mid => (256, 1024, 8),
     };
     let config = Umt5Config {

@@ -405,6 +405,9 @@ pub enum Error {
     /// Two things that both want standard output.
     #[error("the video goes to standard output, so nothing else can; leave out --json, or write the video to a file")]
     StdoutTaken,
+    /// A file that holds a recipe, of a video that tells none.
+    #[error("the {file} would hold the recipe, which is to be left out; ask for one of the two")]
+    NothingToTell { file: &'static str },
     /// A file beside standard output.
     #[error("--sidecar writes a file beside the video, and standard output has none; write the video to a file")]
     SidecarOfStdout,
@@ -516,6 +519,7 @@ impl Error {
                 | Self::SwitchForMany { .. }
                 | Self::SwitchTwice
                 | Self::StdoutTaken
+                | Self::NothingToTell { .. }
                 | Self::SidecarOfStdout
                 | Self::SameOutput { .. }
                 | Self::ResumeOfMany { .. }

@@ -37,7 +37,7 @@
 //! | [`kernels`] | CPU kernels of element-wise operations and attention |
 
 // Only the modules that say so at their top call FFmpeg, CUDA or the system, map files, or count on lengths by themselves.
-#![warn(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod batch;
 pub mod bench;

@@ -21,6 +21,8 @@ pub const WINDOW: usize = 21;
 pub enum Size {
     /// That of the parity cases: dim 128, 2 heads of 64, 3 layers, ffn 256, 16 rows of text, 4×6 latents (6 tokens).
     Tiny,
+    /// One token a frame, one head of 32, one layer: for videos of a day.
+    Token,
     /// dim 256, 4 heads of 64, 8 layers, ffn 1024, 512 rows of text, 16×16 latents (64 tokens a frame).
     Mid,
 }
@@ -29,6 +31,7 @@ impl Size {
     pub fn config(self) -> TransformerConfig {
         let (dim, heads, layers, ffn_dim, context_dim, context_len) = match self {
             Self::Tiny => (128, 2, 3, 256, 48, 16),
+            Self::Token => (32, 1, 1, 64, 16, 8),
             Self::Mid => (256, 4, 8, 1024, 256, 512),
         };
         TransformerConfig {
@@ -46,6 +49,7 @@ impl Size {
     pub fn latents(self) -> (usize, usize) {
         match self {
             Self::Tiny => (4, 6),
+            Self::Token => (2, 2),
             Self::Mid => (16, 16),
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     Error, Result,
     cache::CacheSettings,
     prompts::Scene,
-    recipe::{ModelRecord, Recipe},
+    recipe::{Disclosure, ModelRecord, Recipe},
     render::{
         Event,
         jobs::{at_point, read_start, recipe},
@@ -37,6 +37,8 @@ pub struct List<'a> {
     pub shard: Shard,
     pub form: Form,
     pub existing: Existing,
+    /// What the videos tell of how they were made.
+    pub disclosure: Disclosure,
     /// Whether videos are measured; the measures are in the manifest.
     pub measures: bool,
     /// What is recorded of the cache, in a file beside each video; its paths do not count.

@@ -313,6 +313,7 @@ impl<'a> Run<'a> {
             recipe: recipe.clone(),
             target: Target::parse(&path, Some(list.form))?,
             given,
+            disclosure: list.disclosure,
             save_latents: None,
             thumbnail: None,
             metrics: list.measures.then(|| metrics::Options::of(recipe)).transpose()?,

@@ -14,6 +14,7 @@ use crate::{
     device::{DeviceChoice, DtypeChoice},
     memory::ByteSize,
     models::DecoderKind,
+    recipe::Disclosure,
     rollout::SwitchRule,
     video::{self, EncoderChoice, Form, Target},
 };
@@ -271,6 +272,20 @@ pub(super) struct RunFlags {
     /// Keep no state beside the video in work: a run that is stopped cannot be continued
     #[arg(long)]
     pub no_state: bool,
+    /// Leave the folders of files out of the recipe that a video carries
+    #[arg(long)]
+    pub private: bool,
+}
+
+impl RunFlags {
+    /// What videos tell of how they were made.
+    pub fn disclosure(&self) -> Disclosure {
+        if self.private {
+            Disclosure::WithoutPaths
+        } else {
+            Disclosure::Full
+        }
+    }
 }
 
 /// Pictures in the terminal.

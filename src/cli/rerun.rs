@@ -18,7 +18,7 @@ use crate::{
     checkpoint::lora::LoraChoice,
     config::{Environment, Layer, Layers, Loras},
     models::Locator,
-    recipe::{Recipe, RecipeError},
+    recipe::{Disclosure, Recipe, RecipeError},
     render::{
         Event, Job,
         jobs::{Work, check_heads},
@@ -120,6 +120,7 @@ impl Rerun {
             recipe,
             target,
             given: None,
+            disclosure: Disclosure::Full,
             save_latents: None,
             thumbnail: None,
             metrics: None,

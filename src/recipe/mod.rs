@@ -16,6 +16,7 @@
 //!
 //! A recipe is written in the lowest format that can say it, so that older programs read what they can repeat.
 
+mod disclosure;
 mod error;
 mod human;
 mod model;
@@ -23,6 +24,7 @@ mod start;
 
 use serde::{Deserialize, Serialize};
 
+pub use disclosure::Disclosure;
 pub use error::RecipeError;
 pub(crate) use human::row;
 pub use model::{FileRecord, ModelRecord};

@@ -35,7 +35,7 @@ fn prompt(latent_frame: usize, text: &str) -> PromptSpan {
     }
 }
 
-fn example() -> Recipe {
+pub(super) fn example() -> Recipe {
     Recipe {
         prompts: vec![prompt(0, "a calm sea"), prompt(51, "a storm")],
         seed: u64::MAX,

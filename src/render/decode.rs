@@ -67,7 +67,7 @@ impl Decoding {
                 recipe.model.decoder = session.outline().decoder;
                 recipe.encoding.container = self.target.form().to_string();
                 recipe.encoding.written_by(encoder);
-                metadata(&recipe)
+                metadata(Some(recipe.clone()))
             });
             described.unwrap_or_default()
         })?;

@@ -12,7 +12,7 @@ use crate::{
     config::Settings,
     models::ModelFiles,
     prompts::{Resolved, Scene, check_recaches, output_names, resolve_switches},
-    recipe::{Encoding, Recipe, StartRecord, VideoRecord},
+    recipe::{Disclosure, Encoding, Recipe, StartRecord, VideoRecord},
     render::{
         Event, Job,
         session::Session,
@@ -51,6 +51,8 @@ pub struct Request {
     pub save_latents: Option<PathBuf>,
     /// PNG or JPEG file for the picture in the middle.
     pub thumbnail: Option<PathBuf>,
+    /// What the files tell of how they were made.
+    pub disclosure: Disclosure,
     /// Whether the recipe is written beside the video, as `NAME.json`.
     pub sidecar: bool,
     /// What is recorded of the cache; its path stands for those of all videos.
@@ -158,6 +160,7 @@ fn work(
     let job = Job {
         recipe,
         given: None,
+        disclosure: request.disclosure,
         save_latents: names.latents.as_ref().map(|all| all[index].clone()),
         thumbnail: names.thumbnails.as_ref().map(|all| all[index].clone()),
         metrics: None,

@@ -64,7 +64,7 @@ use crate::{
     Error, Result,
     device::Compute,
     metrics::{self, Measuring, Report},
-    recipe::Recipe,
+    recipe::{Disclosure, Recipe},
     render::engine::Engine,
     render::pipeline::{Pictures, Update},
     render::state::{Opened, State, StateOptions, earlier_chunks},
@@ -83,6 +83,8 @@ pub struct Job {
     pub target: Target,
     /// What the video begins with, as [`Engine::given`] gives it.
     pub given: Option<Given>,
+    /// What the written files tell of the recipe.
+    pub disclosure: Disclosure,
     /// Safetensors file for the latents.
     pub save_latents: Option<PathBuf>,
     /// PNG or JPEG file for the picture in the middle of the video.
@@ -95,6 +97,13 @@ pub struct Job {
     pub state: Option<StateOptions>,
     /// Whether existing files may be replaced.
     pub overwrite: bool,
+}
+
+impl Job {
+    /// What may be told of the recipe in `file`, which needs one.
+    fn told(&self, file: &'static str) -> Result<Recipe> {
+        self.disclosure.of(&self.recipe).ok_or(Error::NothingToTell { file })
+    }
 }
 
 /// A made video.
@@ -167,7 +176,8 @@ pub fn render(
             let made = (!job.target.is_stdout()).then(|| job.target.path());
             let video = options.video.clone().or(made);
             let (video, cache) = (video.as_deref(), rollout.cache_mut());
-            Some(Tracing::start(options, recipe, video, job.overwrite, cache)?)
+            let told = job.told("trace")?;
+            Some(Tracing::start(options, &told, video, job.overwrite, cache)?)
         }
         None => None,
     };
@@ -311,8 +321,8 @@ fn measuring(job: &Job) -> Result<Option<Measuring>> {
 /// The files that a video is written to.
 struct Keeper {
     video: VideoWriter,
-    /// As the video carries it.
     recipe: Recipe,
+    disclosure: Disclosure,
     latents: Option<LatentWriter>,
     thumbnail: Thumbnail,
 }
@@ -326,18 +336,19 @@ impl Keeper {
                 video.latent_height(),
                 video.latent_width(),
                 LATENT_CHANNELS,
-                &job.recipe.to_json(),
+                &job.told("latents")?.to_json(),
             )?),
             None => None,
         };
         let mut recipe = job.recipe.clone();
         let video = VideoWriter::create_described(&job.target, settings(job, compute), |encoder| {
             recipe.encoding.written_by(encoder);
-            metadata(&recipe)
+            metadata(job.disclosure.of(&recipe))
         })?;
         Ok(Self {
             video,
             recipe,
+            disclosure: job.disclosure,
             latents,
             thumbnail: Thumbnail::of(job),
         })
@@ -366,14 +377,17 @@ impl Keeper {
         let mut recipe = self.recipe.clone();
         if !complete {
             recipe.stopped_after(self.video.frames() as usize);
-            self.video.set_metadata(metadata(&recipe));
+            self.video.set_metadata(metadata(self.disclosure.of(&recipe)));
         }
         let summary = self.video.finish_partial()?;
         if let Some(mut latents) = self.latents.take() {
             let path = latents.partial_path().to_owned();
             let finished = match complete {
                 true => Ok(()),
-                false => latents.set_recipe(&recipe.to_json()),
+                false => match self.disclosure.of(&recipe) {
+                    Some(told) => latents.set_recipe(&told.to_json()),
+                    None => Ok(()),
+                },
             };
             finished.and_then(|()| latents.finish()).map_err(|error| RenderError {
                 error: Box::new(error.into()),
@@ -440,8 +454,9 @@ fn settings(job: &Job, compute: &Compute) -> VideoSettings {
     }
 }
 
-/// The recipe as players and `deepforcing inspect` find it.
-fn metadata(recipe: &Recipe) -> Metadata {
+/// What is told of the recipe as players and `deepforcing inspect` find it.
+fn metadata(told: Option<Recipe>) -> Metadata {
+    let Some(recipe) = told else { return Metadata::default() };
     Metadata {
         title: recipe.prompts.first().map(|prompt| prompt.text.clone()),
         comment: Some(recipe.to_json()),

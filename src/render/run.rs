@@ -109,7 +109,10 @@ impl Work {
         if !outcome.complete {
             recipe.stopped_after(summary.frames as usize);
         }
-        let text = recipe.to_json_pretty() + "\n";
+        let Some(told) = self.job.disclosure.of(&recipe) else {
+            return Ok(());
+        };
+        let text = told.to_json_pretty() + "\n";
         files::replace(path, text.as_bytes()).map_err(|error| Error::CannotWrite {
             path: path.clone(),
             reason: error.to_string(),

@@ -160,7 +160,9 @@ pub enum VideoError {
     #[error("cannot write picture '{path}': {reason}")]
     Picture { path: PathBuf, reason: String },
     /// A file that can be read, but says nothing about how it was made.
-    #[error("'{path}' holds no title and no comment: it was not made by deepforcing, or its metadata was removed")]
+    #[error(
+        "'{path}' holds no title and no comment: it was not made by deepforcing, or its metadata was removed or left out (--no-recipe)"
+    )]
     NoMetadata { path: PathBuf },
 
     /// A clip or image could not be opened or decoded.

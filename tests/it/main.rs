@@ -6,6 +6,7 @@
 //! | `checkpoints` | Model files as they come, and (in `refused`) as they should not come |
 //! | `cli` | The built program from the outside: what it renders, what it refuses, what is left when it is stopped |
 //! | `docs` | What is written about the program, held against the program |
+//! | `faults` | Calls that write fail on purpose, one after the other, under the built program |
 //! | `hub` | Model files from a hub: a server on this machine stands in for it |
 //! | `manifests` | The tensors that the code asks for at the published sizes, compared both ways with the published checkpoints |
 //! | `metrics` | Measures of videos: known answers, the formulas in numpy, and the command |
@@ -27,6 +28,7 @@ mod batch;
 mod checkpoints;
 mod cli;
 mod docs;
+mod faults;
 mod hub;
 mod manifests;
 mod metrics;

@@ -110,6 +110,7 @@ impl FolderFlags {
                 (_, true) => Existing::Replace,
                 (false, false) => Existing::Refuse,
             },
+            disclosure: running.disclosure(),
             measures: !self.no_metrics,
             trace: self.trace.options(),
             checks_memory: !running.no_memory_check,

@@ -24,6 +24,7 @@ use crate::{
     config::{Environment, Layer, Layers},
     models::Locator,
     prompts::Scene,
+    recipe::Disclosure,
     render::{
         Event,
         jobs::{Request, check_heads, works},
@@ -130,6 +131,9 @@ struct FileFlags {
     /// Write the recipe beside the video, as NAME.json
     #[arg(long)]
     sidecar: bool,
+    /// Leave recipe and prompt out of the video; it cannot be made again from the file
+    #[arg(long, conflicts_with_all = ["sidecar", "save_latents", "private", "trace"])]
+    no_recipe: bool,
 }
 
 /// What a video begins with.
@@ -173,6 +177,11 @@ impl Generate {
             form: files.format,
             save_latents: files.save_latents.clone(),
             thumbnail: files.thumbnail.clone(),
+            disclosure: if files.no_recipe {
+                Disclosure::Nothing
+            } else {
+                self.running.disclosure()
+            },
             sidecar: files.sidecar,
             trace: self.trace.options(),
             overwrite: files.overwrite,

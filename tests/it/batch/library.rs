@@ -6,6 +6,7 @@ use deepforcing::{
     config::{Environment, Layer, Layers},
     models::Locator,
     prompts::Scene,
+    recipe::Disclosure,
     render::{
         Event,
         jobs::{Request, works},
@@ -38,6 +39,7 @@ fn session(batches: &Batches) -> Session {
 fn list<'a>(session: &'a Session, scenes: &'a [Scene], folder: &'a std::path::Path) -> List<'a> {
     List {
         keeps_state: false,
+        disclosure: Disclosure::default(),
         session,
         sessions: &[],
         scenes,

@@ -52,6 +52,39 @@ fn a_video_tells_how_it_was_made() {
 }
 
 #[test]
+fn a_video_tells_no_more_than_it_may() {
+    let desk = Desk::new();
+    fs::create_dir(desk.video("holiday")).unwrap();
+    let picture = image::RgbImage::from_pixel(50, 40, image::Rgb([200, 60, 40]));
+    picture.save(desk.video("holiday/red.png")).unwrap();
+    let from = ["--image", "holiday/red.png", "--save-latents", "out.safetensors"];
+    let words = [&from[..], &["--private", "--sidecar", "--trace", "out.jsonl"]].concat();
+    desk.render("out.mp4", &words);
+    let recipe = json(desk.run(&["inspect", "out.mp4", "--json"]));
+    assert_eq!(recipe["start"]["name"], "red.png");
+    for file in ["out.mp4", "out.json", "out.safetensors", "out.jsonl"] {
+        let bytes = fs::read(desk.video(file)).unwrap();
+        assert!(!bytes.windows(8).any(|part| part == b"holiday/"), "{file}");
+    }
+    desk.render("told.mp4", &["--image", "holiday/red.png"]);
+    assert_eq!(
+        json(desk.run(&["inspect", "told.mp4", "--json"]))["start"]["name"],
+        "holiday/red.png"
+    );
+
+    for name in ["bare.mp4", "bare.webm", "bare.gif"] {
+        desk.render(name, &["--no-recipe"]);
+        let bytes = fs::read(desk.video(name)).unwrap();
+        assert!(!bytes.windows(10).any(|part| part == b"a red ball"), "{name}");
+        let output = desk.run(&["inspect", name]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("--no-recipe"), "{said}");
+    }
+    desk.refused(2, &["--no-recipe", "--sidecar"], &["--sidecar"]);
+}
+
+#[test]
 fn the_encoder_is_recorded_and_taken_again() {
     let desk = Desk::new();
     let folder = desk.model.folder().display().to_string();
