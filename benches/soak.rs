@@ -43,16 +43,16 @@ impl Held {
 
 /// What was held at each tenth of the way.
 struct Curve {
-    name: &'static str,
+    name: String,
     of: usize,
     begun: Instant,
     points: Vec<Held>,
 }
 
 impl Curve {
-    fn new(name: &'static str, of: usize) -> Self {
+    fn new(name: impl ToString, of: usize) -> Self {
         Self {
-            name,
+            name: name.to_string(),
             of,
             begun: Instant::now(),
             points: Vec::new(),
@@ -65,7 +65,7 @@ impl Curve {
             return;
         }
         let Some(held) = Held::of(process) else { return };
-        let (name, seconds) = (self.name, self.begun.elapsed().as_secs_f64());
+        let (name, seconds) = (&self.name, self.begun.elapsed().as_secs_f64());
         let Held { kilobytes, files } = held;
         println!(
             "{name}: {done:6} of {}: {kilobytes} kB, {files} files, {seconds:.0} s",
@@ -101,7 +101,7 @@ fn number(variable: &str, default: usize) -> usize {
 fn day(policy: PolicyName) -> bool {
     let chunks = number("SOAK_SECONDS", 86_400) * FPS / FRAMES_PER_LATENT / CHUNK;
     let mut rollout = rollout(Size::Token, policy, chunks);
-    let mut curve = Curve::new(policy.name(), chunks);
+    let mut curve = Curve::new(policy, chunks);
     for chunk in 1..=chunks {
         rollout.next_chunk(&mut |_| ()).unwrap().unwrap();
         curve.see(chunk, "self");

@@ -1,4 +1,4 @@
-//! A policy of one's own, composed of what the others are made of (docs/policies.md).
+//! A policy of one's own, composed of what the others are made of ("Which policy?" among the guides).
 //!
 //! `keep` says what stays, in order; `memory` what becomes of the frames that leave; `positions` where attention sees it.
 
@@ -237,7 +237,7 @@ mod tests {
         name.released().over(&chosen).resolve(3, 240).unwrap()
     }
 
-    /// The two worked examples of docs/policies.md: the same knobs, and so the same video to the bit.
+    /// The two worked examples of the guide: the same knobs, and so the same video to the bit.
     #[test]
     fn other_policies_can_be_written_down() {
         let page = include_str!("../../docs/policies.md");

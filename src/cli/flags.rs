@@ -35,8 +35,9 @@ pub(super) struct ModelFlags {
 #[derive(Args, Default)]
 #[command(next_help_heading = "Model")]
 pub(super) struct NetworkFlags {
-    /// A preset's name (its files are in the Hugging Face cache, `toy` is part of the program), a file of a transformer, a
-    /// folder of model files (as published, of diffusers or ComfyUI), or ORG/REPO[@REVISION][:FILE] of the hub
+    /// A preset's name (`toy` is part of the program), a file or a folder of model files; the files of a preset are in the
+    /// Hugging Face cache, a file is one of a transformer, a folder is as published, of diffusers or of ComfyUI, and
+    /// ORG/REPO[@REVISION][:FILE] is on the hub
     #[arg(long, alias = "model-dir", value_name = "NAME|DIR")]
     pub model: Option<String>,
     #[command(flatten)]

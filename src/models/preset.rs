@@ -200,8 +200,8 @@ impl Preset {
         let mut preset = Self {
             files: weights.files,
             sources: weights.sources,
-            // What the network reads is no setting.
-            controls: weights.controls,
+            // What the network reads is no setting; one that is said all the same is held against its tensors.
+            controls: self.controls.or(weights.controls),
             ..self
         };
         if is_file && SIZE.iter().any(|place| preset.base_of(place).is_none()) {

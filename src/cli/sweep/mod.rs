@@ -57,7 +57,8 @@ Examples:
     --scorer both,random
   deepforcing sweep prompts.txt -o grid --preset my-sweep.toml --dry-run
   deepforcing sweep prompts.txt -o systems --preset paper-systems
-  deepforcing sweep prompts.txt -o systems --model self-forcing,longlive
+  deepforcing sweep prompts.txt -o systems --model self-forcing,longlive \\
+    --size 416x240
   deepforcing sweep starts.jsonl -o worlds --model matrix-game-2 \\
     --policy fifo,deep-sink --actions 'w*' --actions 'j*60, l*'
 
