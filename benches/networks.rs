@@ -12,6 +12,7 @@ use deepforcing::{
 };
 use divan::Bencher;
 
+#[allow(dead_code, reason = "shared with the other benchmarks")]
 mod common;
 
 use common::{CHUNK, Size, WINDOW, policy, prompt, random, random_weights, rollout, transformer};

@@ -78,7 +78,7 @@ mod tests {
         let bin = root.path().join("bin");
         let ffmpeg = packages.join("imageio_ffmpeg/binaries/ffmpeg-linux-x86_64-v7.0.2");
         assert_eq!(ffmpeg_programs(&bin), [ffmpeg]);
-        assert_eq!(site_packages(&bin), [packages.clone()]);
+        assert_eq!(site_packages(&bin), std::slice::from_ref(&packages));
         assert_eq!(
             nvidia_in(&packages, "libcudnn.so.9"),
             [packages.join("nvidia/cudnn/lib/libcudnn.so.9")]

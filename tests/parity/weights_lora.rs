@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use deepforcing::checkpoint::{
     Checkpoint, Network, TensorSpec, Weights,
-    lora::{Lora, LoraError, LoraMerge, Merged},
+    lora::{Lora, LoraMerge, Merged},
 };
 use serde_json::Value;
 
@@ -46,12 +46,12 @@ pub fn run(case: &Case) -> Result<()> {
     for (name, info) in case.meta["files"].as_object().context("no `files`")? {
         let alpha = info["needs"]["alpha"].as_f64();
         let mut merge = LoraMerge::default();
-        let added: Result<Vec<Merged>, LoraError> = choices(name, info)?
+        let added: Result<Vec<Merged>> = choices(name, info)?
             .iter()
-            .map(|(file, strength)| merge.add(&Lora::open(&case.file(file))?, &tensors, *strength, alpha))
+            .map(|(file, strength)| Ok(merge.add(&Lora::open(&case.file(file))?, &tensors, *strength, alpha)?))
             .collect();
         if info["error"].is_string() {
-            says(case, name, added.map(drop).map_err(Into::into), SAYS);
+            says(case, name, added.map(drop), SAYS);
             continue;
         }
         let added = added.with_context(|| name.clone())?;

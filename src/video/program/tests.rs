@@ -52,6 +52,12 @@ fn settings() -> VideoSettings {
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 
+impl Memory {
+    fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 impl Write for Memory {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
@@ -194,8 +200,7 @@ fn a_slow_program_makes_the_same_video() {
             stream.flush().unwrap();
         }
         stream.close(&Metadata::default()).unwrap();
-        let bytes = memory.0.lock().unwrap().clone();
-        bytes
+        memory.bytes()
     });
     assert!(videos[0].len() > 1000 && videos[0] == videos[1]);
     assert_eq!(Encoder::Mpeg4.codec(), Codec::Mpeg4);
