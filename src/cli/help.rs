@@ -68,6 +68,10 @@ const SHORT: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "decode",
+        &["file", "output", "format", "overwrite", "model", "vae", "device", "crf"],
+    ),
+    (
         "bench",
         &[
             "model",
