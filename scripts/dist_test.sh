@@ -14,18 +14,19 @@ trap 'rm -rf "$work"' EXIT
 prompt='a red ball bouncing over green hills'
 
 # In a root: name of the test, words.
-inside() { chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/root "$@"; }
+inside() { chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/home "$@"; }
 
 try() {
-    local program=/opt/deepforcing/bin/deepforcing
+    # Relative to the root, in which every command begins.
+    local program=deepforcing/bin/deepforcing
     say "$1: $(inside $program --version), $(inside ldd --version 2>/dev/null | head -n 1 || true)"
     for form in gif y4m png; do
-        case $form in png) output=/root/ball_%05d.png ;; *) output=/root/ball.$form ;; esac
+        case $form in png) output=ball_%05d.png ;; *) output=ball.$form ;; esac
         inside $program generate "$prompt" --model toy --seconds 0.5 --quiet -o "$output" >/dev/null || return 1
     done
     if ! inside test -x /usr/bin/ffmpeg; then
         # What to install is said, before anything is made.
-        if inside $program generate "$prompt" --model toy --seconds 0.5 -o /root/ball.mp4 2>"$work/said"; then
+        if inside $program generate "$prompt" --model toy --seconds 0.5 -o ball.mp4 2>"$work/said"; then
             say "$1: an mp4 was written without an encoder"
             return 1
         fi
@@ -33,9 +34,9 @@ try() {
         say "$1: without ffmpeg: GIF, y4m and PNG are written; for mp4 it says: $(grep -o 'Install it[^;]*' "$work/said")…"
         return 0
     fi
-    inside $program generate "$prompt" --model toy --seconds 2 --quiet -o /root/ball.mp4 >/dev/null || return 1
-    inside $program inspect /root/ball.mp4 | grep "$prompt" >/dev/null || return 1
-    inside $program metrics /root/ball.mp4 >/dev/null || return 1
+    inside $program generate "$prompt" --model toy --seconds 2 --quiet -o ball.mp4 >/dev/null || return 1
+    inside $program inspect ball.mp4 | grep "$prompt" >/dev/null || return 1
+    inside $program metrics ball.mp4 >/dev/null || return 1
     inside $program doctor | sed -n '/^ffmpeg/,/^$/p' | head -n 4
     say "$1: with ffmpeg: mp4 is written, read, and carries its recipe"
 }
@@ -49,8 +50,8 @@ for suite in "${suites[@]}"; do
             say "$suite${more:+ with $more}: no root can be made here ($(grep -m1 -E '^E:|error' "$work/$suite.log" || tail -n 1 "$work/$suite.log"))"
             break
         fi
-        mkdir -p "$root/opt/deepforcing"
-        tar -xzf "$tarball" -C "$root/opt/deepforcing" --strip-components=1
+        mkdir -p "$root/deepforcing"
+        tar -xzf "$tarball" -C "$root/deepforcing" --strip-components=1
         mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
         try "$suite${more:+ with $more}" || { umount "$root/proc"; exit 1; }
         umount "$root/proc"

@@ -1,6 +1,9 @@
 //! The error of the library: what was wrong, with which value, and what to do next.
 
-use std::path::{Path, PathBuf};
+mod from;
+mod usage;
+
+use std::path::PathBuf;
 
 use crate::{
     batch::BatchError,
@@ -476,79 +479,6 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
-impl Error {
-    /// Whether the fault lies in what was asked for, not in files or devices.
-    pub fn is_usage(&self) -> bool {
-        if let Self::SettingsFrom { source, .. } = self {
-            return source.is_usage();
-        }
-        if let Self::Setting(error) = self {
-            return error.is_usage();
-        }
-        if let Self::Bench(error) = self {
-            return error.is_usage();
-        }
-        if let Self::Device(error) = self {
-            return error.is_usage();
-        }
-        if let Self::Batch(error) = self {
-            return error.is_usage();
-        }
-        if let Self::Sweep(error) = self {
-            return error.is_usage();
-        }
-        if let Self::Trace(error) = self {
-            return error.is_usage();
-        }
-        if let Self::Video(error) = self {
-            return error.is_usage();
-        }
-        if let Self::Trajectory(error) = self {
-            return error.is_usage();
-        }
-        if let Self::Convert(error) = self {
-            return error.is_usage();
-        }
-        matches!(
-            self,
-            Self::Text(TextError::EmptyPrompt { .. })
-                | Self::Policy(_)
-                | Self::Request(_)
-                | Self::Moment(_)
-                | Self::Switch(_)
-                | Self::SwitchForMany { .. }
-                | Self::SwitchTwice
-                | Self::StdoutTaken
-                | Self::NothingToTell { .. }
-                | Self::SidecarOfStdout
-                | Self::SameOutput { .. }
-                | Self::ResumeOfMany { .. }
-                | Self::State(StateError::Stdout | StateError::Trace)
-                | Self::Name(_)
-                | Self::Sampler(_)
-                | Self::Span(_)
-                | Self::Rolling(_)
-                | Self::Actions(_)
-                | Self::FrameWindow { .. }
-                | Self::ActionWindow { .. }
-                | Self::LoraCount { .. }
-                | Self::UnknownPreset { .. }
-                | Self::UnknownModel { .. }
-        )
-    }
-
-    pub(crate) fn config(path: &Path, reason: impl ToString) -> Self {
-        Self::Config {
-            path: path.into(),
-            reason: reason.to_string(),
-        }
-    }
-
-    pub(crate) fn not_a_transformer(origin: String, reason: String) -> Self {
-        Self::NotATransformer { origin, reason }
-    }
-}
-
 /// The shape of something that need not be there.
 fn shape(dims: &Option<Vec<usize>>) -> String {
     dims.as_ref().map_or_else(|| "none".into(), |dims| format!("{dims:?}"))
@@ -564,15 +494,3 @@ fn near(name: &str, known: &str) -> String {
 
 /// Result with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-impl From<ConvertError> for Error {
-    fn from(error: ConvertError) -> Self {
-        Self::Convert(Box::new(error))
-    }
-}
-
-impl From<LoraError> for Error {
-    fn from(error: LoraError) -> Self {
-        Self::Lora(Box::new(error))
-    }
-}
